@@ -1,0 +1,1 @@
+"""One file a number format of stored rows."""

@@ -1,0 +1,202 @@
+"""Frozen dataclasses <-> JSON <-> `key=value` words; unknown keys and wrong types stop.
+
+Every option of lift lives in one frozen dataclass beside the code that reads it. A part that is
+chosen by name (a tower, an objective, ...) is a `Part`: the room, the name, and its options.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, is_dataclass
+from typing import Any, Literal, Protocol, TypeVar, Union, get_args, get_origin
+
+from lift.errors import ConfigError, unknown
+
+
+class IsDataclass(Protocol):
+    """Any dataclass instance, for type checkers."""
+
+    __dataclass_fields__: typing.ClassVar[dict[str, Any]]
+
+
+ConfigT = TypeVar("ConfigT", bound=IsDataclass)
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part chosen by name: the file `lift/<room>/<name>.py` and the options of its `Config`.
+
+    Attributes:
+        room: the plugin room, for example "towers" or "text/encoders".
+        name: the file in it, for example "vit".
+        options: what differs from the defaults of the part's `Config`.
+    """
+
+    room: str
+    name: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+def part(room: str, name: str, /, **options: Any) -> Part:
+    """Return `Part(room, name, options)`; reads well inside recipes."""
+    return Part(room, name, options)
+
+
+def to_dict(config: Any) -> Any:
+    """Return plain dicts, lists and scalars of a (nested) dataclass, ready for JSON."""
+    if is_dataclass(config) and not isinstance(config, type):
+        return {f.name: to_dict(getattr(config, f.name)) for f in fields(config)}
+    if isinstance(config, Mapping):
+        return {str(key): to_dict(value) for key, value in config.items()}
+    if isinstance(config, tuple | list):
+        return [to_dict(value) for value in config]
+    return config
+
+
+def to_json(config: Any) -> str:
+    """Return indented JSON of a (nested) dataclass; equal configs give equal text."""
+    return json.dumps(to_dict(config), indent=2, ensure_ascii=False, sort_keys=False) + "\n"
+
+
+def from_dict(kind: type[ConfigT], values: Mapping[str, Any], where: str = "") -> ConfigT:
+    """Build the dataclass `kind` from plain values, strictly.
+
+    Raises:
+        ConfigError: unknown key (with the nearest match), missing key, or wrong type.
+    """
+    known = {f.name: f for f in fields(kind)}
+    hints = typing.get_type_hints(kind)
+    for name in values:
+        if name not in known:
+            raise unknown(f"option of {where or kind.__name__}:", name, known)
+    built = {
+        name: convert(hints[name], value, f"{where}.{name}" if where else name)
+        for name, value in values.items()
+    }
+    missing = [
+        f.name
+        for f in known.values()
+        if f.name not in built
+        and f.default is dataclasses.MISSING
+        and f.default_factory is dataclasses.MISSING
+    ]
+    if missing:
+        raise ConfigError(f"{where or kind.__name__} lacks the option(s) {', '.join(missing)}.")
+    return kind(**built)
+
+
+def convert(hint: Any, value: Any, where: str) -> Any:
+    """Return `value` as the annotated type `hint`, or raise ConfigError naming `where`."""
+    origin, args = get_origin(hint), get_args(hint)
+    if hint is Any:
+        return value
+    if origin in (Union, types.UnionType):
+        return _convert_union(args, value, where)
+    if origin is Literal:
+        if value in args:
+            return value
+        if isinstance(value, str):
+            raise unknown(f"value of {where}:", value, [str(arg) for arg in args])
+        raise _wrong_type(hint, value, where)
+    if origin in (tuple, list) or hint in (tuple, list):
+        if isinstance(value, str) or not isinstance(value, Sequence):
+            raise _wrong_type(hint, value, where)
+        inner = args[0] if args else Any
+        return tuple(convert(inner, v, f"{where}[{i}]") for i, v in enumerate(value))
+    if origin is not None and issubclass(origin, Mapping):
+        if not isinstance(value, Mapping):
+            raise _wrong_type(hint, value, where)
+        return dict(value)
+    if is_dataclass(hint):
+        if isinstance(value, hint):
+            return value
+        if not isinstance(value, Mapping):
+            raise _wrong_type(hint, value, where)
+        return from_dict(typing.cast(Any, hint), value, where)
+    return _convert_scalar(hint, value, where)
+
+
+def _convert_union(args: tuple[Any, ...], value: Any, where: str) -> Any:
+    if value is None and type(None) in args:
+        return None
+    others = [arg for arg in args if arg is not type(None)]
+    for arg in others[:-1]:
+        try:
+            return convert(arg, value, where)
+        except ConfigError:
+            continue
+    return convert(others[-1], value, where)
+
+
+def _convert_scalar(hint: Any, value: Any, where: str) -> Any:
+    if hint is float and isinstance(value, int | float) and not isinstance(value, bool):
+        if not math.isfinite(value):
+            raise ConfigError(f"{where} must be a finite number, not {value!r}.")
+        return float(value)
+    if hint is int and isinstance(value, int) and not isinstance(value, bool):
+        return value
+    if hint in (bool, str) and isinstance(value, hint):
+        return value
+    raise _wrong_type(hint, value, where)
+
+
+def _wrong_type(hint: Any, value: Any, where: str) -> ConfigError:
+    name = getattr(hint, "__name__", None) if get_origin(hint) is None else None
+    return ConfigError(f"{where} must be {name or hint}, not {value!r}.")
+
+
+def override(config: ConfigT, words: Sequence[str]) -> ConfigT:
+    """Return a copy of `config` with `path=value` words applied, left to right.
+
+    A path goes through nested dataclasses and into the options of a `Part`. Giving a part a bare
+    name (`objective=cosine`) swaps it for that file's defaults.
+
+    Raises:
+        ConfigError: no `=`, unknown path (with the nearest match), or wrong type.
+    """
+    for word in words:
+        path, equals, text = word.partition("=")
+        if not equals:
+            raise ConfigError(f"{word!r} is not an option; write it as key=value.")
+        config = _set(config, path.split("."), text, path)
+    return config
+
+
+def _set(config: Any, path: Sequence[str], text: str, whole: str) -> Any:
+    name, rest = path[0], path[1:]
+    if isinstance(config, Part):
+        if rest:
+            raise unknown("option", whole, [])
+        return dataclasses.replace(config, options={**config.options, name: _literal(text)})
+    if not is_dataclass(config):
+        raise ConfigError(f"{whole} goes deeper than the options do.")
+    known = {f.name for f in fields(config)}
+    if name not in known:
+        prefix = whole[: whole.rfind(name)]
+        raise unknown("option", whole, [prefix + k for k in known])
+    current = getattr(config, name)
+    if rest:
+        value = _set(current, rest, text, whole)
+    elif isinstance(current, Part):
+        value = Part(current.room, text)
+    else:
+        hint = typing.get_type_hints(type(config))[name]
+        try:
+            value = convert(hint, _literal(text), whole)
+        except ConfigError:
+            value = convert(hint, text, whole)  # a string that looks like a number
+    return dataclasses.replace(config, **{name: value})
+
+
+def _literal(text: str) -> Any:
+    """Read a word as JSON (numbers, true, null, lists), else keep it as the string it is."""
+    lowered = {"True": "true", "False": "false", "None": "null", "none": "null"}.get(text, text)
+    try:
+        return json.loads(lowered)
+    except json.JSONDecodeError:
+        return text

@@ -1,0 +1,67 @@
+"""Every error that lift raises on purpose: one sentence that says what, which value, what to do."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+BAD_INPUT_EXIT = 2
+"""Exit code of a command whose input or environment was wrong (a user can mend it)."""
+
+STOPPED_EXIT = 75
+"""Exit code after SIGTERM: the state is saved, the same command goes on (EX_TEMPFAIL)."""
+
+
+class LiftError(Exception):
+    """Base of the errors below; the command line prints its message and leaves with 2."""
+
+
+class ConfigError(LiftError):
+    """An option, recipe or part that does not exist, or a value of the wrong type."""
+
+
+class DataError(LiftError):
+    """Pairs that can't be read as asked: missing column, empty set, broken archive."""
+
+
+class CacheError(LiftError):
+    """A cache that is missing, incomplete, damaged or not writable."""
+
+
+class SpaceMismatch(LiftError):
+    """Two text spaces that should be one are not; both fingerprints are in the message."""
+
+
+class MissingRows(LiftError):
+    """Captions without a stored vector."""
+
+
+class MissingPackage(LiftError):
+    """An optional package is needed; the message names the command that installs it."""
+
+
+class CheckpointError(LiftError):
+    """A checkpoint or bundle that can't be used as asked."""
+
+
+class NotFinite(LiftError):
+    """A loss or gradient that is NaN or infinite; raised before the optimiser moves."""
+
+
+class Stopped(Exception):  # noqa: N818 - not an error: the run was asked to stop and did
+    """The run was told to stop (SIGTERM, Ctrl-C) and saved its state first."""
+
+
+def unknown(kind: str, name: str, known: Iterable[str], error: type[LiftError] = ConfigError):
+    """Return `error` for a name that is not among the known ones, with the nearest match.
+
+    Args:
+        kind: what the name should have named, for the sentence ("recipe", "option of ...").
+        name: what was given.
+        known: every valid name.
+        error: the class to build.
+    """
+    choices = sorted(known)
+    near = difflib.get_close_matches(name, choices, n=1, cutoff=0.5)
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    return error(f"Unknown {kind} {name!r}.{hint} Known: {', '.join(choices) or 'none'}.")

@@ -1,0 +1,72 @@
+"""A folder is a registry: turn (room, name) into a module, its `Config` and what it builds.
+
+A plugin is one file. It defines a frozen dataclass `Config` and a function `build(config, ...)`.
+Nothing else registers it. A file that needs an extra declares `NEEDS = {"package": "extra"}`.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from lift.config import Part, from_dict, to_dict
+from lift.errors import MissingPackage, unknown
+
+ROOMS = (
+    "text/encoders",
+    "cache/codecs",
+    "data/formats",
+    "towers",
+    "objectives",
+    "evals",
+)
+"""Folders of `lift` whose files are parts chosen by name."""
+
+
+def names(room: str) -> list[str]:
+    """Return the names of the parts in a room, from the folder listing alone."""
+    folder = Path(__file__).parent / room
+    return sorted(p.stem for p in folder.glob("*.py") if not p.stem.startswith("_"))
+
+
+def load(room: str, name: str) -> ModuleType:
+    """Import the part's file.
+
+    Raises:
+        ConfigError: no such part (with the nearest match).
+        MissingPackage: the file needs a package that is not installed.
+    """
+    if name not in names(room):
+        raise unknown(room.rstrip("s").replace("/", " "), name, names(room))
+    module = importlib.import_module(f"lift.{room.replace('/', '.')}.{name}")
+    for package, extra in getattr(module, "NEEDS", {}).items():
+        require(package, extra, f"{room}/{name}")
+    return module
+
+
+def require(package: str, extra: str, wanted_by: str) -> None:
+    """Raise MissingPackage with the command to type unless `package` can be imported."""
+    if importlib.util.find_spec(package) is None:
+        raise MissingPackage(
+            f"{wanted_by} needs the package {package}, which is not installed: "
+            f"pip install 'lift-align[{extra}]'."
+        )
+
+
+def configure(part: Part) -> Any:
+    """Return the part's `Config` with its options checked."""
+    module = load(part.room, part.name)
+    return from_dict(module.Config, part.options, f"{part.room}/{part.name}")
+
+
+def build(part: Part, *args: Any) -> Any:
+    """Return `build(config, *args)` of the part's file."""
+    return load(part.room, part.name).build(configure(part), *args)
+
+
+def resolve(part: Part) -> Part:
+    """Return the part with every option spelled out, so that a saved config repeats the run."""
+    return Part(part.room, part.name, to_dict(configure(part)))

@@ -1,0 +1,222 @@
+"""The vocabulary that the rooms share: samples, batches, unit vectors, what an evaluation sees.
+
+Names of tensors say what they hold: `h_*` is raw, `z_*` has unit length and is made only by
+`unit`; `logits` are images x texts everywhere. Letters: `b` images of a batch, `c` its captions,
+`n` gallery items, `q` queries, `d` the shared width, `p` patches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from os import PathLike
+from typing import Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
+
+import numpy as np
+import torch
+from jaxtyping import Float, Float32, Int64, UInt8
+from torch import Tensor
+
+ImageLike: TypeAlias = "str | PathLike[str] | bytes | np.ndarray | Any"
+"""A path, the bytes of an image file, an `h w 3` uint8 array, or a PIL image."""
+
+
+class Caption(NamedTuple):
+    """One text of an image and the part it plays ("raw", "short", "long", "title", ...)."""
+
+    text: str
+    role: str = "caption"
+
+
+class Foil(NamedTuple):
+    """A caption that is wrong for the image in one way, beside the right one it came from."""
+
+    kind: str
+    caption: str
+    foil: str
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One image and what describes it; nothing is decoded yet.
+
+    Attributes:
+        key: stable and unique in its source.
+        image: the bytes of an image file.
+        captions: in the order of the source.
+        fields: other columns a source has (labels, ids), as text.
+        foils: wrong captions, where a source has them.
+    """
+
+    key: str
+    image: bytes
+    captions: tuple[Caption, ...]
+    fields: Mapping[str, str] = field(default_factory=dict)
+    foils: tuple[Foil, ...] = ()
+
+
+@runtime_checkable
+class Source(Protocol):
+    """Pairs that can be read by number. Reading is safe from several processes.
+
+    Attributes:
+        name: what to call it in tables and errors.
+        groups: how many samples each storage group (tar shard, row group) holds, in order.
+            Sample `i` lies in the group where the running sum passes `i`. Only per-group facts
+            may be kept in memory, so that memory does not grow with the number of samples.
+    """
+
+    name: str
+    groups: tuple[int, ...]
+
+    def __len__(self) -> int: ...
+
+    def read(self, index: int) -> Sample:
+        """Return sample `index`. Raises DataError naming the sample where it can't be read."""
+        ...
+
+    def texts(self) -> Iterator[tuple[str, tuple[Caption, ...]]]:
+        """Yield (key, captions) of every sample in order, without reading image bytes."""
+        ...
+
+
+@dataclass(slots=True)
+class Batch:
+    """Aligned tensors of one step.
+
+    Attributes:
+        images: canvas pixels after augmentation, not yet normalised.
+        texts: stored rows of the captions, not yet unit length.
+        owner: for each caption, the position in `images` that it describes.
+        row: for each caption, its row in the cache: equal captions have equal rows.
+        index: for each image, its number in the source (for error messages).
+        dropped: (key, reason) of samples that could not be read; they are in no tensor.
+    """
+
+    images: UInt8[Tensor, "b 3 h w"]
+    texts: Float32[Tensor, "c d"]
+    owner: Int64[Tensor, " c"]
+    row: Int64[Tensor, " c"]
+    index: Int64[Tensor, " b"]
+    dropped: tuple[tuple[str, str], ...] = ()
+
+
+class Tower(Protocol):
+    """What a file in `towers/` builds: an `nn.Module` from pixels to one raw vector an image.
+
+    Attributes:
+        width: length of `h_image`.
+        resolution: pixels of a side that it was built for.
+    """
+
+    width: int
+    resolution: int
+
+    def __call__(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b width"]: ...
+
+
+class Objective(Protocol):
+    """What a file in `objectives/` builds: an `nn.Module` that owns temperature and bias.
+
+    `owner` and `row` are those of `Batch`; without `owner`, caption i belongs to image i.
+    """
+
+    def __call__(
+        self,
+        z_image: Float32[Tensor, "b d"],
+        z_text: Float32[Tensor, "c d"],
+        owner: Int64[Tensor, " c"] | None = None,
+        row: Int64[Tensor, " c"] | None = None,
+    ) -> Float32[Tensor, ""]: ...
+
+    def constrain(self) -> None:
+        """Bring parameters back into their range; called after every optimiser step."""
+        ...
+
+    def scalars(self) -> dict[str, float]:
+        """Return temperature, bias and the like as plain numbers, for logs and bundles."""
+        ...
+
+
+@runtime_checkable
+class Encoder(Protocol):
+    """All that an evaluation may see: something that puts images and texts in one space.
+
+    Both return float32 rows of unit length, one for each input, in order.
+
+    Attributes:
+        name: for tables.
+        saw: benchmarks whose captions the text encoder was trained on ("coco", "flickr30k").
+    """
+
+    name: str
+    saw: tuple[str, ...]
+
+    def encode_images(self, images: Sequence[ImageLike]) -> Float32[np.ndarray, "n d"]: ...
+
+    def encode_texts(self, texts: Sequence[str]) -> Float32[np.ndarray, "n d"]: ...
+
+
+def unit(h: Float[Tensor, "*n d"]) -> Float32[Tensor, "*n d"]:
+    """Return `h` in float32 with every row scaled to length 1; the only maker of a `z`.
+
+    The smallest length divided by is 1e-12, so a zero row stays zero instead of becoming NaN.
+    """
+    return torch.nn.functional.normalize(h.float(), dim=-1, eps=1e-12)
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One figure of an evaluation with its 95% interval.
+
+    Attributes:
+        value: a share in [0, 1] for accuracies and recalls, else in the metric's own unit.
+        low, high: ends of the 95% interval.
+        items: how many independent items the interval is over.
+    """
+
+    value: float
+    low: float
+    high: float
+    items: int
+
+
+@dataclass(frozen=True)
+class EvalResult:
+    """What one evaluation found: never without protocol, counts and intervals.
+
+    Attributes:
+        evaluation: the name of the file in `evals/`.
+        version: raised when its numbers change meaning.
+        protocol: what was compared with what, in words; results compare only within one.
+        data: the source's name.
+        primary: the metric to look at first.
+        metrics: by name, in the order to print.
+        counts: images, captions, classes, ... by name.
+        chance: what guessing would score on the primary metric, where that is known.
+        notes: warnings that belong beside the numbers ("text encoder saw these captions").
+        examples: a few queries with what came first, for the report (plain JSON values).
+        seconds: wall time.
+    """
+
+    evaluation: str
+    version: int
+    protocol: str
+    data: str
+    primary: str
+    metrics: Mapping[str, Metric]
+    counts: Mapping[str, int]
+    chance: float | None = None
+    notes: tuple[str, ...] = ()
+    examples: tuple[Mapping[str, Any], ...] = ()
+    seconds: float = 0.0
+
+
+class Evaluation(Protocol):
+    """What a file in `evals/` builds: a judge of any Encoder on any Source that fits."""
+
+    version: int
+    primary: str
+    protocol: str
+
+    def run(self, encoder: Encoder, source: Source) -> EvalResult: ...

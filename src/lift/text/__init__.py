@@ -1,0 +1,1 @@
+"""The fixed side: text encoders and the identity of their space."""

@@ -1,0 +1,1 @@
+"""One file a network from pixels to a raw vector."""

@@ -1,0 +1,36 @@
+"""Fixtures for every test: one torch thread, no hub, real data where it is at hand."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import pytest
+import torch
+from jaxtyping import install_import_hook
+
+torch.set_num_threads(1)
+
+# Every annotated shape in the package is checked while tests run, so annotations can't lie.
+install_import_hook("lift", "beartype.beartype")
+
+SHARED_DATA = Path(
+    os.environ.get("LIFT_TEST_DATA", Path(__file__).parents[2] / "shared" / "data")
+).resolve()
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Return the folder of small real data sets, or skip."""
+    if not (SHARED_DATA / "flickr8k").is_dir():
+        pytest.skip(f"real data sets are not at {SHARED_DATA} (set LIFT_TEST_DATA)")
+    return SHARED_DATA
+
+
+@pytest.fixture(autouse=True)
+def _seeded() -> None:
+    torch.manual_seed(0)
