@@ -1,3 +1,59 @@
-"""lift: put images into a text-embedding space that never moves."""
+"""lift: put images into a text-embedding space that never moves.
+
+    import lift
+
+    lift.embed(["photos.parquet"], out="captions")          # once, offline
+    lift.train("flickr8k_tiny", data="photos.parquet", cache="captions", out="run")
+    model = lift.load("run")
+    model.similarity(["cat.jpg"], ["a cat asleep", "a dog"])
+
+Every name below is imported on first use: importing lift loads no torch, numpy or transformers.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from lift.bundle import Bundle as Bundle
+    from lift.cache.reader import EmbeddingCache as EmbeddingCache
+    from lift.commands import audit as audit
+    from lift.commands import budget as budget
+    from lift.commands import embed as embed
+    from lift.commands import evaluate as evaluate
+    from lift.commands import load as load
+    from lift.commands import quickstart as quickstart
+    from lift.commands import report as report
+    from lift.commands import train as train
+    from lift.errors import LiftError as LiftError
+    from lift.text.space import TextSpace as TextSpace
+
+_HOMES = {
+    "Bundle": "lift.bundle",
+    "EmbeddingCache": "lift.cache.reader",
+    "LiftError": "lift.errors",
+    "TextSpace": "lift.text.space",
+    "audit": "lift.commands",
+    "budget": "lift.commands",
+    "embed": "lift.commands",
+    "evaluate": "lift.commands",
+    "load": "lift.commands",
+    "quickstart": "lift.commands",
+    "report": "lift.commands",
+    "train": "lift.commands",
+}
+
+__all__ = [*sorted(_HOMES), "__version__"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(importlib.import_module(_HOMES[name]), name)
+    raise AttributeError(f"module 'lift' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -13,18 +13,11 @@ import types
 import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
-from typing import Any, Literal, Protocol, TypeVar, Union, get_args, get_origin
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 
 from lift.errors import ConfigError, unknown
 
-
-class IsDataclass(Protocol):
-    """Any dataclass instance, for type checkers."""
-
-    __dataclass_fields__: typing.ClassVar[dict[str, Any]]
-
-
-ConfigT = TypeVar("ConfigT", bound=IsDataclass)
+ConfigT = TypeVar("ConfigT")
 
 
 @dataclass(frozen=True)
@@ -69,7 +62,7 @@ def from_dict(kind: type[ConfigT], values: Mapping[str, Any], where: str = "") -
     Raises:
         ConfigError: unknown key (with the nearest match), missing key, or wrong type.
     """
-    known = {f.name: f for f in fields(kind)}
+    known = {f.name: f for f in fields(typing.cast(Any, kind))}
     hints = typing.get_type_hints(kind)
     for name in values:
         if name not in known:
@@ -92,33 +85,42 @@ def from_dict(kind: type[ConfigT], values: Mapping[str, Any], where: str = "") -
 
 def convert(hint: Any, value: Any, where: str) -> Any:
     """Return `value` as the annotated type `hint`, or raise ConfigError naming `where`."""
-    origin, args = get_origin(hint), get_args(hint)
+    origin = get_origin(hint) or hint
     if hint is Any:
         return value
     if origin in (Union, types.UnionType):
-        return _convert_union(args, value, where)
+        return _convert_union(get_args(hint), value, where)
     if origin is Literal:
-        if value in args:
+        return _convert_literal(hint, value, where)
+    if origin in (tuple, list, Mapping, dict):
+        return _convert_collection(hint, value, where)
+    if is_dataclass(hint):
+        if isinstance(value, typing.cast(type, hint)):
             return value
-        if isinstance(value, str):
-            raise unknown(f"value of {where}:", value, [str(arg) for arg in args])
+        if isinstance(value, Mapping):
+            return from_dict(typing.cast(Any, hint), value, where)
         raise _wrong_type(hint, value, where)
-    if origin in (tuple, list) or hint in (tuple, list):
-        if isinstance(value, str) or not isinstance(value, Sequence):
-            raise _wrong_type(hint, value, where)
-        inner = args[0] if args else Any
-        return tuple(convert(inner, v, f"{where}[{i}]") for i, v in enumerate(value))
-    if origin is not None and issubclass(origin, Mapping):
+    return _convert_scalar(hint, value, where)
+
+
+def _convert_literal(hint: Any, value: Any, where: str) -> Any:
+    choices = get_args(hint)
+    if value in choices:
+        return value
+    if isinstance(value, str):
+        raise unknown(f"value of {where}:", value, [str(choice) for choice in choices])
+    raise _wrong_type(hint, value, where)
+
+
+def _convert_collection(hint: Any, value: Any, where: str) -> Any:
+    if (get_origin(hint) or hint) in (Mapping, dict):
         if not isinstance(value, Mapping):
             raise _wrong_type(hint, value, where)
         return dict(value)
-    if is_dataclass(hint):
-        if isinstance(value, hint):
-            return value
-        if not isinstance(value, Mapping):
-            raise _wrong_type(hint, value, where)
-        return from_dict(typing.cast(Any, hint), value, where)
-    return _convert_scalar(hint, value, where)
+    if isinstance(value, str) or not isinstance(value, Sequence):
+        raise _wrong_type(hint, value, where)
+    inner = get_args(hint)[0] if get_args(hint) else Any
+    return tuple(convert(inner, v, f"{where}[{i}]") for i, v in enumerate(value))
 
 
 def _convert_union(args: tuple[Any, ...], value: Any, where: str) -> Any:
@@ -190,7 +192,7 @@ def _set(config: Any, path: Sequence[str], text: str, whole: str) -> Any:
             value = convert(hint, _literal(text), whole)
         except ConfigError:
             value = convert(hint, text, whole)  # a string that looks like a number
-    return dataclasses.replace(config, **{name: value})
+    return dataclasses.replace(typing.cast(Any, config), **{name: value})
 
 
 def _literal(text: str) -> Any:

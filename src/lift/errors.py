@@ -40,6 +40,10 @@ class MissingPackage(LiftError):
     """An optional package is needed; the message names the command that installs it."""
 
 
+class StorageError(LiftError):
+    """The disk refused a write (full, read-only, too large); nothing half-written stays."""
+
+
 class CheckpointError(LiftError):
     """A checkpoint or bundle that can't be used as asked."""
 
@@ -48,7 +52,7 @@ class NotFinite(LiftError):
     """A loss or gradient that is NaN or infinite; raised before the optimiser moves."""
 
 
-class Stopped(Exception):  # noqa: N818 - not an error: the run was asked to stop and did
+class Stopped(Exception):
     """The run was told to stop (SIGTERM, Ctrl-C) and saved its state first."""
 
 

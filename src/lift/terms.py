@@ -101,6 +101,7 @@ class Batch:
     dropped: tuple[tuple[str, str], ...] = ()
 
 
+@runtime_checkable
 class Tower(Protocol):
     """What a file in `towers/` builds: an `nn.Module` from pixels to one raw vector an image.
 
@@ -115,6 +116,7 @@ class Tower(Protocol):
     def __call__(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b width"]: ...
 
 
+@runtime_checkable
 class Objective(Protocol):
     """What a file in `objectives/` builds: an `nn.Module` that owns temperature and bias.
 
@@ -197,6 +199,7 @@ class EvalResult:
         notes: warnings that belong beside the numbers ("text encoder saw these captions").
         examples: a few queries with what came first, for the report (plain JSON values).
         seconds: wall time.
+        encoder: the name of what was judged.
     """
 
     evaluation: str
@@ -210,8 +213,10 @@ class EvalResult:
     notes: tuple[str, ...] = ()
     examples: tuple[Mapping[str, Any], ...] = ()
     seconds: float = 0.0
+    encoder: str = ""
 
 
+@runtime_checkable
 class Evaluation(Protocol):
     """What a file in `evals/` builds: a judge of any Encoder on any Source that fits."""
 

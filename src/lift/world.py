@@ -79,4 +79,4 @@ def probe_precision(
             elif round_ == 0 and precision == "float32":
                 best["float32"] = elapsed  # stands until a warm round replaces it
     chosen: Precision = "bfloat16" if best["bfloat16"] < best["float32"] / 1.05 else "float32"
-    return chosen, dict(best)
+    return chosen, {str(name): seconds for name, seconds in best.items()}

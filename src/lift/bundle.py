@@ -1,0 +1,306 @@
+"""A model in hand: image side, transform and text space in one folder, used from Python.
+
+    model = lift.load("runs/flickr")
+    model.classify(["cat.jpg"], ["a cat", "a dog"])
+
+A folder holds `bundle.json` and `model.safetensors`; nothing in it is pickled. Images can be
+encoded without any text encoder installed.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float32
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from tqdm import tqdm
+
+from lift import plugins
+from lift.config import Part, from_dict, to_dict
+from lift.data.transform import Transform
+from lift.errors import CheckpointError, ConfigError, DataError
+from lift.files import is_ours_or_empty, whole_folder
+from lift.model import Side, SideConfig, build_side, trained_state
+from lift.terms import ImageLike
+from lift.text.encoder import TextEncoder
+from lift.text.space import TextSpace
+from lift.world import Precision, autocast, choose_device
+
+FORMAT = 1
+MARKER = "bundle.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class BundleRecord:
+    """What `bundle.json` says.
+
+    Attributes:
+        image: the image side as options.
+        transform: the only way pixels reach the tower.
+        space: the text space that the image side was trained into.
+        encoder: the text encoder that makes vectors of that space.
+        saw: benchmarks whose captions that encoder was trained on.
+        scalars: temperature, bias and the like, as the objective left them.
+        origin: recipe, data, samples seen and versions, for people.
+        format: raised when older code can't read it.
+    """
+
+    image: SideConfig
+    transform: Transform
+    space: TextSpace
+    encoder: Part
+    saw: tuple[str, ...] = ()
+    scalars: Mapping[str, Any] = field(default_factory=dict)
+    origin: Mapping[str, Any] = field(default_factory=dict)
+    format: int = FORMAT
+
+
+@dataclass(frozen=True)
+class Guess:
+    """One label of `Bundle.classify` and how sure the model is of it."""
+
+    label: str
+    probability: float
+
+
+class Bundle:
+    """An image encoder in a fixed text space; an `Encoder` that every evaluation accepts.
+
+    All vectors are float32 numpy rows of unit length; cosine is their dot product.
+    """
+
+    def __init__(
+        self,
+        side: Side,
+        record: BundleRecord,
+        *,
+        name: str = "model",
+        device: torch.device | None = None,
+        precision: Precision = "float32",
+        text_encoder: TextEncoder | None = None,
+    ) -> None:
+        self.name = name
+        self.record = record
+        self.device = device or torch.device("cpu")
+        self.precision: Precision = precision
+        self.side = side.to(self.device)
+        self._text_encoder = text_encoder
+
+    @property
+    def space(self) -> TextSpace:
+        """The text space that the vectors live in."""
+        return self.record.space
+
+    @property
+    def transform(self) -> Transform:
+        """How pixels become what the tower sees."""
+        return self.record.transform
+
+    @property
+    def saw(self) -> tuple[str, ...]:
+        """Benchmarks whose captions the text encoder was trained on."""
+        return self.record.saw
+
+    @property
+    def text_encoder(self) -> TextEncoder:
+        """The live text encoder, built on first use and checked against the space.
+
+        Raises:
+            MissingPackage: it is not installed; the message says how to install it.
+            SpaceMismatch: what is installed makes vectors of another space.
+        """
+        if self._text_encoder is None:
+            encoder: TextEncoder = plugins.build(self.record.encoder)
+            self.space.require_same(
+                encoder.space, ours="this model", theirs="the installed text encoder"
+            )
+            self._text_encoder = encoder
+        return self._text_encoder
+
+    @torch.inference_mode()
+    def encode_images(
+        self,
+        images: ImageLike | Iterable[ImageLike],
+        *,
+        batch_size: int = 64,
+        progress: bool = False,
+    ) -> Float32[np.ndarray, "n d"]:
+        """Return one unit-length row an image.
+
+        Args:
+            images: one image or several: paths, bytes of image files, PIL images, or
+                `h w 3` uint8 arrays; an `n h w 3` uint8 array is n images.
+            batch_size: images that go through the tower together; the stream of images may be
+                longer than memory.
+            progress: whether to draw a progress bar.
+
+        Raises:
+            DataError: an image can't be read.
+        """
+        stream = _as_many(images)
+        total = len(stream) if isinstance(stream, Sequence | np.ndarray) else None
+        training = self.side.training
+        self.side.eval()
+        rows: list[np.ndarray] = []
+        try:
+            with tqdm(total=total, unit="img", disable=not progress) as bar:
+                for chunk in _chunks(stream, batch_size):
+                    pixels = torch.stack([self.transform.evaluate(image) for image in chunk])
+                    with autocast(self.device, self.precision):
+                        z = self.side(self.transform.normalise(pixels.to(self.device)))
+                    rows.append(z.float().cpu().numpy())
+                    bar.update(len(chunk))
+        finally:
+            self.side.train(training)
+        if not rows:
+            return np.zeros((0, self.space.dimensions), np.float32)
+        return np.concatenate(rows)
+
+    def encode_texts(self, texts: str | Sequence[str]) -> Float32[np.ndarray, "n d"]:
+        """Return one unit-length row a text, from the untouched text encoder.
+
+        Raises:
+            MissingPackage: the text encoder is not installed; the message says how.
+        """
+        texts = [texts] if isinstance(texts, str) else list(texts)
+        if not texts:
+            return np.zeros((0, self.space.dimensions), np.float32)
+        rows = self.text_encoder.encode(texts).rows
+        return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
+
+    def similarity(
+        self, images: ImageLike | Iterable[ImageLike], texts: str | Sequence[str]
+    ) -> Float32[np.ndarray, "n m"]:
+        """Return the cosine of every image with every text."""
+        return self.encode_images(images) @ self.encode_texts(texts).T
+
+    def classify(
+        self,
+        images: ImageLike | Iterable[ImageLike],
+        labels: Sequence[str],
+        *,
+        templates: Sequence[str] = ("a photo of a {}.",),
+        top: int = 5,
+    ) -> list[list[Guess]]:
+        """Return each image's most likely labels, best first, with probabilities.
+
+        Args:
+            images: one image or several.
+            labels: what an image may show.
+            templates: sentences with `{}` for the label; several are averaged.
+            top: labels to return an image.
+
+        Raises:
+            ConfigError: no labels, or a template without `{}`.
+        """
+        if not labels:
+            raise ConfigError("classify needs at least one label.")
+        for template in templates:
+            if "{}" not in template:
+                raise ConfigError(f"The template {template!r} has no {{}} for the label.")
+        prompts = [t.replace("{}", label) for label in labels for t in templates]
+        rows = self.encode_texts(prompts).reshape(len(labels), len(templates), -1).mean(axis=1)
+        rows /= np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
+        logits = self.encode_images(images) @ rows.T * self.record.scalars.get("scale", 100.0)
+        odds = np.exp(logits - logits.max(axis=1, keepdims=True))
+        probability = odds / odds.sum(axis=1, keepdims=True)
+        order = np.argsort(-probability, axis=1, kind="stable")[:, :top]
+        return [
+            [Guess(labels[j], float(probability[i, j])) for j in order[i]]
+            for i in range(len(logits))
+        ]
+
+    def save(self, folder: str | Path) -> Path:
+        """Write the bundle, whole or not at all, and return its folder.
+
+        Raises:
+            CheckpointError: the folder holds something else.
+            StorageError: the disk refused.
+        """
+        folder = Path(folder)
+        if not is_ours_or_empty(folder, MARKER):
+            raise CheckpointError(f"{folder} holds something else; choose another folder.")
+        with whole_folder(folder) as aside:
+            save_file(trained_state(self.side), aside / "model.safetensors")
+            text = json.dumps(to_dict(self.record), indent=2, ensure_ascii=False)
+            (aside / MARKER).write_text(text + "\n", encoding="utf-8")
+        return folder
+
+
+def load(path: str | Path, *, device: str = "auto", precision: Precision = "float32") -> Bundle:
+    """Load a bundle, or the bundle of a finished run.
+
+    Args:
+        path: the bundle's folder, or a run's folder (which keeps its bundle in `model`).
+        device: auto, cpu, cuda or mps.
+        precision: what the tower computes in.
+
+    Raises:
+        CheckpointError: no bundle there, a newer format, or damaged weights.
+    """
+    folder = Path(path)
+    if not (folder / MARKER).exists() and (folder / "model" / MARKER).exists():
+        folder = folder / "model"
+    if not (folder / MARKER).exists():
+        raise CheckpointError(
+            f"{path} is no model: neither {MARKER} nor model/{MARKER} is there. Give the folder "
+            "that `lift train` wrote (a run has a model once it is finished)."
+        )
+    record = _read_record(folder / MARKER)
+    side = build_side(record.image, None, record.space.dimensions)
+    try:
+        side.load_state_dict(load_file(folder / "model.safetensors"))
+    except (OSError, RuntimeError, SafetensorError) as error:
+        raise CheckpointError(
+            f"The weights in {folder} can't be loaded ({str(error).splitlines()[0]}); "
+            "copy the folder again from where it was made."
+        ) from error
+    name = folder.parent.name if folder.name == "model" else folder.name
+    return Bundle(side.eval(), record, name=name, device=choose_device(device), precision=precision)
+
+
+def _read_record(path: Path) -> BundleRecord:
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        written = values["format"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(
+            f"{path} is damaged; copy it again from where it was made."
+        ) from error
+    if written > FORMAT:
+        raise CheckpointError(
+            f"{path} has format {written}, this version reads up to {FORMAT}: upgrade lift-align."
+        )
+    return from_dict(BundleRecord, values, path.name)
+
+
+def _as_many(images: Any) -> Any:
+    """Return a sequence or iterator of images; a single one becomes a list of one."""
+    if isinstance(images, str | bytes | Path) or hasattr(images, "convert"):
+        return [images]
+    if isinstance(images, np.ndarray):
+        if images.ndim == 3:
+            return [images]
+        if images.ndim != 4:
+            raise DataError(
+                f"An array of images is `h w 3` or `n h w 3`, not of shape {images.shape}."
+            )
+    return images
+
+
+def _chunks(stream: Iterable[Any], size: int) -> Iterable[list[Any]]:
+    chunk: list[Any] = []
+    for item in stream:
+        chunk.append(item)
+        if len(chunk) == size:
+            yield chunk
+            chunk = []
+    if chunk:
+        yield chunk

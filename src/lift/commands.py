@@ -1,0 +1,287 @@
+"""Every command as a typed function; each imports what it needs when it is called."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from lift.bundle import Bundle
+    from lift.cache.audit import AuditReport
+    from lift.cache.writer import EmbedReport
+    from lift.terms import EvalResult
+    from lift.training.budget import Budget
+    from lift.training.config import RunConfig
+    from lift.training.loop import RunResult
+
+
+def embed(
+    data: Sequence[str],
+    *,
+    out: str | Path,
+    encoder: str = "minilm",
+    codec: str = "float16",
+    precision: Literal["float32", "bfloat16", "auto"] = "float32",
+    rows_per_shard: int | None = None,
+    progress: bool = True,
+) -> EmbedReport:
+    """Compute the vector of every distinct caption once and store it.
+
+    Running it again goes on where it stopped, or adds the captions of more data.
+
+    Args:
+        data: where the captions are: paths (`train-*.tar`, `pairs.parquet`), `scenes:count=500`,
+            or `format:key=value,...`.
+        out: the cache's folder.
+        encoder: a text encoder: `minilm`, `sentence_transformer:model=FOLDER_OR_HUB_ID`, ...
+        codec: how numbers are stored: float16 or float32.
+        precision: what the encoder computes in; auto times both and keeps the faster.
+        rows_per_shard: rows of one file; None takes the default.
+        progress: draw a progress bar.
+
+    Raises:
+        LiftError: bad input, another space or something else in the folder, a full disk.
+    """
+    from lift import plugins
+    from lift.cache import writer
+    from lift.data.source import open_source, parse_part
+
+    sources = [open_source(spec) for spec in data]
+    captions = (c.text for source in sources for _, texts in source.texts() for c in texts)
+    more = {} if rows_per_shard is None else {"rows_per_shard": rows_per_shard}
+    return writer.embed(
+        captions,
+        plugins.build(parse_part("text/encoders", encoder)),
+        Path(out),
+        codec=codec,
+        precision=precision,
+        progress=progress,
+        **more,
+    )
+
+
+def train(
+    recipe: str,
+    *,
+    data: str = "",
+    validation: str = "",
+    cache: str | Path = "",
+    out: str | Path,
+    options: Sequence[str] = (),
+    resume: bool = False,
+    progress: bool = True,
+) -> RunResult:
+    """Train an image encoder to match stored caption vectors; save, judge and report it.
+
+    The same call goes on with a run that was stopped or killed.
+
+    Args:
+        recipe: a recipe's name (`lift recipes` lists them), or the folder of a run to repeat.
+        data: pairs to train on.
+        validation: pairs for the evaluations.
+        cache: folder that `lift embed` made.
+        out: the run's folder.
+        options: `key=value` words that change the recipe (`optim.lr=5e-4`, `objective=cosine`).
+        resume: insist that there is a run to go on with.
+        progress: draw a progress bar.
+
+    Raises:
+        LiftError: bad input; nothing was trained.
+        Stopped: SIGTERM or Ctrl-C; the state is saved.
+    """
+    from lift.training.loop import run
+
+    config = _configured(recipe, options, data, validation, str(cache))
+    return run(config, Path(out), resume=resume, progress=progress)
+
+
+def budget(
+    recipe: str,
+    *,
+    data: str = "",
+    cache: str | Path = "",
+    options: Sequence[str] = (),
+) -> Budget:
+    """Count what a run would cost: parameters, FLOPs, memory, steps, cache. Trains nothing.
+
+    Args:
+        recipe: a recipe's name, or the folder of a run.
+        data: pairs to train on, to count captions; the recipe's own figure without it.
+        cache: folder that `lift embed` made, for the width of its space; the encoder's without.
+        options: `key=value` words that change the recipe.
+    """
+    from lift import plugins
+    from lift.cache.reader import EmbeddingCache
+    from lift.data.source import open_source
+    from lift.training.budget import budget as count
+
+    config = _configured(recipe, options, data, "", str(cache)).resolved()
+    if config.cache:
+        dimensions = EmbeddingCache.open(Path(config.cache)).dimensions
+    else:
+        encoder = plugins.load(config.encoder.room, config.encoder.name)
+        dimensions = encoder.space(plugins.configure(config.encoder)).dimensions
+    pairs = 0
+    if config.data:
+        pairs = len({c.text for _, texts in open_source(config.data).texts() for c in texts})
+    return count(config, dimensions, pairs)
+
+
+def evaluate(
+    model: str | Path,
+    *,
+    on: Sequence[str],
+    cache: str | Path | None = None,
+    out: str | Path | None = None,
+    device: str = "auto",
+    progress: bool = True,
+) -> list[EvalResult]:
+    """Judge a model; every figure comes with protocol, item count and 95% interval.
+
+    Args:
+        model: folder of a run or of a bundle.
+        on: evaluations: `retrieval:data=val.tar`, `zeroshot:data=test.parquet,label=article_type`,
+            `compositional:data=scenes`.
+        cache: take text vectors from there where it has them.
+        out: where to write one JSON a result; None beside the model, in `evals`.
+        device: auto, cpu, cuda or mps.
+        progress: draw progress bars.
+
+    Raises:
+        LiftError: bad input, or a text without vector and no text encoder installed.
+    """
+    from lift import bundle
+    from lift.cache.reader import EmbeddingCache
+    from lift.evaluation import CachedTexts, parse_plan, write_results
+    from lift.evaluation import evaluate as judge
+
+    plans = [parse_plan(words) for words in on]
+    encoder = bundle.load(model, device=device)
+    judged = encoder
+    if cache is not None:
+        stored = EmbeddingCache.open(Path(cache))
+        stored.space.require_same(encoder.space, ours=f"the cache {cache}", theirs=f"model {model}")
+        judged = CachedTexts(encoder, stored)
+    results = judge(judged, plans, progress=progress)
+    write_results(results, Path(out) if out is not None else Path(model) / "evals")
+    return results
+
+
+def load(path: str | Path, *, device: str = "auto") -> Bundle:
+    """Load a trained model: `encode_images`, `encode_texts`, `similarity`, `classify`.
+
+    Args:
+        path: folder of a finished run or of a bundle.
+        device: auto, cpu, cuda or mps.
+
+    Raises:
+        CheckpointError: no model there, a newer format, or damaged weights.
+    """
+    from lift import bundle
+
+    return bundle.load(path, device=device)
+
+
+def audit(
+    cache: str | Path, *, data: Sequence[str] = (), sample: int = 256, live: bool = True
+) -> AuditReport:
+    """Prove a cache: checksums, norms, NaN, duplicates, coverage, re-encoded rows.
+
+    Args:
+        cache: the folder.
+        data: pairs whose captions should all have rows; also where re-encoded texts come from.
+        sample: captions to encode again and compare.
+        live: whether to encode again (needs the text encoder and `data`).
+
+    Raises:
+        CacheError: the folder holds no readable cache.
+    """
+    from lift import plugins
+    from lift.cache.audit import audit as prove
+    from lift.cache.reader import EmbeddingCache
+    from lift.data.source import open_source
+
+    sources = [open_source(spec) for spec in data]
+    captions = [c.text for source in sources for _, texts in source.texts() for c in texts]
+    encoder = None
+    if live and captions:
+        encoder = plugins.build(EmbeddingCache.open(Path(cache)).part)
+    return prove(Path(cache), captions=captions or None, encoder=encoder, sample=sample)
+
+
+def report(run: str | Path, *, out: str | Path | None = None) -> Path:
+    """Write a run's page: curves, metrics with intervals, a gallery of queries. One file.
+
+    Args:
+        run: the run's folder.
+        out: where to write; None is `report.html` in the run.
+    """
+    from lift.pages.page import write_report
+    from lift.training.folder import read_config
+
+    config = read_config(Path(run))
+    return write_report(
+        Path(run),
+        out=Path(out) if out is not None else None,
+        thumbnails=_images(config.validation),
+    )
+
+
+def quickstart(out: str | Path = "quickstart", *, progress: bool = True) -> RunResult:
+    """Go the whole road on drawn scenes: embed, train, judge, save, report. A few minutes.
+
+    Args:
+        out: where cache and run go; running it again goes on with them.
+        progress: draw progress bars.
+
+    Raises:
+        MissingPackage: no text encoder is installed; the message says how.
+    """
+    from lift import recipes
+
+    out = Path(out)
+    config = recipes.get("quickstart")
+    embed(
+        [config.data, config.validation],
+        out=out / "captions",
+        encoder=config.encoder.name,
+        progress=progress,
+    )
+    result = train("quickstart", cache=out / "captions", out=out / "run", progress=progress)
+    report(out / "run")
+    return result
+
+
+def _configured(
+    recipe: str, options: Sequence[str], data: str, validation: str, cache: str
+) -> RunConfig:
+    """Return the recipe with the caller's words and places in it."""
+    from lift import recipes
+    from lift.config import override
+    from lift.training.folder import read_config
+
+    path = Path(recipe)
+    if (path / "run.json").exists():
+        config = read_config(path)
+    else:
+        config = recipes.get(recipe)
+    config = override(config, options)
+    places = {"data": data, "validation": validation, "cache": cache}
+    return dataclasses.replace(config, **{name: at for name, at in places.items() if at})
+
+
+def _images(spec: str):
+    """Return a function from sample key to image bytes (None where it is not there)."""
+    from lift.data.source import open_source
+
+    if not spec:
+        return None
+    source = open_source(spec)
+    numbers = {key: number for number, (key, _) in enumerate(source.texts())}
+
+    def image(key: str) -> bytes | None:
+        return source.read(numbers[key]).image if key in numbers else None
+
+    return image

@@ -1,0 +1,115 @@
+"""Where the files inside a tar archive lie, from its headers alone; nothing is extracted."""
+
+from __future__ import annotations
+
+import os
+import tarfile
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from lift.errors import DataError
+
+_BLOCK = 512
+_MOST_HEADER = 1 << 20
+_MOST_NAME = 4096
+_ORDINARY = (tarfile.REGTYPE, tarfile.AREGTYPE, tarfile.CONTTYPE)
+
+
+class Member(NamedTuple):
+    """One entry: its name, whether it is an ordinary file, and where its bytes are."""
+
+    name: str
+    ordinary: bool
+    offset: int
+    size: int
+
+
+def members(fd: int, shard: str) -> Iterator[Member]:
+    """Yield the entries of an open, uncompressed tar file (ustar, GNU and pax names).
+
+    Links, folders and devices come with `ordinary=False`.
+
+    Raises:
+        DataError: naming `shard`: not a tar, damaged header, or cut off (also between two
+            entries: the end mark of zeros has to be there).
+    """
+    end, position = os.fstat(fd).st_size, 0
+    name: str | None = None
+    size: int | None = None
+    while True:
+        block = os.pread(fd, _BLOCK, position)
+        if len(block) < _BLOCK:
+            raise DataError(f"{shard} is cut off: it ends at byte {end} without a tar end mark.")
+        if not any(block):
+            return
+        try:
+            head = tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
+        except (tarfile.HeaderError, ValueError) as error:
+            raise DataError(
+                f"{shard} is not a sound, uncompressed tar file "
+                f"(header at byte {position}: {error})."
+            ) from error
+        position += _BLOCK
+        length = head.size if size is None or head.type not in _ORDINARY else size
+        if head.type not in _ORDINARY and head.type in tarfile.SUPPORTED_TYPES:
+            # Links and devices may state a size but hold nothing.
+            length = length if head.type in _CARRIES_DATA else 0
+        if length < 0 or position + length > end:
+            raise DataError(
+                f"{shard} is cut off or damaged: {name or head.name!r} claims {length:,} bytes at "
+                f"byte {position:,}, and the file has {end:,}."
+            )
+        if head.type in _EXTENSIONS:
+            extra = _extension(fd, position, length, shard)
+            if head.type == tarfile.GNUTYPE_LONGNAME:
+                name = extra.rstrip(b"\0").decode("utf-8", "surrogateescape")
+            elif head.type in (tarfile.XHDTYPE, tarfile.SOLARIS_XHDTYPE):
+                records = _pax(extra, shard)
+                name, size = records.get("path", name), _pax_size(records, size, shard)
+        else:
+            if head.type == tarfile.GNUTYPE_SPARSE:
+                raise DataError(f"{shard} holds a sparse file ({head.name!r}); write it plainly.")
+            yield Member(name or head.name, head.type in _ORDINARY, position, length)
+            name = size = None
+        position += -(-length // _BLOCK) * _BLOCK
+
+
+_EXTENSIONS = (
+    tarfile.GNUTYPE_LONGNAME,
+    tarfile.GNUTYPE_LONGLINK,
+    tarfile.XHDTYPE,
+    tarfile.SOLARIS_XHDTYPE,
+    tarfile.XGLTYPE,
+)
+_CARRIES_DATA = (*_EXTENSIONS, *_ORDINARY, tarfile.GNUTYPE_SPARSE)
+
+
+def _extension(fd: int, position: int, length: int, shard: str) -> bytes:
+    if length > _MOST_HEADER:
+        raise DataError(f"{shard} has an extended header of {length:,} bytes; that is no tar.")
+    return os.pread(fd, length, position)
+
+
+def _pax(extra: bytes, shard: str) -> dict[str, str]:
+    """Return the records of a pax header: `LENGTH KEY=VALUE\\n`, LENGTH counting itself."""
+    records: dict[str, str] = {}
+    at = 0
+    while at < len(extra) and extra[at : at + 1] != b"\0":
+        space = extra.find(b" ", at, at + 20)
+        digits = extra[at:space] if space > 0 else b""
+        length = int(digits) if digits.isdigit() else 0
+        key, equals, value = extra[space + 1 : at + length].partition(b"=")
+        if length <= len(digits) + 2 or at + length > len(extra) or not equals:
+            raise DataError(f"{shard} has a damaged extended header.")
+        decoded = value[:-1].decode("utf-8", "surrogateescape")
+        records[key.decode("utf-8", "surrogateescape")] = decoded
+        at += length
+    return records
+
+
+def _pax_size(records: dict[str, str], before: int | None, shard: str) -> int | None:
+    if "size" not in records:
+        return before
+    if not (records["size"].isascii() and records["size"].isdigit() and len(records["size"]) < 19):
+        raise DataError(f"{shard} has a damaged extended header (size {records['size']!r}).")
+    return int(records["size"])

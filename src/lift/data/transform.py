@@ -1,0 +1,138 @@
+"""`Transform`: the frozen value that turns images into tensors, saved with every model."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as F  # noqa: N812 - the name everyone knows
+from jaxtyping import Float32, UInt8
+from torch import Tensor
+
+from lift.data import augment
+from lift.data.augment import Augment
+from lift.data.image import decode
+from lift.errors import ConfigError
+from lift.terms import ImageLike
+
+CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
+CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
+
+
+@dataclass(frozen=True)
+class Transform:
+    """How pixels reach a model, in training and after it.
+
+    Evaluation always goes image -> canvas -> model, and training crops the same canvas, so the
+    pixels of an image do not depend on who asks for them.
+
+    Attributes:
+        resolution: side of the square that the model sees, in pixels.
+        canvas: side of a square that is decoded once and can be stored; None crops straight from
+            the decoded image.
+        mean, std: of each channel, for values in [0, 1]; the defaults are OpenAI CLIP's.
+        interpolation: always with antialiasing.
+        background: RGB below transparent pixels.
+        resize: how a rectangle becomes a square: its central square, or squashed.
+        augment: random changes in training.
+    """
+
+    resolution: int = 224
+    canvas: int | None = None
+    mean: tuple[float, ...] = CLIP_MEAN
+    std: tuple[float, ...] = CLIP_STD
+    interpolation: Literal["bicubic", "bilinear"] = "bicubic"
+    background: tuple[int, ...] = (255, 255, 255)
+    resize: Literal["center_crop", "squash"] = "center_crop"
+    augment: Augment = field(default_factory=Augment)
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.resolution <= 4096:
+            raise ConfigError(f"resolution must be from 1 to 4096 pixels, not {self.resolution}.")
+        if self.canvas is not None and not self.resolution <= self.canvas <= 8192:
+            raise ConfigError(
+                f"canvas must be from {self.resolution} (the resolution) to 8192 pixels, "
+                f"not {self.canvas}."
+            )
+        for name in ("mean", "std", "background"):
+            if len(getattr(self, name)) != 3:
+                raise ConfigError(f"{name} needs three values, one a channel.")
+        if min(self.std) <= 0:
+            raise ConfigError(f"std must be above 0, not {self.std}.")
+        if not all(0 <= value <= 255 for value in self.background):
+            raise ConfigError(f"background must be from 0 to 255, not {self.background}.")
+
+    def canvas_of(self, image: ImageLike) -> UInt8[Tensor, "3 h w"]:
+        """Decode an image to the pixels that `train` and `from_canvas` start from.
+
+        With `canvas` set that is a square of its side, else the image as it is (a JPEG possibly
+        smaller, but never so small that a crop would have to be enlarged for it).
+
+        Raises:
+            DataError: the image can't be read.
+        """
+        pixels = decode(image, background=self._background, at_least=self._needed_side())
+        if self.canvas is None:
+            return pixels
+        return self._square(pixels, self.canvas)
+
+    def train(
+        self, canvas: UInt8[Tensor, "3 h w"], rng: np.random.Generator
+    ) -> UInt8[Tensor, "3 r r"]:
+        """Return one random view of a canvas; equal generators give equal views."""
+        top, left, height, width = augment.crop_box(
+            canvas.shape[1], canvas.shape[2], self.augment, rng
+        )
+        crop = canvas[:, top : top + height, left : left + width]
+        fill = torch.tensor([round(255 * value) for value in self.mean], dtype=torch.uint8)
+        view = augment.recolour(self._resized(crop, self.resolution), self.augment, rng)
+        return augment.flip_and_erase(view, self.augment, rng, fill)
+
+    def from_canvas(self, canvas: UInt8[Tensor, "3 h w"]) -> UInt8[Tensor, "3 r r"]:
+        """Return what evaluation sees of a canvas made by `canvas_of`."""
+        return self._square(canvas, self.resolution)
+
+    def evaluate(self, image: ImageLike) -> UInt8[Tensor, "3 r r"]:
+        """Return what evaluation sees of an image.
+
+        Raises:
+            DataError: the image can't be read.
+        """
+        return self.from_canvas(self.canvas_of(image))
+
+    def normalise(self, images: UInt8[Tensor, "b 3 h w"]) -> Float32[Tensor, "b 3 h w"]:
+        """Return `(images / 255 - mean) / std` on the device that `images` are on."""
+        shape = (1, 3, 1, 1)
+        mean = torch.tensor(self.mean, dtype=torch.float32, device=images.device).view(shape)
+        std = torch.tensor(self.std, dtype=torch.float32, device=images.device).view(shape)
+        return images.float().sub_(mean * 255).div_(std * 255)
+
+    @property
+    def _background(self) -> tuple[int, int, int]:
+        red, green, blue = self.background
+        return red, green, blue
+
+    def _needed_side(self) -> int:
+        """Return the shorter side below which decoding would cost sharpness."""
+        if self.canvas is not None:
+            return self.canvas
+        return math.ceil(self.resolution / self.augment.smallest_side())
+
+    def _square(self, pixels: UInt8[Tensor, "3 h w"], side: int) -> UInt8[Tensor, "3 s s"]:
+        if self.resize == "center_crop":
+            # Crop first: enlarging the shorter side of a 1 x 60,000 strip would fill the memory.
+            height, width = pixels.shape[1:]
+            short = min(height, width)
+            top, left = (height - short) // 2, (width - short) // 2
+            pixels = pixels[:, top : top + short, left : left + short]
+        return self._resized(pixels, side)
+
+    def _resized(self, pixels: UInt8[Tensor, "3 h w"], side: int) -> UInt8[Tensor, "3 s s"]:
+        if pixels.shape[1:] == (side, side):
+            return pixels.contiguous()
+        return F.interpolate(
+            pixels[None], size=(side, side), mode=self.interpolation, antialias=True
+        )[0]

@@ -1,0 +1,315 @@
+"""Find the image of a caption and the caption of an image among all of a source."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from lift.errors import ConfigError, DataError
+from lift.evals import _metrics as metrics
+from lift.evals._encode import blocks, encode_distinct, encoded
+from lift.evals._seen import seen_note
+from lift.terms import Encoder, EvalResult, Metric, Source
+from lift.text.encoder import clean
+
+KS = (1, 5, 10)
+TOP = 5
+"""Answers kept of each example."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """Options of the retrieval evaluation.
+
+    Attributes:
+        protocol: "all-captions" takes every caption as a query and as an answer (five an image
+            in COCO and Flickr, as CLIP_benchmark does); "first-caption" takes the first one of
+            each image (as the paper does). Figures of the two do not compare.
+        role: only captions that play this part ("short", "title"); None takes all.
+        benchmark: what the pairs are ("flickr8k", "coco", ...), for the warning about captions
+            that the text encoder saw; None guesses from the source's name.
+        examples: queries kept with their answers, for each direction.
+    """
+
+    protocol: Literal["all-captions", "first-caption"] = "all-captions"
+    role: str | None = None
+    benchmark: str | None = None
+    examples: int = 8
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """The captions of a source and whose they are.
+
+    Attributes:
+        keys: of the images, in the order of the source.
+        texts: of the captions, in the order of the source.
+        owner: the image of each caption [c].
+        same: a number for each caption, equal where the cleaned text is [c].
+    """
+
+    keys: list[str]
+    texts: list[str]
+    owner: np.ndarray
+    same: np.ndarray
+
+
+Right = Callable[[int], np.ndarray]
+"""From the number of a query to the numbers of the items that are right for it."""
+
+
+@dataclass(frozen=True)
+class Direction:
+    """One way of searching: its queries, what they search, and who is right.
+
+    Attributes:
+        name: begins the names of the metrics.
+        z_query, z_key: unit vectors; both may hold more rows than are asked about.
+        queries: rows of `z_query` to ask with.
+        right: any pair with an equal text counts.
+        strict: only the own pair counts.
+        clusters: of the queries, where several belong to one image.
+    """
+
+    name: Literal["text_to_image", "image_to_text"]
+    z_query: np.ndarray
+    z_key: np.ndarray
+    queries: np.ndarray
+    right: Right
+    strict: Right
+    clusters: np.ndarray | None
+
+
+class Retrieval:
+    """Recall at 1, 5 and 10 and median rank in both directions.
+
+    An image is right for every caption that one of its own captions equals, so where several
+    images share a title, any of them is right. Where that happens, the figures under which only
+    the own pair is right stand beside, marked "(strict)".
+    """
+
+    version = 1
+    primary = "text_to_image/R@10"
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.protocol = config.protocol + (f", role {config.role}" if config.role else "")
+
+    def run(self, encoder: Encoder, source: Source) -> EvalResult:
+        """Return the figures of `encoder` on all of `source`.
+
+        Images are read in chunks and scores computed in blocks; only vectors stay in memory.
+
+        Raises:
+            DataError: no captions, or a sample that can't be read.
+            NotFinite: the encoder returned NaN.
+        """
+        start = time.perf_counter()
+        pairs = collect(source, self.config)
+        vectors, place = encode_distinct(encoder, pairs.texts)
+        z_text = vectors[place]
+        del vectors
+        z_image = np.concatenate([z for _, _, z in encoded(encoder, source)])
+
+        shared = _shared(pairs)
+        directions = _directions(pairs, z_text, z_image)
+        found: dict[str, Metric] = {}
+        examples: list[dict[str, Any]] = []
+        for direction in directions:
+            rights = (direction.right, direction.strict) if shared else (direction.right,)
+            spots = search(direction.z_query, direction.z_key, direction.queries, rights)
+            for mark, spot in zip(("", " (strict)"), spots, strict=False):
+                found |= _figures(direction, mark, spot)
+            examples += _examples(direction, spots[0], pairs, self.config.examples)
+        to_image = directions[0]
+        right = np.array([len(to_image.right(int(q))) for q in to_image.queries])
+        described = len(np.unique(pairs.owner))
+        return EvalResult(
+            evaluation="retrieval",
+            version=self.version,
+            protocol=self.protocol,
+            data=source.name,
+            primary=self.primary,
+            metrics=found,
+            counts=_counts(pairs, described),
+            chance=metrics.chance_at_k(len(pairs.keys), right, 10),
+            notes=_notes(shared, pairs, described)
+            + seen_note(encoder, source, self.config.benchmark),
+            examples=tuple(examples),
+            seconds=time.perf_counter() - start,
+            encoder=encoder.name,
+        )
+
+
+def collect(source: Source, config: Config) -> Pairs:
+    """Return the captions that the protocol takes, without reading an image.
+
+    Raises:
+        DataError: there are none, and which roles there would be.
+    """
+    keys: list[str] = []
+    texts: list[str] = []
+    owner: list[int] = []
+    roles: set[str] = set()
+    for number, (key, captions) in enumerate(source.texts()):
+        keys.append(key)
+        roles.update(caption.role for caption in captions)
+        taken = [c.text for c in captions if config.role in (None, c.role)]
+        taken = taken[:1] if config.protocol == "first-caption" else taken
+        texts += taken
+        owner += [number] * len(taken)
+    if not texts:
+        what = f"captions of role {config.role!r}" if config.role else "captions"
+        there = f"; its roles are {', '.join(sorted(roles))}" if roles else ""
+        raise DataError(f"{source.name} holds no {what} to search with{there}.")
+    place: dict[str, int] = {}
+    same = [place.setdefault(clean(text), len(place)) for text in texts]
+    return Pairs(keys, texts, np.array(owner, dtype=np.int64), np.array(same, dtype=np.int64))
+
+
+def search(
+    z_query: np.ndarray, z_key: np.ndarray, queries: np.ndarray, rights: Sequence[Right]
+) -> list[metrics.Places]:
+    """Return the places of `queries` (rows of z_query) among all keys, once for each of `rights`."""
+    parts: list[list[metrics.Places]] = [[] for _ in rights]
+    for block in blocks(len(queries), len(z_key)):
+        scores = z_query[queries[block]] @ z_key.T
+        for part, right in zip(parts, rights, strict=True):
+            match = np.zeros(scores.shape, dtype=np.bool_)
+            for row, query in enumerate(queries[block]):
+                match[row, right(int(query))] = True
+            part.append(metrics.places(scores, match))
+    return [metrics.join(part) for part in parts]
+
+
+def _groups(values: np.ndarray, by: np.ndarray, count: int) -> list[np.ndarray]:
+    """Return for each g in 0..count-1 the distinct values whose `by` is g."""
+    order = np.argsort(by, kind="stable")
+    edges = np.searchsorted(by[order], np.arange(1, count))
+    return [np.unique(part) for part in np.split(values[order], edges)]
+
+
+def _directions(
+    pairs: Pairs, z_text: np.ndarray, z_image: np.ndarray
+) -> tuple[Direction, Direction]:
+    """Return both ways of searching, with the groups that say who is right."""
+    texts = int(pairs.same.max()) + 1
+    captions = np.arange(len(pairs.same))
+    images_of = _groups(pairs.owner, pairs.same, texts)
+    captions_of = _groups(captions, pairs.same, texts)
+    texts_of = _groups(pairs.same, pairs.owner, len(pairs.keys))
+    own = _groups(captions, pairs.owner, len(pairs.keys))
+    to_image = Direction(
+        name="text_to_image",
+        z_query=z_text,
+        z_key=z_image,
+        queries=captions,
+        right=lambda caption: images_of[pairs.same[caption]],
+        strict=lambda caption: pairs.owner[caption : caption + 1],
+        clusters=pairs.owner,
+    )
+    to_text = Direction(
+        name="image_to_text",
+        z_query=z_image,
+        z_key=z_text,
+        queries=np.unique(pairs.owner),  # an image without a caption is searched, never asked
+        right=lambda image: np.concatenate([captions_of[text] for text in texts_of[image]]),
+        strict=lambda image: own[image],
+        clusters=None,
+    )
+    return to_image, to_text
+
+
+def _shared(pairs: Pairs) -> int:
+    """Return how many captions equal one of another image."""
+    images = np.array([len(g) for g in _groups(pairs.owner, pairs.same, pairs.same.max() + 1)])
+    return int((images[pairs.same] > 1).sum())
+
+
+def _figures(direction: Direction, mark: str, spot: metrics.Places) -> dict[str, Metric]:
+    clusters, name = direction.clusters, direction.name
+    found = {
+        f"{name}/R@{k}{mark}": metrics.share(metrics.recall_at_k(spot, k), clusters=clusters)
+        for k in KS
+    }
+    found[f"{name}/median rank{mark}"] = metrics.median(metrics.ranks(spot), clusters)
+    return found
+
+
+def _examples(
+    direction: Direction, spot: metrics.Places, pairs: Pairs, count: int
+) -> list[dict[str, Any]]:
+    """Return a few queries, right and wrong ones in turn, as plain JSON values.
+
+    Each has `query` (a text) or not (then the image `key` asks), `rank` of the first right item,
+    `right` (whether that is surely 1), and `top` with the key or text, score and truth of each.
+    """
+    first = (spot.ahead == 0) & (spot.tied == spot.right)
+    to_image = direction.name == "text_to_image"
+    found = []
+    for at in metrics.both_kinds(first, count):
+        query = int(direction.queries[at])
+        image = int(pairs.owner[query]) if to_image else query
+        scores = direction.z_key @ direction.z_query[query]
+        best = np.argsort(-scores, kind="stable")[:TOP]
+        right = np.isin(best, direction.right(query))
+        top = [
+            {
+                **({"key": pairs.keys[k]} if to_image else {"text": pairs.texts[k]}),
+                "index": int(k if to_image else pairs.owner[k]),
+                "score": round(float(scores[k]), 4),
+                "right": bool(is_right),
+            }
+            for k, is_right in zip(best, right, strict=True)
+        ]
+        found.append(
+            {
+                "direction": direction.name,
+                **({"query": pairs.texts[query]} if to_image else {}),
+                "key": pairs.keys[image],
+                "index": image,
+                "rank": float(metrics.ranks(spot)[at]),
+                "right": bool(first[at]),
+                "top": top,
+            }
+        )
+    return found
+
+
+def _counts(pairs: Pairs, described: int) -> dict[str, int]:
+    counts = {
+        "images": len(pairs.keys),
+        "captions": len(pairs.texts),
+        "distinct captions": int(pairs.same.max()) + 1,
+    }
+    if described < len(pairs.keys):
+        counts["images without a caption"] = len(pairs.keys) - described
+    return counts
+
+
+def _notes(shared: int, pairs: Pairs, described: int) -> tuple[str, ...]:
+    notes = []
+    if shared:
+        notes.append(
+            f"{shared} of {len(pairs.texts)} captions belong to several images: any of those is "
+            "right, except where marked (strict)"
+        )
+    if described < len(pairs.keys):
+        missing = len(pairs.keys) - described
+        notes.append(f"{missing} images without a caption are searched but not asked about")
+    return tuple(notes)
+
+
+def build(config: Config) -> Retrieval:
+    """Return the evaluation.
+
+    Raises:
+        ConfigError: a negative number of examples.
+    """
+    if config.examples < 0:
+        raise ConfigError(f"retrieval.examples must be 0 or more, not {config.examples}.")
+    return Retrieval(config)

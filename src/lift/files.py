@@ -1,0 +1,129 @@
+"""Files appear whole: written aside in the same folder, flushed, then renamed."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from lift.errors import StorageError
+
+_DISK_REFUSED = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM}
+_ASIDE = ".partial-"
+
+
+@contextlib.contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """Yield a name beside `path` to write to; it becomes `path` when the block ends well.
+
+    Raises:
+        StorageError: the disk is full or not writable; what was written aside is removed and an
+            older `path` is as it was.
+    """
+    aside = path.with_name(f"{_ASIDE}{path.name}")
+    with _told_plainly(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            yield aside
+            _flush(aside)
+            os.replace(aside, path)
+            _flush(path.parent)
+        except BaseException:
+            aside.unlink(missing_ok=True)
+            raise
+
+
+@contextlib.contextmanager
+def whole_folder(path: Path) -> Iterator[Path]:
+    """Yield a folder beside `path` to fill; it becomes `path` when the block ends well.
+
+    An older `path` is replaced. Raises StorageError like `whole_file`.
+    """
+    aside = path.with_name(f"{_ASIDE}{path.name}")
+    with _told_plainly(path):
+        shutil.rmtree(aside, ignore_errors=True)
+        aside.mkdir(parents=True)
+        try:
+            yield aside
+            for file in sorted(aside.rglob("*")):
+                _flush(file)
+            _flush(aside)
+            if path.exists():
+                old = path.with_name(f"{_ASIDE}old-{path.name}")
+                shutil.rmtree(old, ignore_errors=True)
+                os.replace(path, old)
+                os.replace(aside, path)
+                shutil.rmtree(old)
+            else:
+                os.replace(aside, path)
+            _flush(path.parent)
+        except BaseException:
+            shutil.rmtree(aside, ignore_errors=True)
+            raise
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a small text file whole."""
+    with whole_file(path) as aside:
+        aside.write_text(text, encoding="utf-8")
+
+
+def remove_partial(folder: Path) -> None:
+    """Remove what a killed writer left aside in `folder`."""
+    for path in folder.glob(f"{_ASIDE}*"):
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def sole_writer(folder: Path) -> Iterator[None]:
+    """Hold the folder's lock; the lock goes with the process, however it ends.
+
+    Raises:
+        StorageError: another process writes into the folder.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / ".lock", "w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise StorageError(
+                f"Another process is writing into {folder}; wait for it or choose another folder."
+            ) from error
+        yield
+
+
+def is_ours_or_empty(folder: Path, marker: str) -> bool:
+    """Return whether `folder` is absent, empty, or holds the file `marker` that we put there."""
+    if not folder.exists():
+        return True
+    if (folder / marker).exists():
+        return True
+    return all(p.name == ".lock" or p.name.startswith(_ASIDE) for p in folder.iterdir())
+
+
+@contextlib.contextmanager
+def _told_plainly(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _DISK_REFUSED:
+            raise
+        raise StorageError(
+            f"Can't write {path}: {error.strerror}. Nothing half-written was left; make room "
+            "there (or choose another folder) and run the same command again."
+        ) from error
+
+
+def _flush(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

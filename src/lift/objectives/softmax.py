@@ -1,0 +1,114 @@
+"""Symmetric InfoNCE with a learned temperature (CLIP's loss, and the paper's)."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float32, Int64
+from torch import Tensor, nn
+
+from lift.errors import ConfigError
+from lift.objectives._targets import check_ignore_above, match_matrix, owners, too_close
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """Options of the softmax objective.
+
+    Attributes:
+        init_temperature: what the cosines are divided by at the start.
+        max_scale: the most that 1/temperature may become.
+        learn_temperature: False keeps it where it starts.
+        share_equal: captions that are equal are right for each other's images.
+        ignore_above: text-text cosine above which another image's caption is left out of the
+            denominator instead of being pushed away; None leaves none out.
+
+    The paper's loss is `share_equal=False, ignore_above=None`.
+    """
+
+    init_temperature: float = 0.07
+    max_scale: float = 100.0
+    learn_temperature: bool = True
+    share_equal: bool = True
+    ignore_above: float | None = None
+
+
+class Softmax(nn.Module):
+    """Mean of image-to-text and text-to-image cross-entropy (Radford et al. 2021, figure 3).
+
+    The target of an image is uniform over the captions that are right for it, the target of a
+    caption uniform over the images it is right for; with one caption an image and none equal,
+    this is plain InfoNCE. `log_scale` is 0-d, so the optimiser does not decay it.
+    """
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        self.config = config
+        self.log_scale = nn.Parameter(
+            torch.tensor(-math.log(config.init_temperature), dtype=torch.float32),
+            requires_grad=config.learn_temperature,
+        )
+
+    def forward(
+        self,
+        z_image: Float32[Tensor, "b d"],
+        z_text: Float32[Tensor, "c d"],
+        owner: Int64[Tensor, " c"] | None = None,
+        row: Int64[Tensor, " c"] | None = None,
+    ) -> Float32[Tensor, ""]:
+        """Return the loss in nats; `owner` and `row` as in `lift.terms.Objective`."""
+        # Logits reach 100, where bfloat16 steps by 0.5: an outer autocast must not touch them.
+        with torch.autocast(z_image.device.type, enabled=False):
+            owner = owners(len(z_image), len(z_text), owner, z_image)
+            match = match_matrix(len(z_image), owner, row, self.config.share_equal)
+            logits = self.log_scale.exp() * (z_image @ z_text.T)
+            field = logits
+            if self.config.ignore_above is not None:
+                dropped = too_close(z_text, owner, match, self.config.ignore_above)
+                field = logits.masked_fill(dropped, -math.inf)
+            to_text = _cross_entropy(logits, field, match)
+            to_image = _cross_entropy(logits.T, field.T, match.T)
+            return (to_text + to_image) / 2
+
+    @torch.no_grad()
+    def constrain(self) -> None:
+        """Clamp the log scale to [0, ln max_scale]."""
+        self.log_scale.clamp_(0.0, math.log(self.config.max_scale))
+
+    def scalars(self) -> dict[str, float]:
+        """Return `scale` (what cosines are multiplied by) and its inverse, `temperature`."""
+        scale = math.exp(self.log_scale.item())
+        return {"scale": scale, "temperature": 1.0 / scale}
+
+
+def _cross_entropy(
+    logits: Float32[Tensor, "q n"], field: Float32[Tensor, "q n"], match: Bool[Tensor, "q n"]
+) -> Float32[Tensor, ""]:
+    """Mean over rows of logsumexp(field) minus the mean logit of what is right.
+
+    That is the cross-entropy to a uniform target. `field` is `logits` with -inf where a pair is
+    left out. Rows for which nothing is right have no target and do not count.
+    """
+    right = match.sum(1)
+    positive = (logits * match).sum(1) / right.clamp(min=1)
+    rows = (field.logsumexp(1) - positive) * (right > 0)
+    return rows.sum() / (right > 0).sum().clamp(min=1)
+
+
+def build(config: Config) -> Softmax:
+    """Return the objective.
+
+    Raises:
+        ConfigError: a temperature, scale or cosine that can't be one.
+    """
+    if not 1.0 <= config.max_scale:
+        raise ConfigError(f"softmax.max_scale must be at least 1, not {config.max_scale}.")
+    if not 1.0 / config.max_scale <= config.init_temperature <= 1.0:
+        raise ConfigError(
+            f"softmax.init_temperature must lie in [1/max_scale, 1] = "
+            f"[{1.0 / config.max_scale:g}, 1], not {config.init_temperature}."
+        )
+    check_ignore_above(config.ignore_above, "softmax")
+    return Softmax(config)

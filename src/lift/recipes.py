@@ -1,0 +1,127 @@
+"""Recipes: functions that return a complete run. A published number names one of them."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import sys
+
+from lift.config import part
+from lift.data.augment import Augment
+from lift.data.loader import LoaderConfig
+from lift.data.transform import CLIP_MEAN, CLIP_STD, Transform
+from lift.errors import unknown
+from lift.model import HeadConfig
+from lift.training.config import OptimConfig, RunConfig
+
+
+def names() -> list[str]:
+    """Return the recipes' names."""
+    return [
+        name
+        for name, function in inspect.getmembers(sys.modules[__name__], inspect.isfunction)
+        if function.__module__ == __name__
+        and not name.startswith("_")
+        and name not in ("names", "get", "describe")
+    ]
+
+
+def get(name: str) -> RunConfig:
+    """Return the recipe `name`. Raises ConfigError with the nearest match."""
+    if name not in names():
+        raise unknown("recipe", name, names())
+    return getattr(sys.modules[__name__], name)()
+
+
+def describe() -> list[tuple[str, str]]:
+    """Return (name, first sentence) of every recipe."""
+    return [
+        (name, (inspect.getdoc(getattr(sys.modules[__name__], name)) or "").split("\n")[0])
+        for name in names()
+    ]
+
+
+def lift_b16_128m() -> RunConfig:
+    """The paper's LIFT, ViT-B/16, 128 million samples seen once."""
+    return _paper("lift_b16_128m", samples=128_000_000, pairs=128_000_000)
+
+
+def lift_b16_512m() -> RunConfig:
+    """The paper's LIFT, ViT-B/16, 512 million samples (256 million pairs twice)."""
+    return _paper("lift_b16_512m", samples=512_000_000, pairs=256_000_000)
+
+
+def lift_b16_1280m() -> RunConfig:
+    """The paper's LIFT, ViT-B/16, 1.28 billion samples (426 million pairs three times)."""
+    return _paper("lift_b16_1280m", samples=1_278_000_000, pairs=426_000_000)
+
+
+def lift_b16_128m_cosine() -> RunConfig:
+    """`lift_b16_128m` with the cosine loss: matched pairs only, no negatives."""
+    return _cosine(lift_b16_128m())
+
+
+def lift_b16_512m_cosine() -> RunConfig:
+    """`lift_b16_512m` with the cosine loss: matched pairs only, no negatives."""
+    return _cosine(lift_b16_512m())
+
+
+def lift_b16_1280m_cosine() -> RunConfig:
+    """`lift_b16_1280m` with the cosine loss: matched pairs only, no negatives."""
+    return _cosine(lift_b16_1280m())
+
+
+def _cosine(config: RunConfig) -> RunConfig:
+    return dataclasses.replace(
+        config, recipe=f"{config.recipe}_cosine", objective=part("objectives", "cosine")
+    )
+
+
+def _paper(name: str, *, samples: int, pairs: int) -> RunConfig:
+    """Return the released configuration, value by value (docs/reproduce.md has the sources).
+
+    Gradient checkpointing, on in the release, is off: it changes no number and costs a third.
+    """
+    return RunConfig(
+        recipe=name,
+        samples=samples,
+        pairs=pairs,
+        encoder=part(
+            "text/encoders", "sentence_transformer", model="nvidia/NV-Embed-v2", max_tokens=77
+        ),
+        transform=Transform(
+            resolution=224,
+            mean=CLIP_MEAN,
+            std=CLIP_STD,
+            augment=Augment(scale=(0.9, 1.0), aspect=(3 / 4, 4 / 3)),
+        ),
+        loader=LoaderConfig(batch_size=16_384, workers=8),
+        tower=part(
+            "towers",
+            "vit",
+            width=768,
+            depth=12,
+            heads=12,
+            patch=16,
+            resolution=224,
+            pooling="mean",
+            class_token=True,
+            pre_norm=True,
+            patch_bias=False,
+            norm_eps=1e-5,
+        ),
+        head=HeadConfig(layers=2),
+        objective=part("objectives", "softmax", share_equal=False, ignore_above=None),
+        optim=OptimConfig(
+            lr=1e-3,
+            betas=(0.9, 0.98),
+            eps=1e-6,
+            weight_decay=0.2,
+            warmup_steps=500,
+            final_lr=0.0,
+            clip_norm=1.0,
+        ),
+        checkpoint_every=1000,
+        log_every=20,
+        seed=0,
+    )

@@ -1,0 +1,148 @@
+"""What a frozen text encoder is to the rest of lift, and how captions are cleaned and batched."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+from jaxtyping import Bool, Float32, Int32
+
+from lift import plugins
+from lift.config import Part, from_dict
+from lift.errors import DataError, unknown
+from lift.text.space import TextSpace
+from lift.world import Precision
+
+ROOM = "text/encoders"
+KEY_BYTES = 16
+
+CPU_TOKEN_BUDGET = 2_048
+"""Padded tokens a batch: MiniLM on one core runs at full speed from 900 to 3,600."""
+
+ACCELERATOR_TOKEN_BUDGET = 16_384
+
+
+@dataclass(frozen=True)
+class EncodedTexts:
+    """What `encode` returns, one entry for each text, in order.
+
+    Attributes:
+        rows: the vectors.
+        tokens: tokens of the whole text, special tokens and prompt included, before any cut.
+        truncated: whether the text was longer than the encoder's cap and was cut.
+    """
+
+    rows: Float32[np.ndarray, "n d"]
+    tokens: Int32[np.ndarray, " n"]
+    truncated: Bool[np.ndarray, " n"]
+
+
+@runtime_checkable
+class TextEncoder(Protocol):
+    """What a file in `text/encoders/` builds: a frozen map from text to rows.
+
+    Such a file also has `space(config) -> TextSpace`, which needs no weights wherever it can.
+
+    Attributes:
+        space: the identity of the rows.
+        part: rebuilds this encoder.
+        saw: benchmarks whose captions its own training saw ("coco", "flickr30k").
+        device: where it computes ("cpu", "cuda", "mps").
+    """
+
+    space: TextSpace
+    part: Part
+    saw: tuple[str, ...]
+    device: str
+
+    def encode(
+        self,
+        texts: Sequence[str],
+        *,
+        precision: Precision = "float32",
+        token_budget: int | None = None,
+    ) -> EncodedTexts:
+        """Return the rows of `clean(text)` for every text.
+
+        A row depends on the batch that it shared only by rounding (about 1e-7 in float32).
+
+        Args:
+            texts: any number of texts of any length.
+            precision: of the products inside; rows are float32 either way.
+            token_budget: padded tokens a batch at most; None takes the device's default.
+        """
+        ...
+
+
+def build_encoder(part: Part, device: str = "auto") -> TextEncoder:
+    """Return the encoder of a part in `text/encoders`, on a device (see `choose_device`).
+
+    Raises:
+        ConfigError: no such encoder, or a wrong option.
+        MissingPackage: its packages or weights are not installed.
+    """
+    return plugins.build(part, device)
+
+
+def space_of(part: Part) -> TextSpace:
+    """Return the space of a part in `text/encoders` without building the encoder.
+
+    Raises:
+        ConfigError: no such encoder, a wrong option, or a model that can't be found.
+    """
+    known = plugins.names(ROOM)
+    if part.name not in known:
+        raise unknown("text encoder", part.name, known)
+    # Not plugins.load: that asks for the packages which only building needs.
+    module = importlib.import_module(f"lift.text.encoders.{part.name}")
+    return module.space(from_dict(module.Config, part.options, f"{ROOM}/{part.name}"))
+
+
+def clean(text: str) -> str:
+    """Return what is hashed and embedded: NFC, without white space at the ends.
+
+    Raises:
+        DataError: the text is not valid Unicode (half of a surrogate pair).
+    """
+    if text.isascii():
+        return text.strip()
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise DataError(
+            f"The caption {text!r} is not valid Unicode ({error.reason} at character "
+            f"{error.start}); mend the file's encoding."
+        ) from error
+    return unicodedata.normalize("NFC", text).strip()
+
+
+def caption_key(text: str) -> bytes:
+    """Return the 16 bytes by which a cache knows a caption: BLAKE2b of `clean(text)`."""
+    return hashlib.blake2b(clean(text).encode("utf-8"), digest_size=KEY_BYTES).digest()
+
+
+def default_token_budget(device: str) -> int:
+    """Return the padded tokens a batch that suit a device."""
+    return CPU_TOKEN_BUDGET if device == "cpu" else ACCELERATOR_TOKEN_BUDGET
+
+
+def batches(tokens: Int32[np.ndarray, " n"], token_budget: int) -> list[np.ndarray]:
+    """Return positions in batches of similar length, longest first.
+
+    A batch padded to its longest text holds at most `token_budget` tokens; a single text above
+    that is a batch of its own. The result depends on nothing but the arguments.
+    """
+    order = np.argsort(-tokens, kind="stable")
+    found: list[np.ndarray] = []
+    start = 0
+    while start < len(order):
+        longest = max(1, int(tokens[order[start]]))
+        end = start + max(1, token_budget // longest)
+        found.append(order[start:end])
+        start = end
+    return found

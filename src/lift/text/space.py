@@ -1,0 +1,115 @@
+"""The identity of a fixed embedding space: everything that can change a stored text vector."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from dataclasses import dataclass
+
+from lift.config import from_dict, to_dict
+from lift.errors import CacheError, SpaceMismatch
+
+FORMAT = "lift.text.space/1"
+"""Hashed with the fields, so that a field added later can't silently keep an old fingerprint."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextSpace:
+    """What has to be equal for two text vectors to be comparable.
+
+    Attributes:
+        encoder: how the vectors are computed ("sentence-transformers", "hashing").
+        model: hub id of the model, or "local" where only its content identifies it.
+        revision: commit on the hub, or "sha256:..." of the content; never a path or a branch.
+        prompt: text put before every caption, "" for none.
+        pooling: how token vectors become one ("mean", "cls", ...), with layers after it.
+        max_tokens: longer texts are cut here, special tokens included.
+        normalised: whether the rows have unit length.
+        dimensions: length of a row.
+    """
+
+    encoder: str
+    model: str
+    revision: str
+    prompt: str
+    pooling: str
+    max_tokens: int
+    normalised: bool
+    dimensions: int
+
+    @property
+    def fingerprint(self) -> str:
+        """Return the SHA-256 (64 hex digits) of the canonical JSON of format and fields."""
+        canonical = json.dumps(
+            {"format": FORMAT, **to_dict(self)},
+            sort_keys=True,
+            separators=(",", ":"),
+            ensure_ascii=True,
+        )
+        return hashlib.sha256(canonical.encode("ascii")).hexdigest()
+
+    def to_json(self) -> str:
+        """Return indented JSON: format, fingerprint, fields."""
+        head = {"format": FORMAT, "fingerprint": self.fingerprint}
+        return json.dumps({**head, **to_dict(self)}, indent=2, ensure_ascii=False) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> TextSpace:
+        """Return the space that `to_json` wrote.
+
+        Raises:
+            CacheError: not such a JSON, another format, or fields that don't give its fingerprint.
+            ConfigError: an unknown or missing field, or a wrong type.
+        """
+        try:
+            values = json.loads(text)
+        except json.JSONDecodeError as error:
+            raise CacheError(
+                f"The description of a text space is not JSON ({error}); write it again."
+            ) from error
+        stated = values.pop("fingerprint", None) if isinstance(values, dict) else None
+        if not isinstance(values, dict) or values.pop("format", None) != FORMAT:
+            raise CacheError(
+                f"The description of a text space is not of the format {FORMAT!r}; "
+                "use the version of lift that wrote it."
+            )
+        space = from_dict(cls, values, "text space")
+        if stated != space.fingerprint:
+            raise CacheError(
+                f"The description of a text space was changed after it was written: its fields "
+                f"give the fingerprint {space.fingerprint}, not the stated {stated}."
+            )
+        return space
+
+    def differences(self, other: TextSpace) -> dict[str, tuple[object, object]]:
+        """Return {field: (own value, other's value)} of the fields that differ."""
+        pairs = {
+            field.name: (getattr(self, field.name), getattr(other, field.name))
+            for field in dataclasses.fields(self)
+        }
+        return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
+
+    def require_same(
+        self, other: TextSpace, *, ours: str = "this", theirs: str = "the other"
+    ) -> None:
+        """Do nothing if both are one space.
+
+        Args:
+            other: the space to compare with.
+            ours: what to call the owner of this space in the message.
+            theirs: what to call the owner of the other.
+
+        Raises:
+            SpaceMismatch: with both fingerprints and the fields that differ.
+        """
+        if self == other:
+            return
+        fields = "; ".join(
+            f"{name}: {a!r} against {b!r}" for name, (a, b) in self.differences(other).items()
+        )
+        raise SpaceMismatch(
+            f"Two text spaces that have to be one are not: {ours} has the fingerprint "
+            f"{self.fingerprint}, {theirs} has {other.fingerprint} ({fields}); "
+            "use the same encoder and options for both, or embed into another folder."
+        )

@@ -1,0 +1,143 @@
+"""The state of a run on disk: saved whole or not at all, restored to the bit, without pickle."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from lift.errors import CheckpointError
+from lift.files import remove_partial, whole_folder
+from lift.model import trained_state
+
+FORMAT = 1
+KEEP = 2
+"""Checkpoints kept: the newest, and one before it should a disk lie about having written."""
+
+_NAME = re.compile(r"step-(\d{8})")
+
+
+@dataclass
+class TrainState:
+    """All that a run is made of between two steps.
+
+    Attributes:
+        step: optimiser steps done; also the position in the data, which is ordered by
+            (seed, epoch) alone.
+        model: both sides and the objective.
+        optimizer: its moments.
+        mean: running mean of the weights, where the run keeps one.
+        counters: what was dropped, by name.
+        seconds: wall time of the steps so far.
+    """
+
+    step: int
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+    mean: nn.Module | None
+    counters: dict[str, int]
+    seconds: float = 0.0
+
+
+def save(folder: Path, state: TrainState) -> Path:
+    """Write `folder/step-XXXXXXXX`, then drop all but the last few.
+
+    Raises:
+        StorageError: the disk refused; older checkpoints stay.
+    """
+    remove_partial(folder) if folder.exists() else None
+    path = folder / f"step-{state.step:08d}"
+    with whole_folder(path) as aside:
+        save_file(trained_state(state.model), aside / "model.safetensors")
+        if state.mean is not None:
+            save_file(trained_state(state.mean), aside / "mean.safetensors")
+        save_file(_moments(state.optimizer), aside / "optimizer.safetensors")
+        save_file(_generators(), aside / "generators.safetensors")
+        facts = {
+            "format": FORMAT,
+            "step": state.step,
+            "counters": state.counters,
+            "seconds": state.seconds,
+        }
+        (aside / "state.json").write_text(json.dumps(facts, indent=2) + "\n")
+    for old in steps(folder)[:-KEEP]:
+        shutil.rmtree(folder / f"step-{old:08d}")
+    return path
+
+
+def steps(folder: Path) -> list[int]:
+    """Return the steps that have a checkpoint, ascending."""
+    if not folder.is_dir():
+        return []
+    found = (_NAME.fullmatch(p.name) for p in folder.iterdir())
+    return sorted(int(match[1]) for match in found if match)
+
+
+def restore(folder: Path, state: TrainState) -> None:
+    """Load the newest checkpoint of `folder` into `state`, random generators included.
+
+    Raises:
+        CheckpointError: its format is newer, or its tensors are damaged or don't fit.
+    """
+    path = folder / f"step-{steps(folder)[-1]:08d}"
+    try:
+        facts = json.loads((path / "state.json").read_text())
+        if facts["format"] != FORMAT:
+            raise CheckpointError(
+                f"{path} has format {facts['format']}, this version reads {FORMAT}: "
+                "use the version of lift that wrote it."
+            )
+        state.model.load_state_dict(load_file(path / "model.safetensors"))
+        if state.mean is not None:
+            state.mean.load_state_dict(load_file(path / "mean.safetensors"))
+        _restore_moments(state.optimizer, load_file(path / "optimizer.safetensors"))
+        _restore_generators(load_file(path / "generators.safetensors"))
+    except (OSError, KeyError, ValueError, RuntimeError, SafetensorError) as error:
+        raise CheckpointError(
+            f"Checkpoint {path} can't be used ({str(error).splitlines()[0]}); "
+            "remove that folder to go on from the one before it."
+        ) from error
+    state.step = facts["step"]
+    state.counters.clear()
+    state.counters.update(facts["counters"])
+    state.seconds = facts["seconds"]
+
+
+def _moments(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """Return the optimiser's tensors as `<parameter number>.<name>`."""
+    flat = {}
+    for number, values in optimizer.state_dict()["state"].items():
+        for name, value in values.items():
+            flat[f"{number}.{name}"] = torch.as_tensor(value).detach().contiguous()
+    return flat
+
+
+def _restore_moments(optimizer: torch.optim.Optimizer, flat: dict[str, Tensor]) -> None:
+    state: dict[int, dict[str, Tensor]] = {}
+    for key, value in flat.items():
+        number, name = key.split(".", 1)
+        state.setdefault(int(number), {})[name] = value
+    optimizer.load_state_dict(
+        {"state": state, "param_groups": optimizer.state_dict()["param_groups"]}
+    )
+
+
+def _generators() -> dict[str, Tensor]:
+    """Return the states of torch's generators: dropped patches and paths come from them."""
+    states = {"cpu": torch.get_rng_state()}
+    if torch.cuda.is_available():
+        states["cuda"] = torch.cuda.get_rng_state()
+    return states
+
+
+def _restore_generators(states: dict[str, Tensor]) -> None:
+    torch.set_rng_state(states["cpu"])
+    if "cuda" in states and torch.cuda.is_available():
+        torch.cuda.set_rng_state(states["cuda"])

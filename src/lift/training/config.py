@@ -1,0 +1,129 @@
+"""What a run is: every option that can change its result, in one frozen value."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Literal
+
+from lift import plugins
+from lift.config import Part, part
+from lift.data.loader import LoaderConfig
+from lift.data.transform import Transform
+from lift.errors import ConfigError
+from lift.model import HeadConfig, SideConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimConfig:
+    """AdamW with linear warm-up and cosine decay.
+
+    Attributes:
+        lr: peak learning rate.
+        betas, eps: AdamW's; 1e-6 keeps attention key biases from drifting on pure noise.
+        weight_decay: on matrices only; vectors, biases, norms and the temperature get none.
+        warmup_steps: optimiser steps of linear warm-up.
+        final_lr: share of `lr` left at the last step.
+        clip_norm: largest global norm of a step's gradient; None clips nothing.
+        accumulate: batches whose gradients are averaged into one step. Each batch contrasts
+            with itself only.
+    """
+
+    lr: float = 1e-3
+    betas: tuple[float, ...] = (0.9, 0.98)
+    eps: float = 1e-6
+    weight_decay: float = 0.2
+    warmup_steps: int = 500
+    final_lr: float = 0.0
+    clip_norm: float | None = 1.0
+    accumulate: int = 1
+
+    def __post_init__(self) -> None:
+        if self.lr <= 0 or self.accumulate < 1 or self.warmup_steps < 0 or len(self.betas) != 2:
+            raise ConfigError(
+                "optim needs lr > 0, accumulate >= 1, warmup_steps >= 0 and two betas, not "
+                f"lr={self.lr}, accumulate={self.accumulate}, warmup_steps={self.warmup_steps}, "
+                f"betas={self.betas}."
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """A complete training run; a recipe is a function that returns one.
+
+    Attributes:
+        recipe: its name.
+        data: the pairs to train on (`path`, `format:key=value,...`).
+        validation: pairs for the evaluations during and after training; empty for none.
+        cache: folder of stored caption vectors, made by `lift embed`.
+        encoder: the text encoder whose space the cache must be in.
+        samples: images seen in all.
+        pairs: distinct pairs that the recipe was made for (0: unknown); only `--dry-run` uses it.
+        tower, head: the image side.
+        ema: decay of the running mean of weights that is judged and saved; None saves the last.
+        evaluations: names of `lift/evals`, with options, run on `validation`.
+        evaluate_every, checkpoint_every, log_every: in optimiser steps; 0 is at the end only.
+        precision: "auto" times both once, when the run is created, and keeps the faster.
+        threads: torch threads on CPU; None takes torch's own count when the run is created.
+    """
+
+    recipe: str
+    data: str = ""
+    validation: str = ""
+    cache: str = ""
+    encoder: Part = field(default_factory=lambda: part("text/encoders", "minilm"))
+    samples: int
+    pairs: int = 0
+    transform: Transform
+    loader: LoaderConfig
+    tower: Part
+    head: HeadConfig = field(default_factory=HeadConfig)
+    objective: Part = field(default_factory=lambda: part("objectives", "softmax"))
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    ema: float | None = None
+    evaluations: tuple[str, ...] = ()
+    evaluate_every: int = 0
+    checkpoint_every: int = 500
+    log_every: int = 20
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    device: str = "auto"
+    threads: int | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.ema is not None and not 0 < self.ema < 1:
+            raise ConfigError(f"ema must lie between 0 and 1, not {self.ema}.")
+        if self.steps < 1:
+            raise ConfigError(
+                f"samples={self.samples} is less than one step of {self.step_samples} images; "
+                "raise samples or lower loader.batch_size."
+            )
+
+    @property
+    def step_samples(self) -> int:
+        """Images of one optimiser step."""
+        return self.loader.batch_size * self.optim.accumulate
+
+    @property
+    def steps(self) -> int:
+        """Optimiser steps of the run."""
+        return self.samples // self.step_samples
+
+    @property
+    def image(self) -> SideConfig:
+        """The image side."""
+        return SideConfig(tower=self.tower, head=self.head)
+
+    @property
+    def text(self) -> SideConfig:
+        """The text side: stored rows, nothing trained."""
+        return SideConfig()
+
+    def resolved(self) -> RunConfig:
+        """Return the config with every option of every part spelled out and checked."""
+        return dataclasses.replace(
+            self,
+            encoder=plugins.resolve(self.encoder),
+            tower=plugins.resolve(self.tower),
+            objective=plugins.resolve(self.objective),
+        )

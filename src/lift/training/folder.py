@@ -1,0 +1,137 @@
+"""A run's folder: what is in it, whose it is, and whether it may go on."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import platform
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from lift import __version__
+from lift.config import from_dict, to_dict
+from lift.errors import CheckpointError, ConfigError
+from lift.files import is_ours_or_empty, write_text
+from lift.training.config import RunConfig
+
+FORMAT = 1
+MARKER = "run.json"
+
+MAY_CHANGE = frozenset({"data", "validation", "cache", "log_every", "checkpoint_every"})
+"""Options that a resumed run may change: where the same things lie, and how often to say so."""
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Paths of a run.
+
+    Attributes:
+        path: the folder; `run.json`, `events.jsonl`, `checkpoints/`, `evals/`, `model/` and
+            `report.html` lie in it.
+        facts: what `run.json` says.
+    """
+
+    path: Path
+    facts: dict[str, Any]
+
+    @property
+    def checkpoints(self) -> Path:
+        """Where checkpoints lie."""
+        return self.path / "checkpoints"
+
+    @property
+    def model(self) -> Path:
+        """Where the finished bundle lies."""
+        return self.path / "model"
+
+    @property
+    def finished(self) -> bool:
+        """Whether the run reached its last step and saved its model."""
+        return self.facts["status"] == "finished"
+
+    def write(self, **changes: Any) -> None:
+        """Change facts and write `run.json` whole."""
+        self.facts.update(changes)
+        write_text(self.path / MARKER, json.dumps(self.facts, indent=2) + "\n")
+
+
+def open_run(path: Path, config: RunConfig, *, resume: bool) -> RunFolder:
+    """Return the run in `path`, new or to be continued.
+
+    Raises:
+        CheckpointError: nothing to resume, something else in the folder, or a run of other
+            options (the first difference is named).
+    """
+    if not (path / MARKER).exists():
+        if resume:
+            raise CheckpointError(
+                f"{path} holds no run to resume; leave out --resume to start one."
+            )
+        if not is_ours_or_empty(path, MARKER):
+            raise CheckpointError(f"{path} holds something else; choose another folder with --out.")
+        return RunFolder(path, {"format": FORMAT, "status": "new", "config": to_dict(config)})
+    facts = read_facts(path)
+    _require_same_config(path, facts["config"], to_dict(config))
+    facts["config"] = to_dict(config)
+    return RunFolder(path, facts)
+
+
+def read_facts(path: Path) -> dict[str, Any]:
+    """Return what `run.json` says. Raises CheckpointError where it is missing or newer."""
+    try:
+        facts = json.loads((path / MARKER).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CheckpointError(
+            f"{path} holds no readable {MARKER}; is it a run's folder?"
+        ) from error
+    if facts.get("format") != FORMAT:
+        raise CheckpointError(
+            f"{path} has run format {facts.get('format')}, this version reads {FORMAT}: "
+            "use the version of lift that wrote it."
+        )
+    return facts
+
+
+def read_config(path: Path) -> RunConfig:
+    """Return the resolved config of the run in `path`."""
+    try:
+        return from_dict(RunConfig, read_facts(path)["config"], MARKER)
+    except ConfigError as error:
+        raise CheckpointError(
+            f"{path / MARKER} does not fit this version of lift: {error}"
+        ) from error
+
+
+def versions() -> dict[str, str]:
+    """Return the versions that a result depends on."""
+    found = {"lift-align": __version__, "python": platform.python_version()}
+    for package in ("torch", "numpy", "pillow", "pyarrow", "sentence-transformers"):
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    found["cpu"] = torch.backends.cpu.get_cpu_capability()
+    if torch.cuda.is_available():
+        found["cuda"] = torch.cuda.get_device_name()
+    return found
+
+
+def _require_same_config(path: Path, old: Any, new: Any) -> None:
+    for where, was, now in _differences(old, new, ""):
+        if where.split(".")[0] not in MAY_CHANGE:
+            raise CheckpointError(
+                f"{path} holds a run with {where}={was!r}, not {now!r}: give the same options to "
+                "go on with it, or another --out to start anew."
+            )
+
+
+def _differences(old: Any, new: Any, where: str):
+    if isinstance(old, dict) and isinstance(new, dict):
+        for key in sorted(old.keys() | new.keys()):
+            inner = f"{where}.{key}" if where else key
+            yield from _differences(old.get(key), new.get(key), inner)
+    elif old != new:
+        yield where, old, new

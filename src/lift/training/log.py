@@ -1,0 +1,108 @@
+"""What a run says: `events.jsonl`, TensorBoard where installed, one progress line."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import math
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from lift.config import to_dict
+from lift.files import whole_file
+from lift.terms import EvalResult
+
+
+class Log:
+    """Appends events to a file, mirrors numbers to TensorBoard, and draws the progress bar.
+
+    Attributes:
+        path: `events.jsonl`; one JSON object a line, flushed line by line.
+    """
+
+    def __init__(self, folder: Path, *, steps: int, start: int, progress: bool) -> None:
+        self.path = folder / "events.jsonl"
+        if self.path.exists():
+            _forget_after(self.path, start)
+        self._file = open(self.path, "a", encoding="utf-8")
+        self._board = _tensorboard(folder / "tensorboard", start)
+        self._bar = tqdm(
+            total=steps, initial=start, unit="step", disable=not progress, dynamic_ncols=True
+        )
+        self._since = time.perf_counter()
+
+    def event(self, event: str, **facts: Any) -> None:
+        """Append one event."""
+        self._file.write(json.dumps({"event": event, **facts}, allow_nan=False) + "\n")
+        self._file.flush()
+
+    def step(self, facts: Mapping[str, Any]) -> None:
+        """Append the facts of a step and show them."""
+        self.event("step", **facts)
+        if self._board is not None:
+            for name in ("loss", "lr", "grad_norm", "img_per_s", "wait", "scale"):
+                if name in facts:
+                    self._board.add_scalar(f"train/{name}", facts[name], facts["step"])
+        self._bar.set_postfix_str(
+            f"loss {facts['loss']:.3f}, {facts['img_per_s']:.0f} img/s, "
+            f"waiting for data {facts['wait']:.0%}",
+            refresh=False,
+        )
+
+    def advance(self) -> None:
+        """Move the progress bar (and its time to the end) by one step."""
+        self._bar.update()
+
+    def evaluation(self, step: int, results: Sequence[EvalResult]) -> None:
+        """Append the results of an in-training evaluation."""
+        self.event("eval", step=step, results=[to_dict(result) for result in results])
+        for result in results:
+            if self._board is not None:
+                for name, metric in result.metrics.items():
+                    self._board.add_scalar(f"{result.evaluation}/{name}", metric.value, step)
+            best = result.metrics[result.primary]
+            self._bar.write(
+                f"step {step}: {result.evaluation} {result.primary} {best.value:.1%} "
+                f"[{best.low:.1%}, {best.high:.1%}] ({result.protocol}, {best.items} items)"
+            )
+
+    def warning(self, text: str) -> None:
+        """Append a warning and show it above the bar."""
+        self.event("warning", text=text)
+        self._bar.write(f"warning: {text}")
+
+    def close(self) -> None:
+        """Close the files and the bar."""
+        self._bar.close()
+        self._file.close()
+        if self._board is not None:
+            self._board.close()
+
+
+def finite(value: float) -> float | None:
+    """Return `value`, or None where JSON has no word for it."""
+    return value if math.isfinite(value) else None
+
+
+def _forget_after(path: Path, step: int) -> None:
+    """Drop events after `step` (a killed run wrote them past its checkpoint) and a torn line."""
+    with whole_file(path) as aside, open(aside, "w", encoding="utf-8") as kept:
+        for line in path.read_text(encoding="utf-8").splitlines():
+            try:
+                event = json.loads(line)
+            except json.JSONDecodeError:
+                continue
+            if event.get("step", 0) <= step:
+                kept.write(line + "\n")
+
+
+def _tensorboard(folder: Path, start: int) -> Any:
+    if importlib.util.find_spec("tensorboard") is None:
+        return None
+    from torch.utils.tensorboard import SummaryWriter
+
+    return SummaryWriter(str(folder), purge_step=start or None)

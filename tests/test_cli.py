@@ -1,0 +1,95 @@
+"""The console in real processes: quick to start, one sentence and exit code 2 on bad input."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+COMMANDS = ["quickstart", "embed", "train", "eval", "report", "audit", "recipes"]
+
+
+def lift(*words: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "lift.cli", *map(str, words)],
+        capture_output=True,
+        text=True,
+        cwd=cwd,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("code", ["import lift", "import lift.cli; lift.cli.main(['--help'])"])
+def test_starting_loads_nothing_heavy(code: str) -> None:
+    program = (
+        "import sys\n"
+        f"try:\n    {code}\n"
+        "except SystemExit:\n    pass\n"
+        "heavy = {'torch', 'numpy', 'transformers', 'PIL', 'pyarrow'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_explains_itself_with_an_example(command: str) -> None:
+    done = lift(command, "--help")
+    assert done.returncode == 0
+    assert f"lift {command}" in done.stdout.split("For example")[1]
+
+
+def test_public_names_are_functions_and_classes() -> None:
+    import lift as package
+
+    for name in package.__all__:
+        assert getattr(package, name) is not None
+    for name in ("embed", "train", "evaluate", "audit", "report", "quickstart", "budget", "load"):
+        assert callable(getattr(package, name)), name
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["train", "flickr8k_tny", "--out", "x"], "Did you mean 'flickr8k_tiny'?"),
+        (
+            ["train", "quickstart", "--out", "x", "--set", "optim.rl=1"],
+            "Unknown option 'optim.rl'. Did you mean 'optim.lr'?",
+        ),
+        (
+            ["train", "quickstart", "--out", "x", "--set", "tower.widht=1", "--cache", "x"],
+            "Did you mean 'width'?",
+        ),
+        (["train", "quickstart"], "Give the run's folder with --out"),
+        (["train", "quickstart", "--out", "x"], "make one with `lift embed`"),
+        (["train", "quickstart", "--out", "x", "--resume", "--cache", "c"], "no run to resume"),
+        (["embed", "--data", "nowhere.tar", "--out", "x"], "nowhere.tar"),
+        (["eval", "nowhere", "--on", "retrieval:data=scenes"], "nowhere is no model"),
+        (["report", "nowhere"], "holds no readable run.json"),
+    ],
+)
+def test_bad_input_is_one_sentence_and_exit_code_2(
+    words: list[str], sentence: str, tmp_path: Path
+) -> None:
+    done = lift(*words, cwd=tmp_path)
+    assert done.returncode == 2, done.stderr
+    assert sentence in done.stderr
+    assert "Traceback" not in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_debug_shows_where_it_came_from(tmp_path: Path) -> None:
+    done = lift("report", "nowhere", "--debug", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "Traceback" in done.stderr
+
+
+def test_recipes_are_listed() -> None:
+    done = lift("recipes")
+    assert done.returncode == 0
+    for name in ("quickstart", "flickr8k_tiny", "products_tiny", "lift_b16_1280m_cosine"):
+        assert name in done.stdout

@@ -1,0 +1,84 @@
+"""Files appear whole or not at all, also on a full disk and beside a second writer."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import resource
+from pathlib import Path
+
+import pytest
+
+from lift.errors import StorageError
+from lift.files import is_ours_or_empty, remove_partial, sole_writer, whole_file, whole_folder
+
+
+def test_a_file_appears_only_when_the_block_ends(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "a.txt"
+    with whole_file(path) as aside:
+        aside.write_text("new")
+        assert not path.exists()
+    assert path.read_text() == "new"
+    assert os.listdir(path.parent) == ["a.txt"]
+
+
+def test_an_error_leaves_the_old_file(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+    with pytest.raises(RuntimeError), whole_file(path) as aside:
+        aside.write_text("half")
+        raise RuntimeError
+    assert path.read_text() == "old"
+    assert os.listdir(tmp_path) == ["a.txt"]
+
+
+def test_a_folder_replaces_the_old_one(tmp_path: Path) -> None:
+    path = tmp_path / "model"
+    for text in ("one", "two"):
+        with whole_folder(path) as aside:
+            (aside / "a.txt").write_text(text)
+    assert (path / "a.txt").read_text() == "two"
+    assert os.listdir(tmp_path) == ["model"]
+
+
+def _write_beyond_the_limit(path: Path, answers) -> None:
+    import signal
+
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+    try:
+        with whole_file(path) as aside, open(aside, "wb") as file:
+            file.write(b"x" * 5000)
+    except StorageError as error:
+        answers.put(str(error))
+
+
+def test_a_refused_write_is_told_in_one_sentence(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("spawn")
+    answers = context.Queue()
+    path = tmp_path / "a.bin"
+    path.write_text("old")
+    process = context.Process(target=_write_beyond_the_limit, args=(path, answers))
+    process.start()
+    message = answers.get(timeout=60)
+    process.join()
+    assert "Can't write" in message and "run the same command again" in message
+    assert path.read_text() == "old"
+    assert os.listdir(tmp_path) == ["a.bin"]
+
+
+def test_one_writer_at_a_time(tmp_path: Path) -> None:
+    with sole_writer(tmp_path):
+        with pytest.raises(StorageError, match="Another process is writing"), sole_writer(tmp_path):
+            pass
+    with sole_writer(tmp_path):
+        pass
+
+
+def test_leftovers_are_ours_other_files_are_not(tmp_path: Path) -> None:
+    (tmp_path / ".partial-model").mkdir()
+    assert is_ours_or_empty(tmp_path, "run.json")
+    remove_partial(tmp_path)
+    assert os.listdir(tmp_path) == []
+    (tmp_path / "thesis.doc").write_text("precious")
+    assert not is_ours_or_empty(tmp_path, "run.json")
