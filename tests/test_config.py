@@ -8,7 +8,7 @@ from typing import Literal
 
 import pytest
 
-from lift.config import Part, from_dict, override, part, to_dict, to_json
+from lift.config import Part, from_dict, override, part, part_field, to_dict, to_json
 from lift.errors import ConfigError
 
 
@@ -26,7 +26,8 @@ class Outer:
     limit: float | None = None
     sizes: tuple[int, ...] = (1, 2)
     inner: Inner = field(default_factory=Inner)
-    tower: Part = field(default_factory=lambda: part("towers", "vit", width=8))
+    tower: Part = part_field("towers", "vit", width=8)
+    teacher: Part | None = part_field("towers", None)
 
 
 def test_a_config_survives_json() -> None:
@@ -68,6 +69,9 @@ def test_words_reach_into_parts_and_swap_them() -> None:
     changed = override(Outer(name="a"), ["tower.depth=2"])
     assert changed.tower == part("towers", "vit", width=8, depth=2)
     assert override(changed, ["tower=other"]).tower == part("towers", "other")
+    taught = override(changed, ["teacher=vit", "teacher.depth=3"])
+    assert taught.teacher == part("towers", "vit", depth=3)
+    assert override(taught, ["teacher=none"]).teacher is None
 
 
 @pytest.mark.parametrize(

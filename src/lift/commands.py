@@ -78,7 +78,8 @@ def train(
     The same call goes on with a run that was stopped or killed.
 
     Args:
-        recipe: a recipe's name (`lift recipes` lists them), or the folder of a run to repeat.
+        recipe: a recipe's name (`lift recipes` lists them), or a run's folder or a JSON file with
+            a config, to repeat it.
         data: pairs to train on.
         validation: pairs for the evaluations.
         cache: folder that `lift embed` made.
@@ -107,7 +108,7 @@ def budget(
     """Count what a run would cost: parameters, FLOPs, memory, steps, cache. Trains nothing.
 
     Args:
-        recipe: a recipe's name, or the folder of a run.
+        recipe: a recipe's name, a run's folder, or a JSON file with a config.
         data: pairs to train on, to count captions; the recipe's own figure without it.
         cache: folder that `lift embed` made, for the width of its space; the encoder's without.
         options: `key=value` words that change the recipe.
@@ -120,6 +121,8 @@ def budget(
     config = _configured(recipe, options, data, "", str(cache)).resolved()
     if config.cache:
         dimensions = EmbeddingCache.open(Path(config.cache)).dimensions
+    elif config.dimensions or config.encoder is None:
+        dimensions = config.dimensions
     else:
         encoder = plugins.load(config.encoder.room, config.encoder.name)
         dimensions = encoder.space(plugins.configure(config.encoder)).dimensions
@@ -246,7 +249,7 @@ def quickstart(out: str | Path = "quickstart", *, progress: bool = True) -> RunR
     embed(
         [config.data, config.validation],
         out=out / "captions",
-        encoder=config.encoder.name,
+        encoder="minilm",
         progress=progress,
     )
     result = train("quickstart", cache=out / "captions", out=out / "run", progress=progress)
@@ -262,11 +265,8 @@ def _configured(
     from lift.config import override
     from lift.training.folder import read_config
 
-    path = Path(recipe)
-    if (path / "run.json").exists():
-        config = read_config(path)
-    else:
-        config = recipes.get(recipe)
+    known = recipe in recipes.names() or not Path(recipe).exists()
+    config = recipes.get(recipe) if known else read_config(Path(recipe))
     config = override(config, options)
     places = {"data": data, "validation": validation, "cache": cache}
     return dataclasses.replace(config, **{name: at for name, at in places.items() if at})

@@ -40,6 +40,12 @@ def part(room: str, name: str, /, **options: Any) -> Part:
     return Part(room, name, options)
 
 
+def part_field(room: str, name: str | None, /, **options: Any) -> Any:
+    """Return a dataclass field that holds a part of `room`, this one if none is given."""
+    default = None if name is None else Part(room, name, options)
+    return field(default_factory=lambda: default, metadata={"room": room})
+
+
 def to_dict(config: Any) -> Any:
     """Return plain dicts, lists and scalars of a (nested) dataclass, ready for JSON."""
     if is_dataclass(config) and not isinstance(config, type):
@@ -177,15 +183,16 @@ def _set(config: Any, path: Sequence[str], text: str, whole: str) -> Any:
         return dataclasses.replace(config, options={**config.options, name: _literal(text)})
     if not is_dataclass(config):
         raise ConfigError(f"{whole} goes deeper than the options do.")
-    known = {f.name for f in fields(config)}
+    known = {f.name: f for f in fields(config)}
     if name not in known:
         prefix = whole[: whole.rfind(name)]
         raise unknown("option", whole, [prefix + k for k in known])
     current = getattr(config, name)
+    room = known[name].metadata.get("room")
     if rest:
         value = _set(current, rest, text, whole)
-    elif isinstance(current, Part):
-        value = Part(current.room, text)
+    elif room:
+        value = None if _literal(text) is None else Part(room, text)
     else:
         hint = typing.get_type_hints(type(config))[name]
         try:

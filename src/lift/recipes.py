@@ -86,9 +86,8 @@ def _paper(name: str, *, samples: int, pairs: int) -> RunConfig:
         recipe=name,
         samples=samples,
         pairs=pairs,
-        encoder=part(
-            "text/encoders", "sentence_transformer", model="nvidia/NV-Embed-v2", max_tokens=77
-        ),
+        encoder=None,  # NV-Embed-v2, 77 tokens for original captions, 323 for recaptions
+        dimensions=4096,
         transform=Transform(
             resolution=224,
             mean=CLIP_MEAN,

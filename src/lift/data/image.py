@@ -106,9 +106,7 @@ def _open(image: str | os.PathLike[str] | bytes) -> Image.Image:
 
 def _from_array(image: np.ndarray, max_pixels: int) -> UInt8[Tensor, "3 h w"]:
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
-        raise DataError(
-            f"An image array must be h x w x 3 uint8, not {image.shape} {image.dtype}."
-        )
+        raise DataError(f"An image array must be h x w x 3 uint8, not {image.shape} {image.dtype}.")
     _check_size(f"Image array {image.shape}", image.shape[1], image.shape[0], max_pixels)
     return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)).copy())
 
@@ -120,9 +118,7 @@ def _check_size(name: str, width: int, height: int, max_pixels: int) -> None:
         )
 
 
-def _opened(
-    image: Image.Image, name: str, max_pixels: int, at_least: int | None
-) -> Image.Image:
+def _opened(image: Image.Image, name: str, max_pixels: int, at_least: int | None) -> Image.Image:
     """Check the size, decode (smaller where that is allowed) and turn upright."""
     _check_size(name, *image.size, max_pixels)
     if at_least is not None and image.format in ("JPEG", "MPO"):

@@ -65,11 +65,11 @@ def _check(vectors: np.ndarray, names: Sequence[str], encoder: Encoder, what: st
             "an encoder returns one row for each."
         )
     lengths = np.linalg.norm(vectors, axis=1)
-    if not np.isfinite(lengths).all():
-        first = names[int(np.flatnonzero(~np.isfinite(lengths))[0])]
+    broken = np.flatnonzero(~np.isfinite(lengths))
+    if len(broken):
         raise NotFinite(
-            f"{encoder.name} returned NaN or infinity for {(~np.isfinite(lengths)).sum()} {what}(s), "
-            f"the first is {first!r}: the model is damaged."
+            f"{encoder.name} returned NaN or infinity for {len(broken)} {what}(s), the first is "
+            f"{names[int(broken[0])]!r}: the model is damaged."
         )
     off = (np.abs(lengths - 1) > 1e-3) & (lengths > 0)  # a zero row is what `unit` makes of zeros
     if off.any():

@@ -91,7 +91,8 @@ def wilson(share: float, items: float) -> tuple[float, float]:
     spread = Z95**2 / items
     middle = (share + spread / 2) / (1 + spread)
     half = Z95 * math.sqrt(share * (1 - share) / items + spread / (4 * items)) / (1 + spread)
-    return max(0.0, middle - half), min(1.0, middle + half)
+    # Rounding must not leave the share outside: at 100% the upper end is 100%.
+    return max(0.0, min(share, middle - half)), min(1.0, max(share, middle + half))
 
 
 def share(
@@ -107,13 +108,13 @@ def share(
         clusters: a number for each item, equal within a cluster; None: all independent.
     """
     assert len(values) > 0, "the share of no items"
-    weights = np.ones(len(values)) if weights is None else weights
-    weights = weights / weights.sum()
-    # The mean of ones may come out as 1 + 2e-16.
-    mean = min(1.0, max(0.0, float(weights @ values)))
-    items, effective = len(values), 1.0 / float(weights @ weights)
+    part = np.ones(len(values)) if weights is None else weights
+    whole = math.fsum(part)
+    mean = math.fsum(part * values) / whole  # exact sums: the mean of ones is 1, not 1 + 2e-16
+    part = part / whole
+    items, effective = len(values), 1.0 / float(part @ part)
     if clusters is not None:
-        items, effective = _clustered(values, weights, clusters, mean, effective)
+        items, effective = _clustered(values, part, clusters, mean, effective)
     low, high = wilson(mean, effective)
     return Metric(mean, low, high, items)
 

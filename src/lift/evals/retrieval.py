@@ -9,12 +9,12 @@ from typing import Any, Literal
 
 import numpy as np
 
-from lift.errors import ConfigError, DataError
+from lift.errors import ConfigError
 from lift.evals import _metrics as metrics
 from lift.evals._encode import blocks, encode_distinct, encoded
+from lift.evals._pairs import Pairs, collect, groups, shared_captions
 from lift.evals._seen import seen_note
 from lift.terms import Encoder, EvalResult, Metric, Source
-from lift.text.encoder import clean
 
 KS = (1, 5, 10)
 TOP = 5
@@ -39,23 +39,6 @@ class Config:
     role: str | None = None
     benchmark: str | None = None
     examples: int = 8
-
-
-@dataclass(frozen=True)
-class Pairs:
-    """The captions of a source and whose they are.
-
-    Attributes:
-        keys: of the images, in the order of the source.
-        texts: of the captions, in the order of the source.
-        owner: the image of each caption [c].
-        same: a number for each caption, equal where the cleaned text is [c].
-    """
-
-    keys: list[str]
-    texts: list[str]
-    owner: np.ndarray
-    same: np.ndarray
 
 
 Right = Callable[[int], np.ndarray]
@@ -109,13 +92,13 @@ class Retrieval:
             NotFinite: the encoder returned NaN.
         """
         start = time.perf_counter()
-        pairs = collect(source, self.config)
+        pairs = collect(source, self.config.role, self.config.protocol == "first-caption")
         vectors, place = encode_distinct(encoder, pairs.texts)
         z_text = vectors[place]
         del vectors
         z_image = np.concatenate([z for _, _, z in encoded(encoder, source)])
 
-        shared = _shared(pairs)
+        shared = shared_captions(pairs)
         directions = _directions(pairs, z_text, z_image)
         found: dict[str, Metric] = {}
         examples: list[dict[str, Any]] = []
@@ -145,36 +128,10 @@ class Retrieval:
         )
 
 
-def collect(source: Source, config: Config) -> Pairs:
-    """Return the captions that the protocol takes, without reading an image.
-
-    Raises:
-        DataError: there are none, and which roles there would be.
-    """
-    keys: list[str] = []
-    texts: list[str] = []
-    owner: list[int] = []
-    roles: set[str] = set()
-    for number, (key, captions) in enumerate(source.texts()):
-        keys.append(key)
-        roles.update(caption.role for caption in captions)
-        taken = [c.text for c in captions if config.role in (None, c.role)]
-        taken = taken[:1] if config.protocol == "first-caption" else taken
-        texts += taken
-        owner += [number] * len(taken)
-    if not texts:
-        what = f"captions of role {config.role!r}" if config.role else "captions"
-        there = f"; its roles are {', '.join(sorted(roles))}" if roles else ""
-        raise DataError(f"{source.name} holds no {what} to search with{there}.")
-    place: dict[str, int] = {}
-    same = [place.setdefault(clean(text), len(place)) for text in texts]
-    return Pairs(keys, texts, np.array(owner, dtype=np.int64), np.array(same, dtype=np.int64))
-
-
 def search(
     z_query: np.ndarray, z_key: np.ndarray, queries: np.ndarray, rights: Sequence[Right]
 ) -> list[metrics.Places]:
-    """Return the places of `queries` (rows of z_query) among all keys, once for each of `rights`."""
+    """Return the places of `queries` (rows of z_query) among all keys, for each of `rights`."""
     parts: list[list[metrics.Places]] = [[] for _ in rights]
     for block in blocks(len(queries), len(z_key)):
         scores = z_query[queries[block]] @ z_key.T
@@ -186,23 +143,16 @@ def search(
     return [metrics.join(part) for part in parts]
 
 
-def _groups(values: np.ndarray, by: np.ndarray, count: int) -> list[np.ndarray]:
-    """Return for each g in 0..count-1 the distinct values whose `by` is g."""
-    order = np.argsort(by, kind="stable")
-    edges = np.searchsorted(by[order], np.arange(1, count))
-    return [np.unique(part) for part in np.split(values[order], edges)]
-
-
 def _directions(
     pairs: Pairs, z_text: np.ndarray, z_image: np.ndarray
 ) -> tuple[Direction, Direction]:
     """Return both ways of searching, with the groups that say who is right."""
     texts = int(pairs.same.max()) + 1
     captions = np.arange(len(pairs.same))
-    images_of = _groups(pairs.owner, pairs.same, texts)
-    captions_of = _groups(captions, pairs.same, texts)
-    texts_of = _groups(pairs.same, pairs.owner, len(pairs.keys))
-    own = _groups(captions, pairs.owner, len(pairs.keys))
+    images_of = groups(pairs.owner, pairs.same, texts)
+    captions_of = groups(captions, pairs.same, texts)
+    texts_of = groups(pairs.same, pairs.owner, len(pairs.keys))
+    own = groups(captions, pairs.owner, len(pairs.keys))
     to_image = Direction(
         name="text_to_image",
         z_query=z_text,
@@ -222,12 +172,6 @@ def _directions(
         clusters=None,
     )
     return to_image, to_text
-
-
-def _shared(pairs: Pairs) -> int:
-    """Return how many captions equal one of another image."""
-    images = np.array([len(g) for g in _groups(pairs.owner, pairs.same, pairs.same.max() + 1)])
-    return int((images[pairs.same] > 1).sum())
 
 
 def _figures(direction: Direction, mark: str, spot: metrics.Places) -> dict[str, Metric]:

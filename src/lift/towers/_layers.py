@@ -95,7 +95,8 @@ class AttentionPool(nn.Module):
         self.heads = shape.heads
         self.query = nn.Parameter(torch.empty(shape.width))
         self.q = nn.Linear(shape.width, shape.width)
-        self.kv = nn.Linear(shape.width, 2 * shape.width)
+        self.k = nn.Linear(shape.width, shape.width)
+        self.v = nn.Linear(shape.width, shape.width)
         self.out = nn.Linear(shape.width, shape.width)
         self.norm = nn.LayerNorm(shape.width, shape.norm_eps)
         self.mlp = MLP(shape.width, shape.hidden, shape.activation)
@@ -103,6 +104,8 @@ class AttentionPool(nn.Module):
     def forward(self, x: Float[Tensor, "b p width"]) -> Float[Tensor, "b width"]:
         """Return one vector for the patches of an image."""
         q = self.q(self.query).view(1, self.heads, 1, -1).expand(len(x), -1, -1, -1)
-        k, v = self.kv(x).unflatten(-1, (2, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        k, v = (
+            part(x).unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in (self.k, self.v)
+        )
         h = self.out(F.scaled_dot_product_attention(q, k, v).flatten(1))
         return h + self.mlp(self.norm(h))

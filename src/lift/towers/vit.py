@@ -267,7 +267,7 @@ class ViT(nn.Module):
         """
         scale = self.width**-0.5
         back = scale * (2 * self.config.depth) ** -0.5
-        stds = {"qkv": scale, "q": scale, "kv": scale, "fc1": scale * 2**-0.5}
+        stds = {"qkv": scale, "q": scale, "k": scale, "v": scale, "fc1": scale * 2**-0.5}
         stds |= {"out": back, "fc2": back, "patch": (3 * self.config.patch**2) ** -0.5}
         for name, parameter in self.named_parameters():
             owner, _, kind = name.rpartition(".")

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from lift import plugins
-from lift.config import Part, part
+from lift.config import Part, part_field
 from lift.data.loader import LoaderConfig
 from lift.data.transform import Transform
 from lift.errors import ConfigError
@@ -56,7 +56,9 @@ class RunConfig:
         data: the pairs to train on (`path`, `format:key=value,...`).
         validation: pairs for the evaluations during and after training; empty for none.
         cache: folder of stored caption vectors, made by `lift embed`.
-        encoder: the text encoder whose space the cache must be in.
+        encoder: the text encoder whose space the cache must be in; None accepts any space of
+            the right width.
+        dimensions: width that the cache's rows must have; 0 accepts any.
         samples: images seen in all.
         pairs: distinct pairs that the recipe was made for (0: unknown); only `--dry-run` uses it.
         tower, head: the image side.
@@ -71,14 +73,15 @@ class RunConfig:
     data: str = ""
     validation: str = ""
     cache: str = ""
-    encoder: Part = field(default_factory=lambda: part("text/encoders", "minilm"))
+    encoder: Part | None = part_field("text/encoders", "minilm")
+    dimensions: int = 0
     samples: int
     pairs: int = 0
     transform: Transform
     loader: LoaderConfig
-    tower: Part
+    tower: Part = part_field("towers", "vit")
     head: HeadConfig = field(default_factory=HeadConfig)
-    objective: Part = field(default_factory=lambda: part("objectives", "softmax"))
+    objective: Part = part_field("objectives", "softmax")
     optim: OptimConfig = field(default_factory=OptimConfig)
     ema: float | None = None
     evaluations: tuple[str, ...] = ()
@@ -123,7 +126,7 @@ class RunConfig:
         """Return the config with every option of every part spelled out and checked."""
         return dataclasses.replace(
             self,
-            encoder=plugins.resolve(self.encoder),
+            encoder=plugins.resolve(self.encoder) if self.encoder else None,
             tower=plugins.resolve(self.tower),
             objective=plugins.resolve(self.objective),
         )

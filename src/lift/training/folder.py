@@ -96,13 +96,23 @@ def read_facts(path: Path) -> dict[str, Any]:
 
 
 def read_config(path: Path) -> RunConfig:
-    """Return the resolved config of the run in `path`."""
+    """Return the config of the run in the folder `path`, or of the JSON file `path`.
+
+    Raises:
+        CheckpointError: nothing readable there, or options that this version does not know.
+    """
+    if path.is_file():
+        try:
+            values = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise CheckpointError(f"{path} is no JSON file with a config ({error}).") from error
+        values = values.get("config", values) if isinstance(values, dict) else {}
+    else:
+        values = read_facts(path)["config"]
     try:
-        return from_dict(RunConfig, read_facts(path)["config"], MARKER)
+        return from_dict(RunConfig, values, "config")
     except ConfigError as error:
-        raise CheckpointError(
-            f"{path / MARKER} does not fit this version of lift: {error}"
-        ) from error
+        raise CheckpointError(f"The config in {path} does not fit this version: {error}") from error
 
 
 def versions() -> dict[str, str]:

@@ -191,12 +191,19 @@ def _open_cache(config: RunConfig) -> EmbeddingCache:
     if not config.cache:
         raise ConfigError("No cache: make one with `lift embed`, then give it with --cache.")
     cache = EmbeddingCache.open(Path(config.cache))
-    wanted = plugins.load(config.encoder.room, config.encoder.name).space(
-        plugins.configure(config.encoder)
-    )
-    cache.space.require_same(
-        wanted, ours=f"the cache {config.cache}", theirs=f"recipe {config.recipe}"
-    )
+    if config.dimensions not in (0, cache.dimensions):
+        raise ConfigError(
+            f"Recipe {config.recipe} needs rows of {config.dimensions} numbers, the cache "
+            f"{config.cache} has {cache.dimensions}: embed with the recipe's text encoder, or say "
+            f"--set dimensions={cache.dimensions}."
+        )
+    if config.encoder is not None:
+        encoder = plugins.load(config.encoder.room, config.encoder.name)
+        cache.space.require_same(
+            encoder.space(plugins.configure(config.encoder)),
+            ours=f"the cache {config.cache}",
+            theirs=f"recipe {config.recipe}",
+        )
     return cache
 
 

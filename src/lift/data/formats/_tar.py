@@ -42,13 +42,7 @@ def members(fd: int, shard: str) -> Iterator[Member]:
             raise DataError(f"{shard} is cut off: it ends at byte {end} without a tar end mark.")
         if not any(block):
             return
-        try:
-            head = tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
-        except (tarfile.HeaderError, ValueError) as error:
-            raise DataError(
-                f"{shard} is not a sound, uncompressed tar file "
-                f"(header at byte {position}: {error})."
-            ) from error
+        head = _header(block, position, shard)
         position += _BLOCK
         length = head.size if size is None or head.type not in _ORDINARY else size
         if head.type not in _ORDINARY and head.type in tarfile.SUPPORTED_TYPES:
@@ -74,6 +68,34 @@ def members(fd: int, shard: str) -> Iterator[Member]:
         position += -(-length // _BLOCK) * _BLOCK
 
 
+class _Header(NamedTuple):
+    name: str
+    type: bytes
+    size: int
+
+
+def _header(block: bytes, position: int, shard: str) -> _Header:
+    """Return name, type and size of a header block, its checksum proven.
+
+    The common case is read here, ten times faster than by `tarfile`, which takes the rest.
+    """
+    kind, prefix = block[156:157], block[345:500]
+    numbers = block[124:136].rstrip(b" \0"), block[148:156].strip(b" \0")
+    if kind in _ORDINARY and prefix[0] == 0 and all(map(bytes.isdigit, numbers)):
+        size, checksum = (int(number, 8) if _OCTAL.issuperset(number) else -1 for number in numbers)
+        if size >= 0 and checksum == sum(block) - sum(block[148:156]) + 8 * 32:
+            name = block[:100].partition(b"\0")[0].decode("utf-8", "surrogateescape")
+            return _Header(name, kind, size)
+    try:
+        head = tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
+    except (tarfile.HeaderError, ValueError) as error:
+        raise DataError(
+            f"{shard} is not a sound, uncompressed tar file (header at byte {position}: {error})."
+        ) from error
+    return _Header(head.name, head.type, head.size)
+
+
+_OCTAL = frozenset(b"01234567")
 _EXTENSIONS = (
     tarfile.GNUTYPE_LONGNAME,
     tarfile.GNUTYPE_LONGLINK,

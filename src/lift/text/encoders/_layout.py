@@ -55,7 +55,9 @@ def read_layout(folder: Path) -> Layout:
     config = _read(folder / "config.json")
     modules = _read(folder / "modules.json") or []
     if not config and not modules:
-        raise ConfigError(f"{folder} holds no model: neither config.json nor modules.json is there.")
+        raise ConfigError(
+            f"{folder} holds no model: neither config.json nor modules.json is there."
+        )
     steps: list[str] = []
     dimensions = _hidden_size(config)
     transformer = folder

@@ -102,9 +102,7 @@ def _find_files() -> Path:
 
     try:
         return Path(
-            snapshot_download(
-                MODEL, allow_patterns=["*.json", "vocab.txt", "model.safetensors"]
-            )
+            snapshot_download(MODEL, allow_patterns=["*.json", "vocab.txt", "model.safetensors"])
         )
     except (OSError, ValueError) as error:
         raise MissingPackage(

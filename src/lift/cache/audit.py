@@ -1,0 +1,285 @@
+"""Check a finished cache: checksums, coverage, norms, duplicates, cuts, a re-encoded sample."""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from lift.cache.keys import KEY, KeyIndex, KeySet, keys_of
+from lift.cache.reader import EmbeddingCache
+from lift.text.encoder import TextEncoder, clean
+from lift.world import threads
+
+_CHUNK = 4_096
+_SLACK = {"float32": 1e-5, "bfloat16": 2e-2}
+"""How far a value of a unit row may move with the company it is encoded in, and the machine:
+1.3e-7 measured for MiniLM in float32 on one CPU; bfloat16 has 8 bits of significand."""
+
+_UNIT_TOLERANCE = 2e-3
+"""Rounding every value of a unit row to float16 changes its length by at most 2^-11."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Coverage:
+    """Of the captions given to the audit: how many are distinct, how many have no row."""
+
+    captions: int
+    distinct: int
+    missing: int
+    first_missing: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Resampled:
+    """Rows made again and compared with the stored ones.
+
+    Attributes:
+        sample: captions compared.
+        max_difference: largest |stored - again|, over all values.
+        min_cosine: smallest cosine between stored and again.
+        beyond: values further off than the codec's declared error and the encoder's own noise.
+    """
+
+    sample: int
+    max_difference: float
+    min_cosine: float
+    beyond: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class AuditReport:
+    """What `audit` found.
+
+    Attributes:
+        folder: the cache.
+        fingerprint: of its space.
+        rows, dimensions, shards, bytes: its size.
+        damaged: shard files without their checksum.
+        norm_min, norm_mean, norm_max: lengths of the stored rows.
+        not_unit: rows whose length is not 1, where the space says that it is.
+        not_finite: rows with NaN or infinity.
+        duplicate_keys: rows that repeat another row's key.
+        duplicate_rows: rows bit-equal to another's (two captions that the encoder can't tell
+            apart, "A dog." and "a dog." for an uncased one: no fault of the cache).
+        truncated: rows whose caption was cut.
+        counters_differ: counters of the manifest that the shards don't bear out.
+        coverage: where captions were given.
+        resampled: where captions and an encoder were given.
+    """
+
+    folder: str
+    fingerprint: str
+    rows: int
+    dimensions: int
+    shards: int
+    bytes: int
+    damaged: tuple[str, ...]
+    norm_min: float
+    norm_mean: float
+    norm_max: float
+    not_unit: int
+    not_finite: int
+    duplicate_keys: int
+    duplicate_rows: int
+    truncated: int
+    counters_differ: tuple[str, ...]
+    coverage: Coverage | None = None
+    resampled: Resampled | None = None
+    faults: tuple[str, ...] = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Collect what is wrong, in words."""
+        checks = [
+            (self.damaged, f"{len(self.damaged)} shard(s) without their checksum"),
+            (self.not_finite, f"{self.not_finite} row(s) not finite"),
+            (self.not_unit, f"{self.not_unit} row(s) not of unit length"),
+            (self.duplicate_keys, f"{self.duplicate_keys} key(s) stored twice"),
+            (self.counters_differ, f"counters differ: {', '.join(self.counters_differ)}"),
+        ]
+        if self.coverage is not None:
+            checks.append((self.coverage.missing, f"{self.coverage.missing} caption(s) missing"))
+        if self.resampled is not None:
+            found = self.resampled
+            checks.append((found.beyond, f"{found.beyond} re-encoded value(s) too far off"))
+            checks.append((found.sample == 0, "nothing to re-encode: no given caption is stored"))
+        object.__setattr__(self, "faults", tuple(words for bad, words in checks if bad))
+
+    @property
+    def ok(self) -> bool:
+        """Return whether nothing is wrong."""
+        return not self.faults
+
+    def table(self) -> str:
+        """Return the report as lines of text, the verdict last."""
+        lines = [
+            ("cache", self.folder),
+            ("space", self.fingerprint),
+            ("rows", f"{self.rows:,} x {self.dimensions} in {self.shards} shard(s)"),
+            ("size", f"{self.bytes / 1e6:,.1f} MB"),
+            ("checksums", "all right" if not self.damaged else f"WRONG: {', '.join(self.damaged)}"),
+            ("norms", f"{self.norm_min:.6f} / {self.norm_mean:.6f} / {self.norm_max:.6f}"),
+            ("not finite", f"{self.not_finite:,}"),
+            ("duplicate keys", f"{self.duplicate_keys:,}"),
+            ("duplicate rows", f"{self.duplicate_rows:,}"),
+            ("truncated", f"{self.truncated:,}"),
+        ]
+        if self.coverage is not None:
+            c = self.coverage
+            there = c.distinct - c.missing
+            first = f", first missing {c.first_missing!r}" if c.missing else ""
+            lines.append(("coverage", f"{there:,} of {c.distinct:,} distinct captions{first}"))
+        if self.resampled is not None:
+            r = self.resampled
+            lines.append(
+                (
+                    "re-encoded",
+                    f"{r.sample} rows: largest difference {r.max_difference:.2e}, "
+                    f"smallest cosine {r.min_cosine:.6f}",
+                )
+            )
+        lines.append(("verdict", "ok" if self.ok else "; ".join(self.faults)))
+        return "\n".join(f"{name:<16}{value}" for name, value in lines)
+
+
+def audit(
+    folder: str | Path,
+    *,
+    captions: Iterable[str] | None = None,
+    encoder: TextEncoder | None = None,
+    sample: int = 256,
+    seed: int = 0,
+) -> AuditReport:
+    """Read all of a cache and report what is wrong with it.
+
+    Args:
+        folder: of a finished cache.
+        captions: those it should cover; read once, in chunks.
+        encoder: of the cache's space, to make a sample of `captions` again.
+        sample: how many distinct captions to make again, chosen by hash.
+        seed: of the choice.
+
+    Raises:
+        CacheError: no finished cache, or shards that can't be opened.
+        SpaceMismatch: the encoder has another space.
+        DataError: a caption is not valid Unicode.
+    """
+    cache = EmbeddingCache.open(folder)
+    if encoder is not None:
+        cache.space.require_same(
+            encoder.space, ours=f"the cache {folder}", theirs=f"the encoder {encoder.part.name}"
+        )
+    damaged = tuple(cache.damaged())
+    rows = _scan(cache)
+    coverage, chosen = (None, []) if captions is None else _cover(cache, captions, sample, seed)
+    return AuditReport(
+        folder=str(folder),
+        fingerprint=cache.space.fingerprint,
+        rows=len(cache),
+        dimensions=cache.dimensions,
+        shards=len(cache.manifest.shards),
+        bytes=sum(shard.bytes for shard in cache.manifest.shards),
+        damaged=damaged,
+        coverage=coverage,
+        resampled=_resample(cache, encoder, chosen) if encoder and coverage else None,
+        **rows,
+    )
+
+
+def _scan(cache: EmbeddingCache) -> dict:
+    """Return every figure that the stored columns give, in one pass with bounded memory."""
+    weights = np.random.default_rng(0).integers(1, 2**63, 4 * cache.dimensions, np.uint64) | 1
+    keys, marks = [np.empty(0, KEY)], [np.empty(0, np.uint64)]
+    lengths: list[np.ndarray] = []
+    tokens = truncated = not_finite = 0
+    for number in range(len(cache.manifest.shards)):
+        view = cache.view(number)
+        keys.append(view.keys)
+        tokens += int(view.tokens.sum())
+        truncated += int(view.truncated.sum())
+        for start in range(0, len(view.keys), _CHUNK):
+            stored = view.stored[start : start + _CHUNK]
+            words = np.ascontiguousarray(stored).view(np.uint16).astype(np.uint64)
+            # A 64-bit multiply-add hash of the bits: equal rows have equal marks, and among a
+            # million rows two others share one with a probability of 3e-8.
+            marks.append(words @ weights[: words.shape[1]])
+            decoded = cache.codec.decode(stored).astype(np.float64)
+            length = np.sqrt((decoded * decoded).sum(axis=1))
+            not_finite += int((~np.isfinite(length)).sum())
+            lengths.append(length[np.isfinite(length)].astype(np.float32))
+    norms = np.concatenate([np.empty(0, np.float32), *lengths])
+    all_marks = np.concatenate(marks)
+    counted = {"rows": len(cache), "tokens": tokens, "truncated": truncated}
+    stated = cache.manifest.counters
+    return {
+        "norm_min": float(norms.min(initial=np.inf)),
+        "norm_mean": float(norms.mean(dtype=np.float64)) if len(norms) else float("nan"),
+        "norm_max": float(norms.max(initial=0.0)),
+        "not_unit": int((np.abs(norms - 1) > _UNIT_TOLERANCE).sum()) * cache.space.normalised,
+        "not_finite": not_finite,
+        "duplicate_keys": KeyIndex(np.concatenate(keys)).repeated(),
+        "duplicate_rows": len(all_marks) - len(np.unique(all_marks)),
+        "truncated": truncated,
+        "counters_differ": tuple(n for n, v in counted.items() if stated.get(n) != v),
+    }
+
+
+def _cover(
+    cache: EmbeddingCache, captions: Iterable[str], sample: int, seed: int
+) -> tuple[Coverage, list[str]]:
+    """Return the coverage, and the `sample` stored captions with the smallest salted key."""
+    salt = np.frombuffer(np.random.default_rng(seed).bytes(8), np.uint64)[0]
+    seen = KeySet()
+    count = missing = 0
+    first: str | None = None
+    smallest: list[tuple[int, str]] = []  # a heap of (-salted key, caption)
+    texts = (clean(caption) for caption in captions)
+    while chunk := list(itertools.islice(texts, _CHUNK)):
+        keys = keys_of(chunk)
+        new = seen.add(keys)
+        there = cache.find_keys(keys) >= 0
+        count += len(chunk)
+        absent = np.flatnonzero(new & ~there)
+        missing += len(absent)
+        if first is None and len(absent):
+            first = chunk[int(absent[0])]
+        salted = keys.view(np.uint64).reshape(-1, 2)[:, 0] ^ salt
+        for i in np.flatnonzero(new & there):
+            entry = (-int(salted[i]), chunk[i])
+            if len(smallest) < sample:
+                heapq.heappush(smallest, entry)
+            elif smallest and entry > smallest[0]:
+                heapq.heapreplace(smallest, entry)
+    chosen = [text for _, text in sorted(smallest, reverse=True)]
+    coverage = Coverage(
+        captions=count, distinct=len(seen), missing=missing, first_missing=first
+    )
+    return coverage, chosen
+
+
+def _resample(cache: EmbeddingCache, encoder: TextEncoder, texts: list[str]) -> Resampled:
+    """Encode texts as the cache's plan says and compare with what is stored."""
+    if not texts:
+        return Resampled(sample=0, max_difference=0.0, min_cosine=1.0, beyond=0)
+    plan = cache.manifest.plan
+    with threads(plan.threads):
+        again = encoder.encode(
+            texts, precision=plan.precision, token_budget=plan.token_budget
+        ).rows
+    stored = cache.take(cache.require(texts))
+    difference = np.abs(stored - again)
+    scale = np.linalg.norm(again, axis=1, keepdims=True)
+    allowed = cache.codec.bound(again) * 1.001 + _SLACK[plan.precision] * scale
+    cosine = (stored * again).sum(axis=1) / np.maximum(
+        np.linalg.norm(stored, axis=1) * scale[:, 0], 1e-12
+    )
+    return Resampled(
+        sample=len(texts),
+        max_difference=float(difference.max()),
+        min_cosine=float(cosine.min()),
+        beyond=int((~(difference <= allowed)).sum()),  # NaN is beyond, too
+    )

@@ -1,0 +1,116 @@
+"""One shard: an Arrow IPC file of one record batch with keys, rows, token counts and cuts."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+import pyarrow as pa
+
+from lift.cache.codec import Codec
+from lift.cache.files import write_whole
+from lift.cache.keys import KEY
+from lift.errors import CacheError
+from lift.text.encoder import KEY_BYTES
+
+FORMAT = "lift.cache.shard/1"
+_TAG = b"lift"
+
+
+@dataclass(frozen=True)
+class ShardView:
+    """A shard mapped into memory: reading a row touches only its pages.
+
+    Attributes:
+        keys: S16 [n], a view of the file.
+        stored: the codec's form of the rows [n w], a view of the file.
+        tokens: int32 [n], tokens before any cut, a view of the file.
+        truncated: bool [n] (Arrow packs bits, so this one is a copy).
+    """
+
+    keys: np.ndarray
+    stored: np.ndarray
+    tokens: np.ndarray
+    truncated: np.ndarray
+
+
+def rows_in(path: Path) -> int:
+    """Return the rows of a shard file by itself, 0 where it can't be read."""
+    try:
+        with pa.memory_map(str(path)) as file:
+            reader = pa.ipc.open_file(file)
+            return sum(reader.get_batch(i).num_rows for i in range(reader.num_record_batches))
+    except (pa.ArrowInvalid, OSError):
+        return 0
+
+
+def name_of(number: int) -> str:
+    """Return the file name of shard `number`."""
+    return f"shard-{number:05d}.arrow"
+
+
+def schema(codec: Codec, dimensions: int, fingerprint: str) -> pa.Schema:
+    """Return the schema of every shard of a cache; its metadata names space and codec."""
+    tag = json.dumps({"format": FORMAT, "fingerprint": fingerprint, "codec": codec.name})
+    return pa.schema(
+        [
+            pa.field("key", pa.binary(KEY_BYTES), nullable=False),
+            pa.field("row", codec.type(dimensions), nullable=False),
+            pa.field("tokens", pa.int32(), nullable=False),
+            pa.field("truncated", pa.bool_(), nullable=False),
+        ],
+        metadata={_TAG: tag.encode("ascii")},
+    )
+
+
+def write_shard(path: Path, shape: pa.Schema, columns: dict[str, pa.Array]) -> None:
+    """Write one shard whole; equal columns give equal bytes.
+
+    Raises:
+        CacheError: the disk is full or the folder can't be written.
+    """
+    arrays = [columns[name] for name in shape.names]
+    batch = pa.RecordBatch.from_arrays(arrays, schema=shape)
+
+    def write(file: IO[bytes]) -> None:
+        with pa.ipc.new_file(file, shape) as writer:
+            writer.write_batch(batch)
+
+    write_whole(path, write)
+
+
+def open_shard(path: Path, shape: pa.Schema, codec: Codec) -> ShardView:
+    """Return the shard in `path`, mapped.
+
+    Raises:
+        CacheError: not a whole shard of this cache.
+    """
+    try:
+        # The views keep the map alive; closing it here would pull memory from under them.
+        reader = pa.ipc.open_file(pa.memory_map(str(path)))
+        if not reader.schema.equals(shape, check_metadata=True) or reader.num_record_batches != 1:
+            raise CacheError(
+                f"{path} is not a shard of this cache (its schema says "
+                f"{_describe(reader.schema)}); remove it and embed again."
+            )
+        batch = reader.get_batch(0)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise CacheError(
+            f"{path} can't be read as a shard ({' '.join(str(error).split())[:200]}); remove the "
+            "folder and embed again."
+        ) from error
+    key, row, tokens, truncated = (batch.column(name) for name in shape.names)
+    return ShardView(
+        keys=np.frombuffer(key.buffers()[1], KEY, count=len(batch)),
+        stored=codec.stored(row),
+        tokens=tokens.to_numpy(zero_copy_only=True),
+        truncated=truncated.to_numpy(zero_copy_only=False),
+    )
+
+
+def _describe(found: pa.Schema) -> str:
+    tag = (found.metadata or {}).get(_TAG, b"nothing of lift")
+    return f"{tag.decode('utf-8', 'replace')}; columns {', '.join(found.names)}"

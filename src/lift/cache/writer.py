@@ -1,0 +1,375 @@
+"""Embed captions into a folder: each distinct one once, shard by shard, resumable anywhere."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import itertools
+import time
+from collections.abc import Iterable, Iterator, Sized
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pyarrow as pa
+import torch
+from tqdm import tqdm
+
+from lift import __version__, plugins
+from lift.cache import manifest as records
+from lift.cache import shard as shards
+from lift.cache.files import TEMPORARY, file_hash, only_writer, unwritable
+from lift.cache.keys import KeySet, keys_of
+from lift.cache.manifest import Manifest, Plan, Shard
+from lift.config import Part
+from lift.errors import CacheError, DataError, NotFinite
+from lift.text.encoder import TextEncoder, clean, default_token_budget
+from lift.world import Precision, probe_precision, threads
+
+ROWS_PER_SHARD = 16_384
+"""A kill loses at most this many rows: under a minute of MiniLM on one CPU core."""
+
+BLOCK = 1_024
+_CHUNK = 4_096
+_PROBED = 64
+
+
+@dataclass(frozen=True, kw_only=True)
+class EmbedReport:
+    """What one run of `embed` did.
+
+    Attributes:
+        folder: the cache.
+        captions: captions offered, repeats included.
+        distinct: distinct ones among them (after cleaning).
+        stored: distinct ones that had a row before this run.
+        embedded: rows that this run made.
+        truncated: rows of this run whose caption was longer than the encoder's cap.
+        rows: rows in the cache now.
+        precision, threads, device: what the encoder computed with.
+        seconds: wall time of the whole run.
+        captions_per_second: rows made in a second of this run.
+    """
+
+    folder: str
+    captions: int
+    distinct: int
+    stored: int
+    embedded: int
+    truncated: int
+    rows: int
+    precision: Precision
+    threads: int
+    device: str
+    seconds: float
+    captions_per_second: float
+
+    def table(self) -> str:
+        """Return the counters as lines of text."""
+        lines = [
+            ("captions", f"{self.captions:,}"),
+            ("distinct", f"{self.distinct:,}"),
+            ("already stored", f"{self.stored:,}"),
+            ("embedded now", f"{self.embedded:,}"),
+            ("truncated", f"{self.truncated:,}"),
+            ("rows in cache", f"{self.rows:,}"),
+            ("computed in", f"{self.precision} on {self.device}, {self.threads} thread(s)"),
+            ("time", f"{self.seconds:.1f} s ({self.captions_per_second:,.0f} captions/s)"),
+        ]
+        return "\n".join(f"{name:<16}{value}" for name, value in lines)
+
+
+def embed(
+    captions: Iterable[str],
+    encoder: TextEncoder,
+    folder: str | Path,
+    *,
+    codec: str | Part = "float16",
+    precision: Precision | Literal["auto"] = "float32",
+    rows_per_shard: int | None = None,
+    token_budget: int | None = None,
+    progress: bool = True,
+) -> EmbedReport:
+    """Store a row for every distinct caption; the same command again goes on where it stopped.
+
+    The first run writes a plan (precision, batching, threads) that later runs obey, so a cache
+    that was killed and resumed is bit-equal to one that was not. Captions that a finished cache
+    lacks are appended as new shards. Memory holds one shard and two keys of 16 bytes a caption.
+
+    Args:
+        captions: any number of texts; read once, in order.
+        encoder: makes the rows.
+        folder: of the cache; created where it is missing.
+        codec: the file in `cache/codecs`.
+        precision: inside the encoder; "auto" times both when the cache is created.
+        rows_per_shard: None takes 16,384, or what the cache was created with.
+        token_budget: padded tokens a batch; None takes the device's default, or the cache's.
+        progress: show a bar with captions/s and time left, where stderr is a terminal.
+
+    Raises:
+        DataError: no captions, an empty one, or one that is not text; the message says which.
+        SpaceMismatch: the folder holds rows of another space.
+        CacheError: the folder holds something else or other choices, is locked by another
+            process, is damaged, or the disk is full.
+        NotFinite: the encoder returned NaN or infinity.
+    """
+    start = time.perf_counter()
+    folder = Path(folder)
+    total = len(captions) if isinstance(captions, Sized) else None
+    texts = _cleaned(captions)
+    first = list(itertools.islice(texts, _PROBED))
+    if not first:
+        raise DataError("There are no captions to embed: the set is empty.")
+    part = codec if isinstance(codec, Part) else Part("cache/codecs", codec)
+    wanted = {
+        "codec": plugins.resolve(part),
+        "precision": None if precision == "auto" else precision,
+        "rows_per_shard": rows_per_shard,
+        "token_budget": token_budget,
+    }
+    _prepare(folder)
+    with only_writer(folder):
+        _remove_temporary(folder)
+        plan = records.read_plan(folder)
+        if plan is None:
+            plan = _new_plan(folder, encoder, wanted, first)
+        _require_plan(plan, encoder, wanted, folder)
+        bar = tqdm(
+            total=total,
+            unit=" captions",
+            dynamic_ncols=True,
+            disable=None if progress else True,
+            desc="embed",
+        )
+        with threads(plan.threads), bar:
+            run = _Run(folder, plan, encoder, bar)
+            run.take(itertools.chain(first, texts))
+            return run.finish(start)
+
+
+class _Run:
+    """One run over one folder; the caller holds its lock."""
+
+    def __init__(self, folder: Path, plan: Plan, encoder: TextEncoder, bar: tqdm) -> None:
+        self.folder, self.plan, self.encoder, self.bar = folder, plan, encoder, bar
+        self.codec = plan.build_codec()
+        self.schema = plan.schema()
+        self.stored = KeySet()
+        self.before = records.read_manifest(folder)
+        self.shards = self._read_shards()
+        self.seen = KeySet()
+        self.pending: list[str] = []
+        self.captions = self.found = self.embedded = self.truncated = 0
+
+    def _read_shards(self) -> list[Shard]:
+        """Return the shards that are there, listed in the manifest or not, and learn their keys."""
+        listed = self.before.shards if self.before else ()
+        count = sum(1 for _ in self.folder.glob("shard-*.arrow"))
+        found: list[Shard] = []
+        for number in range(max(count, len(listed))):
+            path = self.folder / shards.name_of(number)
+            size = path.stat().st_size if path.is_file() else None
+            if size is None or (number < len(listed) and size != listed[number].bytes):
+                raise CacheError(
+                    f"{path} is missing or does not have its size any more; remove the folder "
+                    "and embed again."
+                )
+            view = shards.open_shard(path, self.schema, self.codec)
+            self.stored.add(view.keys)
+            found.append(
+                listed[number] if number < len(listed) else _shard_record(path, view)
+            )
+        return found
+
+    def take(self, texts: Iterator[str]) -> None:
+        """Embed every caption that is neither stored nor repeated."""
+        while chunk := list(itertools.islice(texts, _CHUNK)):
+            keys = keys_of(chunk)
+            new = self.seen.add(keys)
+            stored = self.stored.contains(keys) & new
+            fresh = new & ~stored
+            self.captions += len(chunk)
+            self.found += int(stored.sum())
+            self.pending += [chunk[i] for i in np.flatnonzero(fresh)]
+            self.bar.update(len(chunk) - int(fresh.sum()))
+            while len(self.pending) >= self.plan.rows_per_shard:
+                self._write(self.pending[: self.plan.rows_per_shard])
+                del self.pending[: self.plan.rows_per_shard]
+        if self.pending:
+            self._write(self.pending)
+            self.pending = []
+
+    def _write(self, texts: list[str]) -> None:
+        """Embed and store one shard; its bytes depend on its captions and the plan alone."""
+        rows, tokens, cuts = [], [], []
+        for start in range(0, len(texts), self.plan.block):
+            block = texts[start : start + self.plan.block]
+            encoded = self.encoder.encode(
+                block, precision=self.plan.precision, token_budget=self.plan.token_budget
+            )
+            finite = np.isfinite(encoded.rows).all(axis=1)
+            if not finite.all():
+                raise NotFinite(
+                    f"The encoder returned NaN or infinity for {int((~finite).sum())} caption(s), "
+                    f"first for {block[int(np.argmin(finite))]!r}; check its weights or use "
+                    "precision float32."
+                )
+            rows.append(self.codec.encode(encoded.rows))
+            tokens.append(encoded.tokens)
+            cuts.append(encoded.truncated)
+            self.bar.update(len(block))
+        columns = {
+            "key": pa.array(keys_of(texts).view("V16").tolist(), self.schema.field("key").type),
+            "row": pa.concat_arrays(rows),
+            "tokens": pa.array(np.concatenate(tokens)),
+            "truncated": pa.array(np.concatenate(cuts)),
+        }
+        path = self.folder / shards.name_of(len(self.shards))
+        shards.write_shard(path, self.schema, columns)
+        record = _shard_record(path, shards.open_shard(path, self.schema, self.codec))
+        self.shards.append(record)
+        self.embedded += record.rows
+        self.truncated += record.truncated
+
+    def finish(self, start: float) -> EmbedReport:
+        """Write the manifest, if there is anything new to say, and return the report."""
+        rows = sum(shard.rows for shard in self.shards)
+        if self.before is None or len(self.before.shards) != len(self.shards):
+            earlier = self.before.devices if self.before else (self.plan.device,)
+            records.write_record(
+                self.folder,
+                Manifest(
+                    plan=self.plan,
+                    shards=tuple(self.shards),
+                    counters={
+                        "rows": rows,
+                        "tokens": sum(shard.tokens for shard in self.shards),
+                        "truncated": sum(shard.truncated for shard in self.shards),
+                        "captions": self.captions,
+                        "distinct": len(self.seen),
+                    },
+                    devices=tuple(sorted({*earlier, self.encoder.device})),
+                ),
+            )
+        seconds = time.perf_counter() - start
+        return EmbedReport(
+            folder=str(self.folder),
+            captions=self.captions,
+            distinct=len(self.seen),
+            stored=self.found,
+            embedded=self.embedded,
+            truncated=self.truncated,
+            rows=rows,
+            precision=self.plan.precision,
+            threads=self.plan.threads,
+            device=self.encoder.device,
+            seconds=seconds,
+            captions_per_second=self.embedded / seconds,
+        )
+
+
+def _cleaned(captions: Iterable[str]) -> Iterator[str]:
+    """Yield cleaned captions, counting from 1 to name the one that is none."""
+    previous = None
+    for number, caption in enumerate(captions, 1):
+        after = f" (after {previous!r})" if previous is not None else ""
+        if not isinstance(caption, str):
+            raise DataError(
+                f"Caption {number}{after} is not text but {caption!r}; remove or mend it."
+            )
+        text = clean(caption)
+        if not text:
+            raise DataError(
+                f"Caption {number}{after} is empty: {caption!r}; remove or mend it."
+            )
+        yield text
+        previous = caption
+
+
+def _prepare(folder: Path) -> None:
+    """Make the folder; refuse one that holds anything but a cache."""
+    with unwritable(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        foreign = sorted(p.name for p in folder.iterdir() if not records.is_ours(p.name))
+    if foreign:
+        raise CacheError(
+            f"{folder} holds something else ({', '.join(foreign[:3])}"
+            f"{', ...' if len(foreign) > 3 else ''}); give an empty or a new folder."
+        )
+
+
+def _remove_temporary(folder: Path) -> None:
+    """Remove what a killed run was writing; only the holder of the lock may."""
+    with unwritable(folder):
+        for path in folder.glob(f"{TEMPORARY}*"):
+            path.unlink()
+
+
+def _new_plan(folder: Path, encoder: TextEncoder, wanted: dict, sample: list[str]) -> Plan:
+    """Choose everything that a run may choose, once, and write it down."""
+    if any(folder.glob("shard-*.arrow")) or (folder / records.MANIFEST).exists():
+        raise CacheError(
+            f"{folder} has shards but no {records.PLAN}; remove the folder and embed again."
+        )
+    plan = Plan(
+        space=encoder.space,
+        fingerprint=encoder.space.fingerprint,
+        encoder=encoder.part,
+        codec=wanted["codec"],
+        precision=wanted["precision"] or _faster_precision(encoder, sample),
+        token_budget=wanted["token_budget"] or default_token_budget(encoder.device),
+        rows_per_shard=wanted["rows_per_shard"] or ROWS_PER_SHARD,
+        block=BLOCK,
+        threads=torch.get_num_threads(),
+        device=encoder.device,
+        versions=_versions(),
+    )
+    records.write_record(folder, plan)
+    return plan
+
+
+def _require_plan(plan: Plan, encoder: TextEncoder, wanted: dict, folder: Path) -> None:
+    """Refuse an encoder of another space, and choices other than those of the plan."""
+    plan.space.require_same(
+        encoder.space, ours=f"the cache {folder}", theirs=f"the encoder {encoder.part.name}"
+    )
+    for name, value in wanted.items():
+        ours = getattr(plan, name)
+        if value is not None and replace(plan, **{name: value}) != plan:
+            shown = (ours.name, value.name) if isinstance(ours, Part) else (ours, value)
+            raise CacheError(
+                f"{folder} was created with {name} {shown[0]}, not {shown[1]}; use "
+                f"{name}={shown[0]}, or another folder."
+            )
+
+
+def _faster_precision(encoder: TextEncoder, sample: list[str]) -> Precision:
+    device = torch.device(encoder.device)
+
+    def step() -> None:
+        half = torch.is_autocast_enabled(device.type)
+        encoder.encode(sample, precision="bfloat16" if half else "float32")
+
+    return probe_precision(step, device)[0]
+
+
+def _versions() -> dict[str, str]:
+    """Return the versions of what computes and stores rows, of the packages that are there."""
+    found = {"lift-align": __version__}
+    for name in ("torch", "numpy", "pyarrow", "transformers", "tokenizers"):
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def _shard_record(path: Path, view: shards.ShardView) -> Shard:
+    return Shard(
+        file=path.name,
+        rows=len(view.keys),
+        bytes=path.stat().st_size,
+        sha256=file_hash(path),
+        tokens=int(view.tokens.sum()),
+        truncated=int(view.truncated.sum()),
+    )

@@ -1,0 +1,286 @@
+"""Run evaluations on an Encoder, write what they find, read it again, put it in a table."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float32
+from tqdm import tqdm
+
+import lift
+from lift import plugins
+from lift.cache.reader import EmbeddingCache
+from lift.config import Part, from_dict, override, to_dict
+from lift.data.source import open_source
+from lift.errors import ConfigError, DataError
+from lift.files import write_text
+from lift.terms import Caption, Encoder, EvalResult, ImageLike, Metric, Sample, Source, unit
+
+ROOM = "evals"
+FORMAT = 1
+"""Of a result's file; a file of a higher one is refused."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One evaluation and the pairs it runs on.
+
+    Attributes:
+        evaluation: a part of the room "evals".
+        data: what `lift.data.source.open_source` takes.
+    """
+
+    evaluation: Part
+    data: Part | str
+
+
+def parse_plan(text: str, data: str = "") -> Plan:
+    """Return the plan of a shorthand such as "retrieval:data=val.tar,protocol=first-caption".
+
+    A value in square brackets may hold commas: `data=[table:path=x.parquet,caption=title]`,
+    `templates=["a {}.", "the {}."]`.
+
+    Args:
+        text: `NAME` or `NAME:key=value,...`; the keys are `data` and the options of the part.
+        data: the pairs where the text names none.
+
+    Raises:
+        ConfigError: unknown evaluation or option (with the nearest match), a wrong value, or no
+            data.
+    """
+    name, _, rest = text.partition(":")
+    kind = plugins.load(ROOM, name).Config
+    words = [word.strip() for word in _split(rest)] if rest.strip() else []
+    given = [word for word in words if word.startswith("data=")]
+    for word in given:
+        data = word.removeprefix("data=")
+        if data.startswith("[") and data.endswith("]"):
+            data = data[1:-1]
+    if not data:
+        raise ConfigError(f"{text!r} does not say on what to run: write {name}:data=PATH.")
+    options = [word for word in words if word not in given]
+    try:
+        config = override(kind(), options)
+    except ConfigError as error:
+        if given and ":" in data and "[" not in rest:
+            hint = f"{error} (Options of the data go in brackets: data=[{data},...].)"
+            raise ConfigError(hint) from error
+        raise
+    keys = {word.partition("=")[0] for word in options}
+    return Plan(Part(ROOM, name, {key: getattr(config, key) for key in sorted(keys)}), data)
+
+
+def _split(text: str) -> Iterator[str]:
+    """Yield what stands between the commas that no bracket encloses."""
+    depth = start = 0
+    for at, letter in enumerate(text):
+        depth += (letter == "[") - (letter == "]")
+        if letter == "," and depth == 0:
+            yield text[start:at]
+            start = at + 1
+    yield text[start:]
+
+
+class _Watched:
+    """A source that moves a progress bar along with every sample read."""
+
+    def __init__(self, source: Source, bar: tqdm) -> None:
+        self.name, self.groups = source.name, source.groups
+        self._source, self._bar = source, bar
+
+    def __len__(self) -> int:
+        return len(self._source)
+
+    def read(self, index: int) -> Sample:
+        self._bar.update(1)
+        return self._source.read(index)
+
+    def texts(self) -> Iterator[tuple[str, tuple[Caption, ...]]]:
+        return self._source.texts()
+
+
+def evaluate(encoder: Encoder, plans: Sequence[Plan], *, progress: bool = True) -> list[EvalResult]:
+    """Return the results of the plans on `encoder`, in order.
+
+    Every option and source is opened before the first image is encoded.
+
+    Raises:
+        ConfigError: an evaluation or option that does not exist.
+        DataError: pairs that can't be read, or that the evaluation can't use.
+        NotFinite: the encoder returned NaN.
+    """
+    ready = [(plugins.build(plan.evaluation), open_source(plan.data)) for plan in plans]
+    results = []
+    for evaluation, source in ready:
+        name = f"{evaluation.__class__.__module__.rpartition('.')[2]} on {source.name}"
+        with tqdm(total=len(source), desc=name, unit="img", disable=not progress) as bar:
+            results.append(evaluation.run(encoder, _Watched(source, bar)))
+    return results
+
+
+# --- texts that are already stored --------------------------------------------------------------
+
+
+class CachedTexts:
+    """An Encoder whose texts come from a cache where it has them, else from the encoder itself.
+
+    The caller has to know that both are one `TextSpace`.
+
+    Attributes:
+        name, saw: those of the encoder.
+        from_cache, live: texts taken from the one and the other so far.
+    """
+
+    def __init__(self, encoder: Encoder, cache: EmbeddingCache) -> None:
+        self.name, self.saw = encoder.name, encoder.saw
+        self.from_cache = 0
+        self.live = 0
+        self._encoder, self._cache = encoder, cache
+
+    def encode_images(self, images: Sequence[ImageLike]) -> Float32[np.ndarray, "n d"]:
+        """Return what the encoder returns."""
+        return self._encoder.encode_images(images)
+
+    def encode_texts(self, texts: Sequence[str]) -> Float32[np.ndarray, "n d"]:
+        """Return one unit-length row a text; the encoder only gets those without a stored row."""
+        rows = self._cache.find(texts)
+        missing = np.flatnonzero(rows < 0)
+        self.live += len(missing)
+        self.from_cache += len(rows) - len(missing)
+        if len(missing) == len(rows):
+            return self._encoder.encode_texts(texts)
+        stored = np.flatnonzero(rows >= 0)
+        z_stored = unit(torch.from_numpy(self._cache.take(rows[stored]))).numpy()
+        if not len(missing):
+            return z_stored
+        z = np.empty((len(rows), z_stored.shape[1]), np.float32)
+        z[stored] = z_stored
+        z[missing] = self._encoder.encode_texts([texts[int(at)] for at in missing])
+        return z
+
+
+# --- results as files ---------------------------------------------------------------------------
+
+
+def write_results(results: Sequence[EvalResult], folder: str | Path) -> list[Path]:
+    """Write one JSON a result into `folder` and return their paths.
+
+    A name comes from evaluation, data and protocol, so the same evaluation replaces its file.
+
+    Raises:
+        StorageError: the disk refused.
+    """
+    made = {
+        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "lift": lift.__version__,
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+    }
+    paths: list[Path] = []
+    for result in results:
+        stem = _slug(f"{result.evaluation} {result.data} {result.protocol}")
+        path, number = Path(folder) / f"{stem}.json", 1
+        while path in paths:
+            number += 1
+            path = Path(folder) / f"{stem}-{number}.json"
+        content = {"format": FORMAT, "made": made, "result": to_dict(result)}
+        write_text(path, json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+        paths.append(path)
+    return paths
+
+
+def read_results(folder: str | Path) -> list[EvalResult]:
+    """Return the results written into `folder`, by file name.
+
+    Raises:
+        DataError: there are none, or a file is not one, damaged, or of a newer lift.
+    """
+    paths = sorted(Path(folder).glob("*.json"))
+    if not paths:
+        raise DataError(f"{folder} holds no results (*.json); `lift eval` writes them.")
+    return [_read(path) for path in paths]
+
+
+def _read(path: Path) -> EvalResult:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise DataError(f"The result {path} is damaged ({error}); evaluate again.") from error
+    if not isinstance(content, dict) or not isinstance(content.get("result"), dict):
+        raise DataError(f"{path} is not a result that `lift eval` wrote; move it elsewhere.")
+    if content.get("format") != FORMAT:
+        raise DataError(
+            f"{path} has the format {content.get('format')!r}, this lift reads {FORMAT}; "
+            "evaluate again or update lift."
+        )
+    try:
+        values = dict(content["result"])
+        metrics = {
+            name: from_dict(Metric, metric, f"metric {name!r}")
+            for name, metric in values["metrics"].items()
+        }
+        return from_dict(EvalResult, {**values, "metrics": metrics}, path.name)
+    except (ConfigError, KeyError, AttributeError, TypeError) as error:
+        raise DataError(f"The result {path} is damaged ({error}); evaluate again.") from error
+
+
+def _slug(text: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:120].rstrip("-")
+
+
+# --- results as text ----------------------------------------------------------------------------
+
+
+def is_share(metric: str) -> bool:
+    """Return whether the metric of this name is a share in [0, 1]; ranks are not."""
+    return "rank" not in metric
+
+
+def table(results: Sequence[EvalResult]) -> str:
+    """Return the results as aligned text, warnings numbered below.
+
+    `*` marks the metric to look at first; chance is what guessing scores on it.
+    """
+    head = ["evaluation", "data", "protocol", "metric", "value", "95% interval", "items", "chance"]
+    head.append("notes")
+    notes: dict[str, int] = {}
+    rows = []
+    for result in results:
+        marks = [f"[{notes.setdefault(note, len(notes) + 1)}]" for note in result.notes]
+        about = [result.evaluation, result.data, result.protocol]
+        for name, metric in result.metrics.items():
+            first = name == result.primary
+            chance = "" if result.chance is None or not first else _figure(name, result.chance)
+            rows.append(
+                [
+                    *about,
+                    name + (" *" if first else ""),
+                    _figure(name, metric.value),
+                    f"{_figure(name, metric.low)} to {_figure(name, metric.high)}",
+                    str(metric.items),
+                    chance,
+                    "".join(marks),
+                ]
+            )
+            about, marks = ["", "", ""], []
+    widths = [max(len(row[column]) for row in [head, *rows]) for column in range(len(head))]
+    right = {"value", "95% interval", "items", "chance"}
+    lines = [
+        "  ".join(
+            cell.rjust(width) if title in right else cell.ljust(width)
+            for title, cell, width in zip(head, row, widths, strict=True)
+        ).rstrip()
+        for row in [head, ["-" * width for width in widths], *rows]
+    ]
+    return "\n".join([*lines, *(f"[{number}] {note}" for note, number in notes.items())])
+
+
+def _figure(metric: str, value: float) -> str:
+    return f"{100 * value:.1f}%" if is_share(metric) else f"{value:.6g}"

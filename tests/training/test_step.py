@@ -1,0 +1,105 @@
+"""One optimiser step: averaging, clipping, and no step on a loss that is not finite."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+
+from lift import plugins
+from lift.config import part
+from lift.data.transform import Transform
+from lift.errors import NotFinite
+from lift.model import HeadConfig, SideConfig, TwoSided, build_side
+from lift.terms import Batch
+from lift.training.config import OptimConfig
+from lift.training.optim import make_optimizer
+from lift.training.step import train_step
+
+CPU = torch.device("cpu")
+TRANSFORM = Transform(resolution=16)
+
+
+def model(objective: str = "cosine") -> TwoSided:
+    torch.manual_seed(0)
+    tower = part("towers", "vit", width=16, depth=1, heads=2, patch=8, resolution=16)
+    image = build_side(SideConfig(tower=tower, head=HeadConfig(layers=1)), None, 8)
+    text = build_side(SideConfig(), 8, 8)
+    return TwoSided(image, text, plugins.build(part("objectives", objective)))
+
+
+def batch(count: int, seed: int) -> Batch:
+    generator = torch.Generator().manual_seed(seed)
+    return Batch(
+        images=torch.randint(0, 256, (count, 3, 16, 16), generator=generator).to(torch.uint8),
+        texts=torch.randn(count, 8, generator=generator),
+        owner=torch.arange(count),
+        row=torch.arange(count) + 100 * seed,
+        index=torch.arange(count) + 1000 * seed,
+    )
+
+
+def join(a: Batch, b: Batch) -> Batch:
+    return Batch(
+        images=torch.cat([a.images, b.images]),
+        texts=torch.cat([a.texts, b.texts]),
+        owner=torch.arange(len(a.images) + len(b.images)),
+        row=torch.cat([a.row, b.row]),
+        index=torch.cat([a.index, b.index]),
+    )
+
+
+def step(two_sided: TwoSided, batches: list[Batch], clip: float | None = 1.0):
+    optimizer = make_optimizer(two_sided, OptimConfig(lr=1e-2, warmup_steps=0))
+    return train_step(
+        two_sided,
+        optimizer,
+        batches,
+        TRANSFORM,
+        clip_norm=clip,
+        device=CPU,
+        precision="float32",
+    )
+
+
+def test_accumulated_batches_equal_one_for_a_loss_that_splits_by_sample() -> None:
+    one, two = model(), model()
+    a, b = batch(4, 1), batch(4, 2)
+    whole = step(one, [join(a, b)])
+    parts = step(two, [a, b])
+    assert whole.loss == pytest.approx(parts.loss, abs=1e-6)
+    assert whole.grad_norm == pytest.approx(parts.grad_norm, rel=1e-5)
+    assert whole.images == parts.images == 8
+    # AdamW's first step is the sign of the gradient, so only entries that are not noise compare.
+    for p, q in zip(one.parameters(), two.parameters(), strict=True):
+        firm = p.grad.abs() > 1e-6
+        assert torch.allclose(p[firm], q[firm], atol=1e-5)
+
+
+def test_the_gradient_is_clipped_to_the_global_norm() -> None:
+    two_sided = model("softmax")
+    report = step(two_sided, [batch(6, 1)], clip=0.01)
+    norm = torch.stack([p.grad.norm() for p in two_sided.parameters() if p.grad is not None]).norm()
+    assert report.grad_norm > 0.01
+    assert float(norm) == pytest.approx(0.01, rel=1e-3)
+
+
+def test_not_finite_texts_are_named_and_nothing_moves() -> None:
+    two_sided = model("softmax")
+    before = copy.deepcopy(two_sided.state_dict())
+    bad = batch(4, 1)
+    bad.texts[2, 3] = float("nan")
+    with pytest.raises(NotFinite, match=r"row\(s\) \[102\].*lift audit"):
+        step(two_sided, [batch(4, 2), bad])
+    assert all(torch.equal(before[name], value) for name, value in two_sided.state_dict().items())
+
+
+def test_a_gradient_that_is_not_finite_stops_before_the_step() -> None:
+    two_sided = model("softmax")
+    with torch.no_grad():
+        next(two_sided.image.tower.parameters()).fill_(float("inf"))
+    before = copy.deepcopy(two_sided.state_dict())
+    with pytest.raises(NotFinite, match=r"Samples \[1000, 1001"):
+        step(two_sided, [batch(4, 1)])
+    assert all(torch.equal(before[name], value) for name, value in two_sided.state_dict().items())
