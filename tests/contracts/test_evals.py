@@ -207,6 +207,12 @@ def test_broken_encoders_stop(name, factor, error, words):
 
 
 @pytest.mark.parametrize("name", NAMES)
+def test_zero_rows_score_chance(name):
+    result = judge(name, Altered(0.0))
+    assert primary(result).value == pytest.approx(result.chance, rel=1e-9)
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_an_empty_source_stops(name):
     with pytest.raises(DataError, match="pairs holds no"):
         judge(name, Random(), Pairs(0))

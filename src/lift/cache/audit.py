@@ -192,8 +192,11 @@ def audit(
 
 def _scan(cache: EmbeddingCache) -> dict:
     """Return every figure that the stored columns give, in one pass with bounded memory."""
-    weights = np.random.default_rng(0).integers(1, 2**63, 4 * cache.dimensions, np.uint64) | 1
-    keys, marks = [np.empty(0, KEY)], [np.empty(0, np.uint64)]
+    weights = np.random.default_rng(0).integers(
+        1, 2**63, 4 * cache.dimensions, np.uint64
+    ) | np.uint64(1)
+    keys: list[np.ndarray] = [np.empty(0, KEY)]
+    marks: list[np.ndarray] = [np.empty(0, np.uint64)]
     lengths: list[np.ndarray] = []
     tokens = truncated = not_finite = 0
     for number in range(len(cache.manifest.shards)):
@@ -255,9 +258,7 @@ def _cover(
             elif smallest and entry > smallest[0]:
                 heapq.heapreplace(smallest, entry)
     chosen = [text for _, text in sorted(smallest, reverse=True)]
-    coverage = Coverage(
-        captions=count, distinct=len(seen), missing=missing, first_missing=first
-    )
+    coverage = Coverage(captions=count, distinct=len(seen), missing=missing, first_missing=first)
     return coverage, chosen
 
 
@@ -267,9 +268,7 @@ def _resample(cache: EmbeddingCache, encoder: TextEncoder, texts: list[str]) -> 
         return Resampled(sample=0, max_difference=0.0, min_cosine=1.0, beyond=0)
     plan = cache.manifest.plan
     with threads(plan.threads):
-        again = encoder.encode(
-            texts, precision=plan.precision, token_budget=plan.token_budget
-        ).rows
+        again = encoder.encode(texts, precision=plan.precision, token_budget=plan.token_budget).rows
     stored = cache.take(cache.require(texts))
     difference = np.abs(stored - again)
     scale = np.linalg.norm(again, axis=1, keepdims=True)

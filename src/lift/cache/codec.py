@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import pyarrow as pa
 from jaxtyping import Float32
 
 
+@runtime_checkable
 class Codec(Protocol):
     """How a row is stored. Encoding never fails silently; decoding has a declared error.
 

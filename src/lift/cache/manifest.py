@@ -1,4 +1,4 @@
-"""The two records of a cache: the plan, written first and obeyed, and the manifest, written last."""
+"""The two records of a cache: the plan, written first and obeyed; the manifest, written last."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ import pyarrow as pa
 from lift import plugins
 from lift.cache import shard as shards
 from lift.cache.codec import Codec
-from lift.cache.files import LOCK, TEMPORARY, write_whole
-from lift.config import IsDataclass, Part, from_dict, to_json
+from lift.config import Part, from_dict, to_json
 from lift.errors import CacheError, ConfigError
-from lift.text.encoder import build_encoder
+from lift.files import write_text
+from lift.text.encoder import TextEncoder, build_encoder
 from lift.text.space import TextSpace
 from lift.world import Precision
 
@@ -26,7 +26,7 @@ VERSION = 1
 
 PLAN = "plan.json"
 MANIFEST = "manifest.json"
-RecordT = TypeVar("RecordT", bound=IsDataclass)
+RecordT = TypeVar("RecordT")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +37,7 @@ class Plan:
         format, version: of the files.
         space, fingerprint: what the rows mean.
         encoder: the part that rebuilds the encoder.
+        saw: benchmarks whose captions the encoder was trained on.
         codec: how rows are stored.
         precision: of the products inside the encoder.
         token_budget: padded tokens a batch.
@@ -52,6 +53,7 @@ class Plan:
     space: TextSpace
     fingerprint: str
     encoder: Part
+    saw: tuple[str, ...]
     codec: Part
     precision: Precision
     token_budget: int
@@ -69,8 +71,13 @@ class Plan:
         """Return the codec."""
         return plugins.build(self.codec)
 
-    def build_encoder(self, device: str = "auto"):
-        """Return the encoder, its space checked against the plan's."""
+    def build_encoder(self, device: str = "auto") -> TextEncoder:
+        """Return the encoder, its space checked against the plan's.
+
+        Raises:
+            MissingPackage: its packages or weights are not installed.
+            SpaceMismatch: what is installed makes rows of another space.
+        """
         encoder = build_encoder(self.encoder, device)
         self.space.require_same(encoder.space, ours="the cache", theirs="the encoder built for it")
         return encoder
@@ -116,15 +123,14 @@ class Manifest:
 
 def is_ours(name: str) -> bool:
     """Return whether a cache may hold a file of this name."""
-    fixed = name in (PLAN, MANIFEST, LOCK) or name.startswith(TEMPORARY)
+    fixed = name in (PLAN, MANIFEST, ".lock") or name.startswith(".partial-")
     return fixed or (name.startswith("shard-") and name.endswith(".arrow"))
 
 
 def write_record(folder: Path, record: Plan | Manifest) -> None:
-    """Write the plan or the manifest, whole. Raises CacheError where that fails."""
+    """Write the plan or the manifest, whole. Raises StorageError where that fails."""
     name = PLAN if isinstance(record, Plan) else MANIFEST
-    text = to_json(record).encode("utf-8")
-    write_whole(folder / name, lambda file: _ignore(file.write(text)))
+    write_text(folder / name, to_json(record))
 
 
 def read_plan(folder: Path) -> Plan | None:
@@ -168,7 +174,7 @@ def _read(kind: type[RecordT], path: Path) -> RecordT | None:
         ) from error
 
 
-def _default(kind: type[IsDataclass], name: str) -> Any:
+def _default(kind: Any, name: str) -> Any:
     return next(f.default for f in dataclasses.fields(kind) if f.name == name)
 
 
@@ -178,7 +184,3 @@ def _check_fingerprint(plan: Plan, path: Path) -> None:
             f"{path} was changed after it was written: its space has the fingerprint "
             f"{plan.space.fingerprint}, not the stated {plan.fingerprint}; embed again."
         )
-
-
-def _ignore(_: object) -> None:
-    return None

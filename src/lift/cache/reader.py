@@ -11,7 +11,6 @@ import numpy as np
 from jaxtyping import Float32, Int64
 
 from lift.cache import shard as shards
-from lift.cache.files import file_hash
 from lift.cache.keys import KEY, KeyIndex, keys_of
 from lift.cache.manifest import Manifest, is_ours, read_manifest
 from lift.config import Part
@@ -31,6 +30,7 @@ class EmbeddingCache:
         manifest: its record.
         space: what its rows mean.
         part: the encoder that made it.
+        saw: benchmarks whose captions that encoder was trained on.
         codec: how rows are stored.
         dimensions: length of a row.
     """
@@ -40,6 +40,7 @@ class EmbeddingCache:
         self.folder, self.manifest = folder, manifest
         self.space: TextSpace = manifest.plan.space
         self.part: Part = manifest.plan.encoder
+        self.saw = manifest.plan.saw
         self.codec = manifest.plan.build_codec()
         self.dimensions = self.space.dimensions
         self._schema = manifest.plan.schema()
@@ -154,7 +155,11 @@ class EmbeddingCache:
 
     def damaged(self) -> list[str]:
         """Return the shard files whose content is not what their checksum says."""
-        return [s.file for s in self.manifest.shards if file_hash(self.folder / s.file) != s.sha256]
+        return [
+            s.file
+            for s in self.manifest.shards
+            if shards.file_hash(self.folder / s.file) != s.sha256
+        ]
 
 
 def _why_not(folder: Path) -> str:

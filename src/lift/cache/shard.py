@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
 
 import numpy as np
 import pyarrow as pa
 
 from lift.cache.codec import Codec
-from lift.cache.files import write_whole
 from lift.cache.keys import KEY
 from lift.errors import CacheError
+from lift.files import whole_file
 from lift.text.encoder import KEY_BYTES
 
 FORMAT = "lift.cache.shard/1"
@@ -47,6 +47,12 @@ def rows_in(path: Path) -> int:
         return 0
 
 
+def file_hash(path: Path) -> str:
+    """Return the SHA-256 of a file, 64 hex digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def name_of(number: int) -> str:
     """Return the file name of shard `number`."""
     return f"shard-{number:05d}.arrow"
@@ -70,16 +76,14 @@ def write_shard(path: Path, shape: pa.Schema, columns: dict[str, pa.Array]) -> N
     """Write one shard whole; equal columns give equal bytes.
 
     Raises:
-        CacheError: the disk is full or the folder can't be written.
+        StorageError: the disk is full or the folder can't be written.
     """
     arrays = [columns[name] for name in shape.names]
     batch = pa.RecordBatch.from_arrays(arrays, schema=shape)
-
-    def write(file: IO[bytes]) -> None:
+    # A Python file: its OSError keeps the number that tells a full disk from others.
+    with whole_file(path) as aside, aside.open("wb") as file:
         with pa.ipc.new_file(file, shape) as writer:
             writer.write_batch(batch)
-
-    write_whole(path, write)
 
 
 def open_shard(path: Path, shape: pa.Schema, codec: Codec) -> ShardView:

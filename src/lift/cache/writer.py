@@ -2,34 +2,29 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import itertools
 import time
 from collections.abc import Iterable, Iterator, Sized
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import pyarrow as pa
-import torch
 from tqdm import tqdm
 
-from lift import __version__, plugins
+from lift import plugins
 from lift.cache import manifest as records
 from lift.cache import shard as shards
-from lift.cache.files import TEMPORARY, file_hash, only_writer, unwritable
 from lift.cache.keys import KeySet, keys_of
 from lift.cache.manifest import Manifest, Plan, Shard
+from lift.cache.planning import new_plan, require_plan
 from lift.config import Part
-from lift.errors import CacheError, DataError, NotFinite
-from lift.text.encoder import TextEncoder, clean, default_token_budget
-from lift.world import Precision, probe_precision, threads
+from lift.errors import CacheError, ConfigError, DataError, NotFinite, StorageError
+from lift.files import remove_partial, sole_writer
+from lift.text.encoder import TextEncoder, clean
+from lift.world import Precision, threads
 
-ROWS_PER_SHARD = 16_384
-"""A kill loses at most this many rows: under a minute of MiniLM on one CPU core."""
-
-BLOCK = 1_024
 _CHUNK = 4_096
 _PROBED = 64
 
@@ -107,10 +102,12 @@ def embed(
         progress: show a bar with captions/s and time left, where stderr is a terminal.
 
     Raises:
+        ConfigError: no such codec, or a number that is not positive.
         DataError: no captions, an empty one, or one that is not text; the message says which.
         SpaceMismatch: the folder holds rows of another space.
-        CacheError: the folder holds something else or other choices, is locked by another
-            process, is damaged, or the disk is full.
+        CacheError: the folder holds something else, other choices, or damaged files.
+        StorageError: the disk is full, or another process writes into the folder; what was
+            written before stays whole.
         NotFinite: the encoder returned NaN or infinity.
     """
     start = time.perf_counter()
@@ -120,6 +117,9 @@ def embed(
     first = list(itertools.islice(texts, _PROBED))
     if not first:
         raise DataError("There are no captions to embed: the set is empty.")
+    for name, value in (("rows_per_shard", rows_per_shard), ("token_budget", token_budget)):
+        if value is not None and value < 1:
+            raise ConfigError(f"{name} must be positive, not {value}.")
     part = codec if isinstance(codec, Part) else Part("cache/codecs", codec)
     wanted = {
         "codec": plugins.resolve(part),
@@ -128,12 +128,12 @@ def embed(
         "token_budget": token_budget,
     }
     _prepare(folder)
-    with only_writer(folder):
-        _remove_temporary(folder)
+    with sole_writer(folder):
+        remove_partial(folder)
         plan = records.read_plan(folder)
         if plan is None:
-            plan = _new_plan(folder, encoder, wanted, first)
-        _require_plan(plan, encoder, wanted, folder)
+            plan = new_plan(folder, encoder, wanted, first)
+        require_plan(plan, encoder, wanted, folder)
         bar = tqdm(
             total=total,
             unit=" captions",
@@ -176,9 +176,7 @@ class _Run:
                 )
             view = shards.open_shard(path, self.schema, self.codec)
             self.stored.add(view.keys)
-            found.append(
-                listed[number] if number < len(listed) else _shard_record(path, view)
-            )
+            found.append(listed[number] if number < len(listed) else _shard_record(path, view))
         return found
 
     def take(self, texts: Iterator[str]) -> None:
@@ -279,18 +277,21 @@ def _cleaned(captions: Iterable[str]) -> Iterator[str]:
             )
         text = clean(caption)
         if not text:
-            raise DataError(
-                f"Caption {number}{after} is empty: {caption!r}; remove or mend it."
-            )
+            raise DataError(f"Caption {number}{after} is empty: {caption!r}; remove or mend it.")
         yield text
         previous = caption
 
 
 def _prepare(folder: Path) -> None:
     """Make the folder; refuse one that holds anything but a cache."""
-    with unwritable(folder):
+    try:
         folder.mkdir(parents=True, exist_ok=True)
         foreign = sorted(p.name for p in folder.iterdir() if not records.is_ours(p.name))
+    except OSError as error:
+        raise StorageError(
+            f"Can't make a cache in {folder}: {error.strerror}; give a folder that you may "
+            "write to."
+        ) from error
     if foreign:
         raise CacheError(
             f"{folder} holds something else ({', '.join(foreign[:3])}"
@@ -298,78 +299,12 @@ def _prepare(folder: Path) -> None:
         )
 
 
-def _remove_temporary(folder: Path) -> None:
-    """Remove what a killed run was writing; only the holder of the lock may."""
-    with unwritable(folder):
-        for path in folder.glob(f"{TEMPORARY}*"):
-            path.unlink()
-
-
-def _new_plan(folder: Path, encoder: TextEncoder, wanted: dict, sample: list[str]) -> Plan:
-    """Choose everything that a run may choose, once, and write it down."""
-    if any(folder.glob("shard-*.arrow")) or (folder / records.MANIFEST).exists():
-        raise CacheError(
-            f"{folder} has shards but no {records.PLAN}; remove the folder and embed again."
-        )
-    plan = Plan(
-        space=encoder.space,
-        fingerprint=encoder.space.fingerprint,
-        encoder=encoder.part,
-        codec=wanted["codec"],
-        precision=wanted["precision"] or _faster_precision(encoder, sample),
-        token_budget=wanted["token_budget"] or default_token_budget(encoder.device),
-        rows_per_shard=wanted["rows_per_shard"] or ROWS_PER_SHARD,
-        block=BLOCK,
-        threads=torch.get_num_threads(),
-        device=encoder.device,
-        versions=_versions(),
-    )
-    records.write_record(folder, plan)
-    return plan
-
-
-def _require_plan(plan: Plan, encoder: TextEncoder, wanted: dict, folder: Path) -> None:
-    """Refuse an encoder of another space, and choices other than those of the plan."""
-    plan.space.require_same(
-        encoder.space, ours=f"the cache {folder}", theirs=f"the encoder {encoder.part.name}"
-    )
-    for name, value in wanted.items():
-        ours = getattr(plan, name)
-        if value is not None and replace(plan, **{name: value}) != plan:
-            shown = (ours.name, value.name) if isinstance(ours, Part) else (ours, value)
-            raise CacheError(
-                f"{folder} was created with {name} {shown[0]}, not {shown[1]}; use "
-                f"{name}={shown[0]}, or another folder."
-            )
-
-
-def _faster_precision(encoder: TextEncoder, sample: list[str]) -> Precision:
-    device = torch.device(encoder.device)
-
-    def step() -> None:
-        half = torch.is_autocast_enabled(device.type)
-        encoder.encode(sample, precision="bfloat16" if half else "float32")
-
-    return probe_precision(step, device)[0]
-
-
-def _versions() -> dict[str, str]:
-    """Return the versions of what computes and stores rows, of the packages that are there."""
-    found = {"lift-align": __version__}
-    for name in ("torch", "numpy", "pyarrow", "transformers", "tokenizers"):
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found
-
-
 def _shard_record(path: Path, view: shards.ShardView) -> Shard:
     return Shard(
         file=path.name,
         rows=len(view.keys),
         bytes=path.stat().st_size,
-        sha256=file_hash(path),
+        sha256=shards.file_hash(path),
         tokens=int(view.tokens.sum()),
         truncated=int(view.truncated.sum()),
     )

@@ -61,13 +61,13 @@ def load_reference_checkpoint(path: str | PathLike[str], **facts: Any) -> Refere
     scale = state.pop("logit_scale", None)
     visual = {name: t for name, t in state.items() if name.startswith("visual.")}
     rest = {name: t for name, t in state.items() if name not in visual}
-    where = f"The checkpoint {fspath(path)}"
+    where = f"the checkpoint {fspath(path)}"
     if any(name.startswith("mlp_projector.") for name in rest):
         tower, tower_state = from_layout(visual, "open_clip", **{"pooling": "mean", **facts})
         head, head_state = _mlp_head(rest, where)
         text = {}
     elif "visual.proj" in visual:
-        head_state = {"layers.0.weight": visual.pop("visual.proj").T.contiguous()}
+        head_state = {"layers.0.weight": visual.pop("visual.proj").T.clone()}
         tower, tower_state = from_layout(visual, "open_clip", **{"pooling": "token", **facts})
         head, text = HeadConfig(layers=1, bias=False), rest
         parts = ("token_embedding", "positional_embedding", "transformer", "ln_final")
@@ -75,14 +75,25 @@ def load_reference_checkpoint(path: str | PathLike[str], **facts: Any) -> Refere
         refuse_strays(where, [n for n in rest if n.split(".")[0] not in parts], "reference")
     else:
         raise CheckpointError(
-            f"{where} has neither mlp_projector.* (LIFT) nor visual.proj (CLIP): "
-            "it is no checkpoint of the reference code."
+            f"Neither mlp_projector.* (LIFT) nor visual.proj (CLIP) is in {where}: "
+            "the reference code did not write it."
         )
     widths = [weight.shape for name, weight in head_state.items() if name.endswith("weight")]
     if widths[0][1] != tower.width:
-        raise CheckpointError(f"{where} has a head for {widths[0][1]} numbers, not {tower.width}.")
-    log_scale = None if scale is None else float(scale)
-    return Reference(tower, tower_state, head, head_state, widths[-1][0], log_scale, text)
+        raise CheckpointError(
+            f"The head in {where} takes {widths[0][1]} numbers, the tower gives {tower.width}."
+        )
+    if scale is not None:
+        check_shape("logit_scale", scale, ())
+    return Reference(
+        tower=tower,
+        tower_state=tower_state,
+        head=head,
+        head_state=head_state,
+        shared=widths[-1][0],
+        log_scale=None if scale is None else float(scale),
+        text_state={name: tensor.clone() for name, tensor in text.items()},
+    )
 
 
 def _read_reference(path: str | PathLike[str]) -> dict[str, Tensor]:
@@ -94,8 +105,13 @@ def _read_reference(path: str | PathLike[str]) -> dict[str, Tensor]:
     try:
         with torch.serialization.safe_globals(safe):
             content = torch.load(path, map_location="cpu", mmap=True, weights_only=True)
-    except (OSError, EOFError, RuntimeError, pickle.UnpicklingError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+    except pickle.UnpicklingError as error:
+        raise CheckpointError(
+            f"The checkpoint {fspath(path)} holds objects other than tensors and plain values; "
+            "those are never loaded, because loading them can run code."
+        ) from error
+    except (OSError, EOFError, RuntimeError) as error:
+        reason = str(error).splitlines()[0] if str(error) else "it ends too early."
         raise CheckpointError(f"The checkpoint {fspath(path)} can't be read: {reason}") from error
     for key in ("model", "module", "state_dict"):
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
@@ -107,9 +123,9 @@ def _read_reference(path: str | PathLike[str]) -> dict[str, Tensor]:
 
 
 def _mlp_head(state: Mapping[str, Tensor], where: str) -> tuple[HeadConfig, dict[str, Tensor]]:
-    pattern = re.compile(r"mlp_projector\.projector\.([0-9]+)\.(weight|bias)")
-    places = [int(m[1]) for m in map(pattern.fullmatch, state) if m]
-    layers = max(places, default=0) // 2 + 1
+    # Counted, not read off the highest number, which could be any; odd places are the GELUs.
+    pattern = re.compile(r"mlp_projector\.projector\.[0-9]*[02468]\.(weight|bias)")
+    layers = max(sum(1 for name in state if pattern.fullmatch(name)) + 1, 2) // 2
     names = [f"{2 * i}.{kind}" for i in range(layers) for kind in ("weight", "bias")]
     check_names(where, [f"mlp_projector.projector.{name}" for name in names], state, "reference")
     head = {f"layers.{n}": state[f"mlp_projector.projector.{n}"].clone() for n in names}

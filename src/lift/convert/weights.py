@@ -36,7 +36,7 @@ def to_layout(
     table = find(layout)
     check_holds(config, layout)
     expected = _expected(config)
-    check_names("The tower's weights", expected, state, "lift")
+    check_names("the tower's weights", expected, state, "lift")
     for name, tensor in expected.items():
         check_shape(name, state[name], tensor.shape)
     theirs = {}
@@ -75,7 +75,7 @@ def from_layout(
     given = _without(state, without)
     if any(name.startswith(table.prefix) for name in given):
         strays = [name for name in given if not name.startswith(table.prefix)]
-        refuse_strays("The weights", strays, layout)
+        refuse_strays("the weights", strays, layout)
         given = {name.removeprefix(table.prefix): tensor for name, tensor in given.items()}
     given = {name: tensor for name, tensor in given.items() if name not in table.ballast}
     if table.identity in given:
@@ -83,7 +83,7 @@ def from_layout(
     config = _infer(given, table, layout, facts)
     expected = _expected(config)
     rules = [r for r in _instances(table, config.depth) if r[0][0] in expected]
-    check_names("The weights", [name for _, names in rules for name in names], given, layout)
+    check_names("the weights", [name for _, names in rules for name in names], given, layout)
     ours: dict[str, Tensor] = {}
     for names, theirs in rules:
         lead = table.lead.get(names[0], 0)
@@ -108,7 +108,7 @@ def _infer(
 
     def take(name: str, axes: int) -> Tensor:
         key = theirs[name].format(i=0)
-        check_names("The weights", [key], {key: given[key]} if key in given else {}, layout)
+        check_names("the weights", [key], {key: given[key]} if key in given else {}, layout)
         if given[key].ndim != axes + table.lead.get(name, 0):
             raise CheckpointError(
                 f"{key} has the shape {tuple(given[key].shape)}, not {axes} axes."
@@ -183,21 +183,19 @@ def _check_identity(name: str, matrix: Tensor, prefix: str) -> None:
         )
 
 
-def check_names(what: str, expected: Iterable[str], given: Iterable[str], layout: str) -> None:
+def check_names(where: str, expected: Iterable[str], given: Iterable[str], layout: str) -> None:
     """Raise CheckpointError with the names that are missing or left over."""
     expected, given = list(expected), set(given)
     missing = [name for name in expected if name not in given]
     if missing:
-        raise CheckpointError(f"{what} lack {_listed(missing)} of the layout {layout}.")
-    refuse_strays(what, sorted(given - set(expected)), layout)
+        raise CheckpointError(f"Missing in {where} (layout {layout}): {_listed(missing)}.")
+    refuse_strays(where, sorted(given - set(expected)), layout)
 
 
-def refuse_strays(what: str, names: list[str], layout: str) -> None:
+def refuse_strays(where: str, names: list[str], layout: str) -> None:
     """Raise CheckpointError if there are names that a layout does not have."""
     if names:
-        raise CheckpointError(
-            f"{what} have {_listed(names)}, which the layout {layout} has no place for."
-        )
+        raise CheckpointError(f"No place for names in {where} (layout {layout}): {_listed(names)}.")
 
 
 def _listed(names: list[str]) -> str:
@@ -209,5 +207,5 @@ def check_shape(name: str, tensor: Tensor, shape: Iterable[int]) -> None:
     """Raise CheckpointError unless the tensor has the shape."""
     if tuple(tensor.shape) != tuple(shape):
         raise CheckpointError(
-            f"{name} has the shape {tuple(tensor.shape)}, the config needs {tuple(shape)}."
+            f"{name} has the shape {tuple(tensor.shape)} where {tuple(shape)} is needed."
         )

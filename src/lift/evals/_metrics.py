@@ -86,7 +86,7 @@ def chance_at_k(items: int, right: Int[np.ndarray, " q"], k: int) -> float:
     return float(recall_at_k(Places(0 * right, 0 * right + items, right), k).mean())
 
 
-def wilson(share: float, items: float) -> tuple[float, float]:
+def wilson(share: float, items: int | float) -> tuple[float, float]:
     """Return Wilson's 95% interval of a share over `items` independent items (1927)."""
     spread = Z95**2 / items
     middle = (share + spread / 2) / (1 + spread)

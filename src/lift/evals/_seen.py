@@ -29,7 +29,7 @@ def seen_note(encoder: Encoder, source: Source, benchmark: str | None) -> tuple[
         source: where the pairs come from; its name is looked through without `benchmark`.
         benchmark: a name of `OVERLAPS`; any other name says that it is none of them.
     """
-    name = benchmark.lower() if benchmark else _guess(source.name)
+    name = benchmark.lower() if benchmark else guess(source.name)
     known = (name, *OVERLAPS[name]) if name in OVERLAPS else ()
     saw = [other for other in known if other in {seen.lower() for seen in encoder.saw}]
     if not saw:
@@ -38,8 +38,8 @@ def seen_note(encoder: Encoder, source: Source, benchmark: str | None) -> tuple[
     return (f"{SAW} ({because})",)
 
 
-def _guess(name: str) -> str:
-    """Return the benchmark that the name of a source speaks of, or an empty string."""
+def guess(name: str) -> str:
+    """Return the benchmark that a name speaks of, or an empty string."""
     plain = "".join(c for c in name.lower() if c.isalnum())
     found = next((known for known in _IN_NAMES if known in plain), "")
     return "flickr8k" if found == "flickr" else found

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 Activation = Literal["gelu", "quick_gelu", "gelu_tanh"]
 
 
+@runtime_checkable
 class Shape(Protocol):
     """What the layers read of a tower's `Config`."""
 

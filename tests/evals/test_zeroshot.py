@@ -1,0 +1,145 @@
+"""Zero-shot: class vectors, templates, labels and their faults."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from lift.errors import ConfigError, DataError
+from lift.evals import zeroshot
+from lift.terms import Caption, Sample
+
+
+def images(labels, field="class_name"):
+    return [
+        Sample(f"k{i}", f"image {i}".encode(), (Caption("x"),), {field: label, "id": str(i)})
+        for i, label in enumerate(labels)
+    ]
+
+
+def run(source, encoder, **options):
+    return zeroshot.build(zeroshot.Config(**options)).run(encoder, source)
+
+
+@pytest.mark.parametrize("templates", [("a photo of a {}.",), ("a {}.", "the {}", "{} {}")])
+def test_equals_loops(templates, list_source, vectors):
+    rng = np.random.default_rng(0)
+    names = [f"class {c}" for c in range(8)]
+    labels = [names[c] for c in rng.integers(0, 8, 120)]
+    encoder, source = vectors({}), list_source(images(labels))
+    result = run(source, encoder, templates=templates)
+
+    heads = {}
+    for name in names:
+        rows = [encoder._row(t.replace("{}", name)).astype(np.float64) for t in templates]
+        mean = sum(rows) / len(rows)
+        heads[name] = mean / np.linalg.norm(mean)
+    hits = {1: [], 5: []}
+    for sample, label in zip(source.samples, labels, strict=True):
+        image = encoder._row(sample.image).astype(np.float64)
+        order = sorted(names, key=lambda n: -float(image @ heads[n]))
+        for k in hits:
+            hits[k].append(label in order[:k])
+    assert result.metrics["top-1"].value == pytest.approx(np.mean(hits[1]))
+    assert result.metrics["top-5"].value == pytest.approx(np.mean(hits[5]))
+    per_class = [
+        np.mean([h for h, own in zip(hits[1], labels, strict=True) if own == n]) for n in names
+    ]
+    assert result.metrics["mean per class"].value == pytest.approx(np.mean(per_class))
+    assert result.chance == 1 / 8 and result.metrics["top-1"].items == 120
+
+
+def test_templates_are_averaged_as_unit_vectors(vectors):
+    planted = {"a cat": [1, 0], "the cat": [0, 1]}
+    config = zeroshot.Config(templates=("a {}", "the {}"))
+    z = zeroshot.class_vectors(vectors(planted, 2), [("cat",)], config)
+    np.testing.assert_allclose(z, [[0.5**0.5, 0.5**0.5]], rtol=1e-6)
+    assert z.dtype == np.float32
+
+
+def test_given_classes_and_those_without_images(list_source, vectors):
+    source = list_source(images(["cat", "dog", "dog"]))
+    result = run(source, vectors({}), classes=("dog", "cat", "cow", "hen", "pig", "fox"))
+    assert result.counts == {"images": 3, "classes": 6, "classes without images": 4}
+    assert result.chance == 1 / 6 and "6 given classes" in result.protocol
+    few = run(source, vectors({}))
+    assert list(few.metrics) == ["top-1", "mean per class"]  # top-5 of two classes says nothing
+
+
+def test_label_numbers_and_equal_names(list_source, vectors):
+    """Two classes of one name have one vector: what they get right they share, and it is said."""
+    planted = {b"image 0": [1, 0], b"image 1": [1, 0], "crane": [1, 0], "cow": [0, 1]}
+    source = list_source(images(["0", "2"]))
+    options = {"classes": ("crane", "cow", "crane"), "templates": ("{}",)}
+    result = run(source, vectors(planted, 2), label_holds="number", **options)
+    assert result.metrics["top-1"].value == 0.5 and result.counts["classes"] == 3
+    assert any("1 class names occur more than once (crane)" in note for note in result.notes)
+    named = run(list_source(images(["crane", "cow"])), vectors(planted, 2), **options)
+    assert named.counts["classes"] == 2
+    assert any(note.endswith("taken as one") for note in named.notes)
+
+
+def test_template_file(tmp_path, list_source, vectors):
+    path = tmp_path / "prompts.json"
+    sets = {"pets": {"classes": ["cat", ["dog", "hound"]], "templates": ["a {}", "my {}"]}}
+    path.write_text(json.dumps(sets))
+    planted = {"a dog": [1, 0], "my dog": [1, 0], "a hound": [0, 1], "my hound": [0, 1]}
+    planted |= {b"image 0": [1, 1], "a cat": [-1, 0], "my cat": [-1, 0]}
+    result = run(
+        list_source(images(["dog"])),
+        vectors(planted, 2),
+        template_file=str(path),
+        template_set="pets",
+        class_set="pets",
+    )
+    assert result.protocol == "class_name, classes of pets, 2 templates of pets"
+    assert result.examples[0]["top"][0] == {"label": "dog", "score": 1.0, "right": True}
+    with pytest.raises(ConfigError, match="Did you mean 'pets'"):
+        zeroshot.build(zeroshot.Config(template_file=str(path), template_set="pet"))
+    path.write_text("[1]")
+    with pytest.raises(DataError, match="is not"):
+        zeroshot.build(zeroshot.Config(template_file=str(path), template_set="pets"))
+    with pytest.raises(DataError, match="Can't read the template file"):
+        zeroshot.build(zeroshot.Config(template_file=str(tmp_path / "none"), template_set="pets"))
+
+
+def test_reads_the_published_prompt_file(shared_data):
+    path = str(shared_data / "text" / "clip_prompts.json")
+    evaluation = zeroshot.build(
+        zeroshot.Config(
+            template_file=path, template_set="ImageNet", class_set="ImageNet", label_holds="number"
+        )
+    )
+    assert evaluation.classes is not None
+    assert (len(evaluation.classes), len(evaluation.config.templates)) == (1000, 80)
+
+
+def test_faults_of_labels(list_source, vectors):
+    with pytest.raises(DataError, match=r"Unknown field of list.*'clas_name'.*'class_name'\?"):
+        run(list_source(images(["cat"])), vectors({}), label="clas_name")
+    with pytest.raises(DataError, match=r"sample 'k1'.*'cot'.*Did you mean 'cat'"):
+        run(list_source(images(["cat", "cot"])), vectors({}), classes=("cat", "dog"))
+    with pytest.raises(DataError, match="empty 'class_name' for every image"):
+        run(list_source(images(["", " "])), vectors({}))
+    result = run(list_source(images(["cat", "", "dog"])), vectors({}))
+    assert result.counts == {"images": 2, "classes": 2, "images without a label": 1}
+    assert {example["index"] for example in result.examples} == {0, 2}
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"templates": ("a photo",)}, "need {}"),
+        ({"templates": ()}, "need {}"),
+        ({"classes": ()}, "classes is empty"),
+        ({"label_holds": "number"}, "needs classes or class_set"),
+        ({"template_set": "CIFAR10"}, "need template_file"),
+        ({"classes": ("a",), "class_set": "CIFAR10"}, "not both"),
+        ({"examples": -1}, "examples"),
+    ],
+)
+def test_options_that_contradict_stop(options, words):
+    with pytest.raises(ConfigError, match=words):
+        zeroshot.build(zeroshot.Config(**options))
