@@ -22,14 +22,13 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from tqdm import tqdm
 
-from lift import plugins
 from lift.config import Part, from_dict, to_dict
 from lift.data.transform import Transform
 from lift.errors import CheckpointError, ConfigError, DataError
 from lift.files import is_ours_or_empty, whole_folder
 from lift.model import Side, SideConfig, build_side, trained_state
 from lift.terms import ImageLike
-from lift.text.encoder import TextEncoder
+from lift.text.encoder import TextEncoder, build_encoder
 from lift.text.space import TextSpace
 from lift.world import Precision, autocast, choose_device
 
@@ -117,7 +116,7 @@ class Bundle:
             SpaceMismatch: what is installed makes vectors of another space.
         """
         if self._text_encoder is None:
-            encoder: TextEncoder = plugins.build(self.record.encoder)
+            encoder = build_encoder(self.record.encoder)
             self.space.require_same(
                 encoder.space, ours="this model", theirs="the installed text encoder"
             )

@@ -44,16 +44,16 @@ def embed(
     Raises:
         LiftError: bad input, another space or something else in the folder, a full disk.
     """
-    from lift import plugins
     from lift.cache import writer
     from lift.data.source import open_source, parse_part
+    from lift.text.encoder import build_encoder
 
     sources = [open_source(spec) for spec in data]
     captions = (c.text for source in sources for _, texts in source.texts() for c in texts)
     more = {} if rows_per_shard is None else {"rows_per_shard": rows_per_shard}
     return writer.embed(
         captions,
-        plugins.build(parse_part("text/encoders", encoder)),
+        build_encoder(parse_part("text/encoders", encoder)),
         Path(out),
         codec=codec,
         precision=precision,
@@ -113,9 +113,9 @@ def budget(
         cache: folder that `lift embed` made, for the width of its space; the encoder's without.
         options: `key=value` words that change the recipe.
     """
-    from lift import plugins
     from lift.cache.reader import EmbeddingCache
     from lift.data.source import open_source
+    from lift.text.encoder import space_of
     from lift.training.budget import budget as count
 
     config = _configured(recipe, options, data, "", str(cache)).resolved()
@@ -124,8 +124,7 @@ def budget(
     elif config.dimensions or config.encoder is None:
         dimensions = config.dimensions
     else:
-        encoder = plugins.load(config.encoder.room, config.encoder.name)
-        dimensions = encoder.space(plugins.configure(config.encoder)).dimensions
+        dimensions = space_of(config.encoder).dimensions
     pairs = 0
     if config.data:
         pairs = len({c.text for _, texts in open_source(config.data).texts() for c in texts})
@@ -201,16 +200,16 @@ def audit(
     Raises:
         CacheError: the folder holds no readable cache.
     """
-    from lift import plugins
     from lift.cache.audit import audit as prove
     from lift.cache.reader import EmbeddingCache
     from lift.data.source import open_source
+    from lift.text.encoder import build_encoder
 
     sources = [open_source(spec) for spec in data]
     captions = [c.text for source in sources for _, texts in source.texts() for c in texts]
     encoder = None
     if live and captions:
-        encoder = plugins.build(EmbeddingCache.open(Path(cache)).part)
+        encoder = build_encoder(EmbeddingCache.open(Path(cache)).part)
     return prove(Path(cache), captions=captions or None, encoder=encoder, sample=sample)
 
 

@@ -88,8 +88,10 @@ def sole_writer(folder: Path) -> Iterator[None]:
     Raises:
         StorageError: another process writes into the folder.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / ".lock", "w") as lock:
+    with _told_plainly(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = open(folder / ".lock", "w")  # noqa: SIM115 - held open: closing it frees the lock
+    with lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:

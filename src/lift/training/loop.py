@@ -21,10 +21,11 @@ from lift.config import to_dict
 from lift.data.loader import Loader, equal_caption_share
 from lift.data.source import open_source
 from lift.errors import ConfigError, Stopped
-from lift.evaluation import CachedTexts, Plan, evaluate, parse_plan, write_results
+from lift.evaluation import CachedTexts, Plan, evaluate, parse_plan, read_results, write_results
 from lift.files import sole_writer
 from lift.model import TwoSided, build_side, count_parameters
 from lift.terms import EvalResult, Source
+from lift.text.encoder import space_of
 from lift.training import checkpoint
 from lift.training.checkpoint import TrainState
 from lift.training.config import RunConfig
@@ -198,9 +199,8 @@ def _open_cache(config: RunConfig) -> EmbeddingCache:
             f"--set dimensions={cache.dimensions}."
         )
     if config.encoder is not None:
-        encoder = plugins.load(config.encoder.room, config.encoder.name)
         cache.space.require_same(
-            encoder.space(plugins.configure(config.encoder)),
+            space_of(config.encoder),
             ours=f"the cache {config.cache}",
             theirs=f"recipe {config.recipe}",
         )
@@ -356,9 +356,7 @@ def _finish(run: Run) -> RunResult:
     """Save the model, judge it, and say that the run is finished."""
     state, folder = run.state, run.folder
     if folder.finished:
-        from lift.evaluation import read_results
-
-        results = read_results(folder.path / "evals")
+        results = read_results(folder.path / "evals") if run.plans else []
     else:
         run.bundle().save(folder.model)
         results = _judge(run)
