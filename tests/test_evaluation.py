@@ -111,6 +111,10 @@ def test_brackets_hold_commas():
     assert plan.evaluation.options == {"label": "kind", "templates": ("a {}, b",)}
 
 
+def test_braces_hold_commas():
+    assert parse_plan("retrieval:data=val-{a,b}.tar,examples=1").data == "val-{a,b}.tar"
+
+
 def test_strings_stay_strings():
     assert parse_plan("zeroshot:data=x,label=5").evaluation.options == {"label": "5"}
     assert parse_plan("retrieval:data=x,role=none").evaluation.options == {"role": None}

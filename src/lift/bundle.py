@@ -19,14 +19,14 @@ import numpy as np
 import torch
 from jaxtyping import Float32
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from tqdm import tqdm
 
 from lift.config import Part, from_dict, to_dict
 from lift.data.transform import Transform
 from lift.errors import CheckpointError, ConfigError, DataError
 from lift.files import is_ours_or_empty, whole_folder
-from lift.model import Side, SideConfig, build_side, trained_state
+from lift.model import Side, SideConfig, build_side, save_tensors
 from lift.terms import ImageLike
 from lift.text.encoder import TextEncoder, build_encoder
 from lift.text.space import TextSpace
@@ -227,7 +227,7 @@ class Bundle:
         if not is_ours_or_empty(folder, MARKER):
             raise CheckpointError(f"{folder} holds something else; choose another folder.")
         with whole_folder(folder) as aside:
-            save_file(trained_state(self.side), aside / "model.safetensors")
+            save_tensors(self.side.state_dict(), aside / "model.safetensors")
             text = json.dumps(to_dict(self.record), indent=2, ensure_ascii=False)
             (aside / MARKER).write_text(text + "\n", encoding="utf-8")
         return folder

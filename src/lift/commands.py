@@ -45,11 +45,10 @@ def embed(
         LiftError: bad input, another space or something else in the folder, a full disk.
     """
     from lift.cache import writer
-    from lift.data.source import open_source, parse_part
+    from lift.data.source import Captions, open_source, parse_part
     from lift.text.encoder import build_encoder
 
-    sources = [open_source(spec) for spec in data]
-    captions = (c.text for source in sources for _, texts in source.texts() for c in texts)
+    captions = Captions([open_source(spec) for spec in data])
     more = {} if rows_per_shard is None else {"rows_per_shard": rows_per_shard}
     return writer.embed(
         captions,
@@ -114,7 +113,7 @@ def budget(
         options: `key=value` words that change the recipe.
     """
     from lift.cache.reader import EmbeddingCache
-    from lift.data.source import open_source
+    from lift.data.source import Captions, open_source
     from lift.text.encoder import space_of
     from lift.training.budget import budget as count
 
@@ -127,7 +126,7 @@ def budget(
         dimensions = space_of(config.encoder).dimensions
     pairs = 0
     if config.data:
-        pairs = len({c.text for _, texts in open_source(config.data).texts() for c in texts})
+        pairs = len(set(Captions([open_source(config.data)])))
     return count(config, dimensions, pairs)
 
 
@@ -202,15 +201,14 @@ def audit(
     """
     from lift.cache.audit import audit as prove
     from lift.cache.reader import EmbeddingCache
-    from lift.data.source import open_source
+    from lift.data.source import Captions, open_source
     from lift.text.encoder import build_encoder
 
-    sources = [open_source(spec) for spec in data]
-    captions = [c.text for source in sources for _, texts in source.texts() for c in texts]
+    captions = Captions([open_source(spec) for spec in data]) if data else None
     encoder = None
-    if live and captions:
+    if live and captions is not None:
         encoder = build_encoder(EmbeddingCache.open(Path(cache)).part)
-    return prove(Path(cache), captions=captions or None, encoder=encoder, sample=sample)
+    return prove(Path(cache), captions=captions, encoder=encoder, sample=sample)
 
 
 def report(run: str | Path, *, out: str | Path | None = None) -> Path:

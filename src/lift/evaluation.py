@@ -82,7 +82,7 @@ def _split(text: str) -> Iterator[str]:
     """Yield what stands between the commas that no bracket encloses."""
     depth = start = 0
     for at, letter in enumerate(text):
-        depth += (letter == "[") - (letter == "]")
+        depth += (letter in "[{") - (letter in "]}")
         if letter == "," and depth == 0:
             yield text[start:at]
             start = at + 1

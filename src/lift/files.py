@@ -90,7 +90,7 @@ def sole_writer(folder: Path) -> Iterator[None]:
     """
     with _told_plainly(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        lock = open(folder / ".lock", "w")  # noqa: SIM115 - held open: closing it frees the lock
+        lock = open(folder / ".lock", "w")
     with lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

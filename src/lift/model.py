@@ -7,15 +7,18 @@ stored rows. LIFT's text side is stored rows with nothing to train: the text spa
 from __future__ import annotations
 
 import itertools
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
-import torch
 from jaxtyping import Float, Float32
+from safetensors import SafetensorError
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from lift import plugins
 from lift.config import Part
-from lift.errors import ConfigError
+from lift.errors import ConfigError, StorageError
 from lift.terms import unit
 
 
@@ -138,6 +141,16 @@ def count_parameters(module: nn.Module) -> int:
     return sum(p.numel() for p in module.parameters() if p.requires_grad)
 
 
-def trained_state(module: nn.Module) -> dict[str, torch.Tensor]:
-    """Return the module's tensors by name, contiguous and detached, ready to be saved."""
-    return {k: v.detach().contiguous() for k, v in module.state_dict().items()}
+def save_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
+    """Write tensors by name as safetensors.
+
+    Raises:
+        StorageError: the disk refused.
+    """
+    try:
+        save_file({k: v.detach().contiguous() for k, v in tensors.items()}, path)
+    except SafetensorError as error:  # it wraps the system's error in words of its own
+        raise StorageError(
+            f"Can't write {path}: {error}. Make room there (or choose another folder) and run the "
+            "same command again."
+        ) from error

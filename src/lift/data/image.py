@@ -1,4 +1,4 @@
-"""Any image file, array or PIL image to uint8 RGB: every mode, on a background, the right way up."""
+"""Any image file, array or PIL image to uint8 RGB on a background, the right way up."""
 
 from __future__ import annotations
 

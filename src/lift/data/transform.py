@@ -8,7 +8,7 @@ from typing import Literal
 
 import numpy as np
 import torch
-import torch.nn.functional as F  # noqa: N812 - the name everyone knows
+import torch.nn.functional as F
 from jaxtyping import Float32, UInt8
 from torch import Tensor
 

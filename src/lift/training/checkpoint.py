@@ -10,12 +10,12 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from lift.errors import CheckpointError
 from lift.files import remove_partial, whole_folder
-from lift.model import trained_state
+from lift.model import save_tensors
 
 FORMAT = 1
 KEEP = 2
@@ -55,11 +55,11 @@ def save(folder: Path, state: TrainState) -> Path:
     remove_partial(folder) if folder.exists() else None
     path = folder / f"step-{state.step:08d}"
     with whole_folder(path) as aside:
-        save_file(trained_state(state.model), aside / "model.safetensors")
+        save_tensors(state.model.state_dict(), aside / "model.safetensors")
         if state.mean is not None:
-            save_file(trained_state(state.mean), aside / "mean.safetensors")
-        save_file(_moments(state.optimizer), aside / "optimizer.safetensors")
-        save_file(_generators(), aside / "generators.safetensors")
+            save_tensors(state.mean.state_dict(), aside / "mean.safetensors")
+        save_tensors(_moments(state.optimizer), aside / "optimizer.safetensors")
+        save_tensors(_generators(), aside / "generators.safetensors")
         facts = {
             "format": FORMAT,
             "step": state.step,
@@ -115,7 +115,7 @@ def _moments(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
     flat = {}
     for number, values in optimizer.state_dict()["state"].items():
         for name, value in values.items():
-            flat[f"{number}.{name}"] = torch.as_tensor(value).detach().contiguous()
+            flat[f"{number}.{name}"] = torch.as_tensor(value)
     return flat
 
 

@@ -18,13 +18,13 @@ from lift import plugins
 from lift.bundle import Bundle, BundleRecord
 from lift.cache.reader import EmbeddingCache
 from lift.config import to_dict
-from lift.data.loader import Loader, equal_caption_share
+from lift.data.loader import Loader, require_rows
 from lift.data.source import open_source
 from lift.errors import ConfigError, Stopped
 from lift.evaluation import CachedTexts, Plan, evaluate, parse_plan, read_results, write_results
 from lift.files import sole_writer
 from lift.model import TwoSided, build_side, count_parameters
-from lift.terms import EvalResult, Source
+from lift.terms import EvalResult
 from lift.text.encoder import space_of
 from lift.training import checkpoint
 from lift.training.checkpoint import TrainState
@@ -182,7 +182,7 @@ def _prepare(config: RunConfig, folder: RunFolder, count: int, progress: bool) -
     if state.step:
         log.event("resume", step=state.step)
     else:
-        _warn_of_equal_captions(config, source, log)
+        _warn_of_equal_captions(config, loader, log)
     precision = folder.facts["precision"]
     return Run(config, folder, loader, cache, state, device, precision, plans, log)
 
@@ -213,8 +213,7 @@ def _plans(config: RunConfig, cache: EmbeddingCache) -> list[Plan]:
         return []
     plans = [parse_plan(words, data=config.validation) for words in config.evaluations]
     for name in {plan.data for plan in plans}:
-        for _, captions in open_source(name).texts():
-            cache.require([caption.text for caption in captions])
+        require_rows(open_source(name), cache)
     return plans
 
 
@@ -250,9 +249,11 @@ def _parameters(model: TwoSided) -> dict[str, int]:
     return {name: count_parameters(part) if part else 0 for name, part in parts.items()}
 
 
-def _warn_of_equal_captions(config: RunConfig, source: Source, log: Log) -> None:
-    share = equal_caption_share(source, config.loader.batch_size, config.seed)
-    if share > EQUAL_CAPTIONS_WARNING and not config.objective.options.get("share_equal", True):
+def _warn_of_equal_captions(config: RunConfig, loader: Loader, log: Log) -> None:
+    if config.objective.options.get("share_equal", True):
+        return  # twins share their positives, or the objective has no negatives
+    share = loader.equal_caption_share()
+    if share > EQUAL_CAPTIONS_WARNING:
         log.warning(
             f"{share:.0%} of the captions in a batch of {config.loader.batch_size} have a twin in "
             "it, and the loss treats twins as negatives: set objective.share_equal=true."

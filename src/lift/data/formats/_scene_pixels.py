@@ -61,9 +61,7 @@ def _shade(colour: tuple[int, int, int], dice: Dice, most: int) -> tuple[int, in
     return red, green, blue
 
 
-def _background(
-    scene: Scene, dice: Dice, rng: np.random.Generator, resolution: int
-) -> Image.Image:
+def _background(scene: Scene, dice: Dice, rng: np.random.Generator, resolution: int) -> Image.Image:
     colour = _shade(GROUNDS[scene.ground], dice, 6)
     size = (resolution, resolution)
     if scene.background == "plain":

@@ -6,8 +6,16 @@ from collections.abc import Callable
 from itertools import combinations
 from typing import NamedTuple
 
-from lift.data.formats._scene_facts import COLOURS, RELATIONS, SHAPES, SIZES, TEXTURES
-from lift.data.formats._scene_facts import Dice, Scene, Thing
+from lift.data.formats._scene_facts import (
+    COLOURS,
+    RELATIONS,
+    SHAPES,
+    SIZES,
+    TEXTURES,
+    Dice,
+    Scene,
+    Thing,
+)
 from lift.terms import Caption, Foil
 
 KINDS = (
@@ -129,9 +137,7 @@ def _phrase(thing: Thing, dice: Dice, colour: int, rest: int) -> Phrase:
     )
 
 
-def _related(
-    scene: Scene, dice: Dice, say: int, pair: tuple[Thing, Thing] | None = None
-) -> Clause:
+def _related(scene: Scene, dice: Dice, say: int, pair: tuple[Thing, Thing] | None = None) -> Clause:
     first, second = dice.pick(scene.things if pair is None else pair, 2)
     relation = dice.choose([r for r in RELATIONS if scene.holds(first, r, second)])
     phrases = (_phrase(first, dice, say, 10), _phrase(second, dice, say, 10))

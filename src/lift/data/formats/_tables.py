@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import pyarrow as pa
 import pyarrow.csv
@@ -16,6 +16,7 @@ from lift.errors import DataError, unknown
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
 
 
+@runtime_checkable
 class File(Protocol):
     """One file of rows.
 

@@ -7,9 +7,9 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
-from lift.report.charts import Chart, Line, Mark, group_of
-from lift.report.record import Record, number
-from lift.report.words import metric_words
+from lift.pages.charts import Chart, Line, Mark, group_of
+from lift.pages.record import Record, number
+from lift.pages.words import metric_words
 from lift.terms import EvalResult, Metric
 
 MOST_LINES = 3

@@ -11,11 +11,11 @@ from typing import Any
 
 from lift import plugins
 from lift.files import write_text
-from lift.report.curves import charts_of, is_share
-from lift.report.gallery import galleries_of
-from lift.report.pictures import Pictures, Thumbnails
-from lift.report.record import Record, number, read_record
-from lift.report.words import count, duration, flatten, metric_words, plain, share, value_words
+from lift.pages.curves import charts_of, is_share
+from lift.pages.gallery import galleries_of
+from lift.pages.pictures import Pictures, Thumbnails
+from lift.pages.record import Record, number, read_record
+from lift.pages.words import count, duration, flatten, metric_words, plain, share, value_words
 from lift.terms import EvalResult, Metric
 
 
@@ -79,7 +79,7 @@ def render(record: Record, thumbnails: Thumbnails | None = None) -> str:
     import jinja2
     from markupsafe import Markup
 
-    from lift.report.charts import draw
+    from lift.pages.charts import draw
 
     pictures = Pictures(thumbnails)
     commands, inferred = _commands(record.run)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from lift.report.record import number
+from lift.pages.record import number
 from lift.terms import EvalResult
 
 MOST_EXAMPLES = 8

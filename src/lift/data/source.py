@@ -1,0 +1,129 @@
+"""From a few words to pairs: `train-*.tar`, `pairs.csv`, `scenes:count=500`, `table:path=x,...`."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from lift import plugins
+from lift.config import Part
+from lift.errors import ConfigError, DataError
+from lift.terms import Source
+
+ROOM = "data/formats"
+
+SUFFIXES = {
+    ".tar": "webdataset",
+    ".csv": "table",
+    ".tsv": "table",
+    ".jsonl": "table",
+    ".parquet": "table",
+}
+"""Which format reads a path that names none."""
+
+
+def open_source(spec: Part | str) -> Source:
+    """Return the pairs that `spec` names.
+
+    Args:
+        spec: a `Part` of `data/formats`, or words: a path, glob or brace range whose suffix tells
+            the layout; the name of a format, alone or with `key=value,...`; or `format:path`.
+
+    Raises:
+        ConfigError: an unknown format or option (with the nearest match), or a layout that the
+            path does not tell.
+        DataError: nothing there, nothing in it, or not readable.
+    """
+    part = spec if isinstance(spec, Part) else guess(spec)
+    source: Source = plugins.build(part)
+    if len(source) == 0:
+        raise DataError(f"{source.name} holds no samples; check the path and its options.")
+    return source
+
+
+def guess(words: str) -> Part:
+    """Return the part that `words` name; see `open_source`."""
+    name, colon, _ = words.partition(":")
+    formats = plugins.names(ROOM)
+    if name in formats:
+        return parse_part(ROOM, words)
+    if colon and name.replace("_", "").isalnum() and "=" in words:
+        return parse_part(ROOM, words)  # raises for the unknown name, with the nearest match
+    for suffix, layout in SUFFIXES.items():
+        if words.endswith(suffix):
+            return Part(ROOM, layout, {"path": words})
+    raise ConfigError(
+        f"{words!r} does not tell its layout: end the path in one of {', '.join(SUFFIXES)}, or "
+        f"write FORMAT:path=...; formats are {', '.join(formats)}."
+    )
+
+
+def parse_part(room: str, words: str) -> Part:
+    """Return the part that `name`, `name:key=value,key=value` or `name:path` name.
+
+    A value is read as JSON where it is JSON, `a+b` as a list, else as text; commas inside
+    brackets and quotes separate nothing.
+
+    Raises:
+        ConfigError: an unknown name or option, with the nearest match.
+    """
+    name, _, rest = words.partition(":")
+    options: dict[str, Any] = {}
+    known = [f.name for f in dataclasses.fields(plugins.load(room, name).Config)]
+    pieces = list(_pieces(rest))
+    for number, piece in enumerate(pieces):
+        key, equals, value = piece.partition("=")
+        if equals and key.isidentifier():
+            options[key] = _value(value)
+        elif number == 0 and "path" in known:
+            options["path"] = piece
+        else:
+            raise ConfigError(f"{piece!r} in {words!r} is not an option; write it as key=value.")
+    part = Part(room, name, options)
+    plugins.configure(part)
+    return part
+
+
+def _pieces(text: str) -> Iterator[str]:
+    """Yield what stands between commas outside brackets, braces and quotes."""
+    start, depth, quoted = 0, 0, False
+    for place, letter in enumerate(text):
+        if letter == '"':
+            quoted = not quoted
+        elif not quoted and letter in "[{":
+            depth += 1
+        elif not quoted and letter in "]}":
+            depth -= 1
+        elif letter == "," and not quoted and depth == 0:
+            yield text[start:place]
+            start = place + 1
+    if text[start:]:
+        yield text[start:]
+
+
+def _value(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        return text.split("+") if "+" in text and "/" not in text else text
+
+
+class Captions:
+    """Every caption text of some sources, in order; sized, so that progress knows its end."""
+
+    def __init__(self, sources: Sequence[Source]) -> None:
+        self._sources = sources
+        self._count: int | None = None
+
+    def __iter__(self) -> Iterator[str]:
+        for source in self._sources:
+            for _, captions in source.texts():
+                for caption in captions:
+                    yield caption.text
+
+    def __len__(self) -> int:
+        if self._count is None:
+            self._count = sum(len(c) for source in self._sources for _, c in source.texts())
+        return self._count
