@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from jaxtyping import UInt8
-from PIL import Image, ImageOps
+from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from lift.errors import DataError
@@ -39,12 +39,20 @@ _BROKEN = (
     struct.error,
     zlib.error,
     Image.DecompressionBombError,
-    Warning,
 )
 """What Pillow's readers raise on files that are broken on purpose or by accident."""
 
-_UPRIGHT = 1
 _ORIENTATION = 0x0112
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""What each EXIF orientation but the first (upright) asks for."""
 
 
 def decode(
@@ -75,11 +83,14 @@ def decode(
     name = _name(image)
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("error")
+            # Warnings are about metadata; sizes are checked below, broken pixels raise.
+            warnings.simplefilter("ignore")
             if isinstance(image, Image.Image):
                 return _tensor(_rgb(_opened(image, name, max_pixels, None), background))
             with _open(image) as file:
                 return _tensor(_rgb(_opened(file, name, max_pixels, at_least), background))
+    except UnidentifiedImageError as error:  # its own text holds an address of this process
+        raise DataError(f"{name} can't be read: it is none of {', '.join(FORMATS)}.") from error
     except _BROKEN as error:
         reason = str(error) or type(error).__name__
         raise DataError(f"{name} can't be read as an image ({reason}).") from error
@@ -108,7 +119,7 @@ def _from_array(image: np.ndarray, max_pixels: int) -> UInt8[Tensor, "3 h w"]:
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
         raise DataError(f"An image array must be h x w x 3 uint8, not {image.shape} {image.dtype}.")
     _check_size(f"Image array {image.shape}", image.shape[1], image.shape[0], max_pixels)
-    return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)).copy())
+    return torch.from_numpy(image.transpose(2, 0, 1).copy())
 
 
 def _check_size(name: str, width: int, height: int, max_pixels: int) -> None:
@@ -127,17 +138,17 @@ def _opened(image: Image.Image, name: str, max_pixels: int, at_least: int | None
             # draft() picks the largest of 1/2, 1/4, 1/8 that keeps both sides at or above these.
             image.draft(None, (-int(-image.width * shrink // 1), -int(-image.height * shrink // 1)))
     image.load()
-    return ImageOps.exif_transpose(image) if _orientation(image) != _UPRIGHT else image
+    turn = _turn(image)
+    return image if turn is None else image.transpose(turn)
 
 
-def _orientation(image: Image.Image) -> int:
-    """Return the EXIF orientation; damaged EXIF data says nothing about the pixels, so it is 1."""
+def _turn(image: Image.Image) -> Image.Transpose | None:
+    """Return what the EXIF data asks for; damaged data says nothing about the pixels, so None."""
     try:
-        value = image.getexif().get(_ORIENTATION, _UPRIGHT)
+        value = image.getexif().get(_ORIENTATION)
     except _BROKEN:
-        image.info.pop("exif", None)
-        return _UPRIGHT
-    return value if isinstance(value, int) and 1 < value <= 8 else _UPRIGHT
+        return None
+    return _TURNS.get(value) if isinstance(value, int) else None
 
 
 def _rgb(image: Image.Image, background: tuple[int, int, int]) -> Image.Image:

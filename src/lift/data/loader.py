@@ -9,12 +9,13 @@ from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset, Sampler
 
 from lift.data.canvas import CanvasStore
 from lift.data.dice import generator, key_number, turn
-from lift.data.order import order
+from lift.data.order import WINDOW_SAMPLES, order
 from lift.data.transform import Transform
+from lift.data.workers import answers
 from lift.errors import ConfigError, DataError, LiftError, MissingRows
 from lift.terms import Batch, Caption, Source
 
@@ -92,6 +93,8 @@ class Loader:
         self.source = source
         self.steps_per_epoch = len(source) // config.batch_size
         self.wait_s = 0.0
+        # A source that holds less than a window at a time would load each group again and again.
+        self._window = min(WINDOW_SAMPLES, getattr(source, "window_samples", WINDOW_SAMPLES))
         self._config = config
         self._seed = seed
         require_rows(source, cache, config.roles)
@@ -104,25 +107,12 @@ class Loader:
             DataError: an image can't be read and the config says stop; no image of a batch can be
                 read; or a worker died.
         """
-        made = DataLoader(
-            self._batches,
-            sampler=_Requests(self, start_step, stop_step),
-            batch_size=None,
-            num_workers=self._config.workers,
-            generator=torch.Generator(),  # else it draws from the run's own, at every resume
-        )
-        stream = iter(made)
+        wanted = _Requests(self, start_step, stop_step)
+        stream = answers(self._batches, wanted, self._config.workers)
         while True:
             asked = time.perf_counter()
             try:
                 batch = next(stream, None)
-            except RuntimeError as error:
-                if "DataLoader worker" not in str(error):
-                    raise
-                raise DataError(
-                    f"A data worker died ({str(error).splitlines()[0]}); often memory ran out. "
-                    "Lower loader.workers and run the same command again."
-                ) from error
             finally:
                 self.wait_s += time.perf_counter() - asked
             if batch is None:
@@ -137,7 +127,8 @@ class Loader:
         while step < stop_step:
             epoch, place = divmod(step, self.steps_per_epoch)
             held = np.empty(0, np.int64)
-            for numbers in order(self.source.groups, self._seed, epoch, start=place * size):
+            start = place * size
+            for numbers in order(self.source.groups, self._seed, epoch, start, self._window):
                 held = np.concatenate([held, numbers])
                 while len(held) >= size and step < stop_step:
                     yield _Request(epoch, held[:size])
@@ -150,11 +141,11 @@ class Loader:
         steps = max(1, min(self.steps_per_epoch, samples // self._config.batch_size))
         twins = total = 0
         for request in self.requests(0, steps):
-            rows = np.concatenate([self._batches.rows(int(i), request.epoch) for i in request[1]])
+            rows = self._batches.rows(request)
             _, counts = np.unique(rows, return_counts=True)
             twins += int(counts[counts > 1].sum())
             total += len(rows)
-        return twins / total
+        return twins / total if total else 0.0
 
 
 def require_rows(source: Source, cache: Rows, roles: tuple[str, ...] = ()) -> None:
@@ -207,7 +198,7 @@ class _Request(NamedTuple):
     numbers: np.ndarray
 
 
-class _Requests(torch.utils.data.Sampler):
+class _Requests(Sampler):
     """What DataLoader hands to its workers, made in the training process."""
 
     def __init__(self, loader: Loader, start: int, stop: int) -> None:
@@ -240,10 +231,16 @@ class _BatchMaker(Dataset):
         except LiftError as error:
             return error  # raised by the consumer: DataLoader would bury the sentence
 
-    def rows(self, number: int, epoch: int) -> np.ndarray:
-        """Return the cache rows that a sample shows in an epoch."""
-        key, rows = self._known.get(number) or self._read(number)[:2]
-        return self._shown(key, rows, epoch)
+    def rows(self, request: _Request) -> np.ndarray:
+        """Return the cache rows that a batch shows; samples that can't be read show none."""
+        shown = [np.empty(0, np.int64)]
+        for number in request.numbers.tolist():
+            try:
+                key, rows = self._known.get(number) or self._read(number)[:2]
+            except _Unreadable:  # counted and named when its batch is made
+                continue
+            shown.append(self._shown(key, rows, request.epoch))
+        return np.concatenate(shown)
 
     def _batch(self, request: _Request) -> Batch:
         views, rows, owner, index, dropped = [], [], [], [], []

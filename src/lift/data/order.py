@@ -12,6 +12,7 @@ _GROUPS, _INSIDE = 1, 2
 """Purposes of the dice: the order of storage groups, the order inside a window of them."""
 
 WINDOW_SAMPLES = 16_384
+"""Samples shuffled together, unless the source says that it holds fewer at a time."""
 
 
 def order(
@@ -43,7 +44,7 @@ def order(
             start -= count
             continue
         samples = np.concatenate(
-            [np.arange(begins[g], begins[g] + sizes[g], dtype=np.int64) for g in window]
+            [begins[g] + np.arange(int(sizes[g]), dtype=np.int64) for g in window]
         )
         generator(seed, _INSIDE, epoch, number).shuffle(samples)
         yield samples[start:]

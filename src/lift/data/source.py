@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -49,7 +50,7 @@ def guess(words: str) -> Part:
     formats = plugins.names(ROOM)
     if name in formats:
         return parse_part(ROOM, words)
-    if colon and name.replace("_", "").isalnum() and "=" in words:
+    if colon and name.isidentifier() and not os.path.exists(words):
         return parse_part(ROOM, words)  # raises for the unknown name, with the nearest match
     for suffix, layout in SUFFIXES.items():
         if words.endswith(suffix):
@@ -63,20 +64,21 @@ def guess(words: str) -> Part:
 def parse_part(room: str, words: str) -> Part:
     """Return the part that `name`, `name:key=value,key=value` or `name:path` name.
 
-    A value is read as JSON where it is JSON, `a+b` as a list, else as text; commas inside
-    brackets and quotes separate nothing.
+    A value is read as JSON where it is JSON, `a+b` as a list where the option takes one (but in
+    a path), else as text; commas inside brackets and quotes separate nothing.
 
     Raises:
         ConfigError: an unknown name or option, with the nearest match.
     """
     name, _, rest = words.partition(":")
     options: dict[str, Any] = {}
-    known = [f.name for f in dataclasses.fields(plugins.load(room, name).Config)]
+    known = {f.name: str(f.type) for f in dataclasses.fields(plugins.load(room, name).Config)}
     pieces = list(_pieces(rest))
     for number, piece in enumerate(pieces):
         key, equals, value = piece.partition("=")
         if equals and key.isidentifier():
-            options[key] = _value(value)
+            lists = key != "path" and "tuple" in known.get(key, "")
+            options[key] = _value(value, lists)
         elif number == 0 and "path" in known:
             options["path"] = piece
         else:
@@ -103,11 +105,11 @@ def _pieces(text: str) -> Iterator[str]:
         yield text[start:]
 
 
-def _value(text: str) -> Any:
+def _value(text: str, lists: bool) -> Any:
     try:
         return json.loads(text)
     except json.JSONDecodeError:
-        return text.split("+") if "+" in text and "/" not in text else text
+        return text.split("+") if lists and "+" in text else text
 
 
 class Captions:

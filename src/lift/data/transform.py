@@ -21,13 +21,16 @@ from lift.terms import ImageLike
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 
+_SPARE = 2
+"""A JPEG decoded at a fraction keeps this many times the side needed, for the resize to smooth."""
+
 
 @dataclass(frozen=True)
 class Transform:
     """How pixels reach a model, in training and after it.
 
-    Evaluation always goes image -> canvas -> model, and training crops the same canvas, so the
-    pixels of an image do not depend on who asks for them.
+    Both go image -> canvas -> model; training crops the canvas at random. What evaluation sees of
+    an image does not depend on whether it comes as a file, as bytes, as an array or from PIL.
 
     Attributes:
         resolution: side of the square that the model sees, in pixels.
@@ -65,16 +68,21 @@ class Transform:
         if not all(0 <= value <= 255 for value in self.background):
             raise ConfigError(f"background must be from 0 to 255, not {self.background}.")
 
-    def canvas_of(self, image: ImageLike) -> UInt8[Tensor, "3 h w"]:
+    def canvas_of(self, image: ImageLike, *, whole: bool = False) -> UInt8[Tensor, "3 h w"]:
         """Decode an image to the pixels that `train` and `from_canvas` start from.
 
         With `canvas` set that is a square of its side, else the image as it is (a JPEG possibly
         smaller, but never so small that a crop would have to be enlarged for it).
 
+        Args:
+            image: a path, bytes, an array or a PIL image.
+            whole: decode large JPEGs in full instead of at a fraction that is large enough.
+
         Raises:
             DataError: the image can't be read.
         """
-        pixels = decode(image, background=self._background, at_least=self._needed_side())
+        enough = None if whole else _SPARE * self._needed_side()
+        pixels = decode(image, background=self._background, at_least=enough)
         if self.canvas is None:
             return pixels
         return self._square(pixels, self.canvas)
@@ -101,7 +109,7 @@ class Transform:
         Raises:
             DataError: the image can't be read.
         """
-        return self.from_canvas(self.canvas_of(image))
+        return self.from_canvas(self.canvas_of(image, whole=True))
 
     def normalise(self, images: UInt8[Tensor, "b 3 h w"]) -> Float32[Tensor, "b 3 h w"]:
         """Return `(images / 255 - mean) / std` on the device that `images` are on."""

@@ -72,6 +72,7 @@ class Run:
     precision: Precision
     plans: Sequence[Plan]
     log: Log
+    judged: CachedTexts | None = None
 
     @property
     def model(self) -> TwoSided:
@@ -349,8 +350,9 @@ def _count_dropped(run: Run, batches: Sequence[Any]) -> None:
 
 
 def _judge(run: Run) -> list[EvalResult]:
-    encoder = CachedTexts(run.bundle(), run.cache)
-    return evaluate(encoder, run.plans, progress=False)
+    if run.judged is None:  # holds the towers themselves, and what the text encoder said
+        run.judged = CachedTexts(run.bundle(), run.cache)
+    return evaluate(run.judged, run.plans, progress=False)
 
 
 def _finish(run: Run) -> RunResult:

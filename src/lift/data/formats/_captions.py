@@ -51,7 +51,7 @@ def as_fields(record: Mapping[str, Any], leave_out: Iterable[str]) -> dict[str, 
     """Return the scalar values of a record as text; lists, bytes and nulls are not fields."""
     out = set(leave_out)
     return {
-        name: value if isinstance(value, str) else json.dumps(value, default=str)
+        name: json.dumps(value) if isinstance(value, bool | int | float) else str(value)
         for name, value in record.items()
         if name not in out
         and value is not None

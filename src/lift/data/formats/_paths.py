@@ -7,6 +7,7 @@ import os
 import re
 import stat
 from collections.abc import Sequence
+from itertools import takewhile
 from pathlib import Path
 
 from lift.errors import DataError
@@ -61,10 +62,28 @@ def _braces(pattern: str) -> list[str]:
 
 
 def source_name(files: Sequence[Path]) -> str:
-    """Return what to call a source made of these files."""
-    if len(files) == 1:
-        return files[0].name
-    return f"{files[0].name} and {len(files) - 1} more"
+    """Return what to call a source: `flickr8k/val-0000.tar`, `flickr8k/train-*.tar (4 files)`.
+
+    The folder belongs to it, because `train-0000.tar` of many data sets would read alike.
+    """
+    folders = {os.path.basename(os.path.dirname(os.path.abspath(path))) for path in files}
+    names = [path.name for path in files]
+    if len(names) == 1:
+        name = names[0]
+    else:
+        start = _common_start(names)
+        end = _common_start([name[len(start) :][::-1] for name in names])[::-1]
+        name = f"{start.rstrip('0123456789')}*{end.lstrip('0123456789')} ({len(names)} files)"
+    folder = folders.pop() if len(folders) == 1 else "*"
+    return f"{folder}/{name}" if folder else name
+
+
+def _common_start(names: Sequence[str]) -> str:
+    least, most = min(names), max(names)
+    same = sum(
+        1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(least, most, strict=False))
+    )
+    return least[:same]
 
 
 def key_prefixes(files: Sequence[Path]) -> list[str]:

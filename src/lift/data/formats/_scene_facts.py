@@ -75,7 +75,7 @@ class Thing(NamedTuple):
     colour: str
     size: str
     texture: str
-    count: int
+    number: int
     column: int
     row: int
 

@@ -32,7 +32,7 @@ def paint(scene: Scene, dice: Dice, rng: np.random.Generator, resolution: int) -
         radius = max(2, round(_RADIUS[thing.size] * resolution))
         step = 1.18 * _RADIUS[thing.size] + (0.04 if alone else 0.0)
         colour = _shade(COLOURS[thing.colour], dice, 10)
-        for dx, dy in _SPREAD[thing.count]:
+        for dx, dy in _SPREAD[thing.number]:
             x = (columns[thing.column] + step * dx) * resolution
             y = (rows[thing.row] + step * dy) * resolution
             _stamp(image, thing, colour, round(x) - radius, round(y) - radius, radius)
@@ -47,7 +47,7 @@ def _centres(scene: Scene, dice: Dice) -> tuple[list[float], list[float]]:
     for places in ([t.column for t in scene.things], [t.row for t in scene.things]):
         slack = (dice.below(2001) - 1000) / 1000
         if max(places) == 0:
-            several = any(t.count > 1 and t.size == "large" for t in scene.things)
+            several = any(t.number > 1 and t.size == "large" for t in scene.things)
             axes.append([0.5 + slack * (0.03 if several else 0.18)])
         else:
             axes.append([0.26 + 0.02 * slack, 0.74 + 0.02 * slack])

@@ -46,7 +46,7 @@ class Phrase(NamedTuple):
     """What is said of a thing; None leaves an attribute unsaid."""
 
     shape: str
-    count: int
+    number: int
     colour: str | None = None
     size: str | None = None
     texture: str | None = None
@@ -55,9 +55,9 @@ class Phrase(NamedTuple):
         """Return "a large striped red circle" or "two red circles"."""
         said = [word for word in (self.size, self.texture, self.colour) if word]
         noun = self.shape
-        if self.count > 1:
+        if self.number > 1:
             noun += "es" if noun.endswith("s") else "s"
-            return " ".join([_NUMBERS[self.count], *said, noun])
+            return " ".join([_NUMBERS[self.number], *said, noun])
         words = [*said, noun]
         return " ".join(["an" if words[0][0] in "aeiou" else "a", *words])
 
@@ -118,7 +118,7 @@ def _long(scene: Scene, dice: Dice) -> str:
 
 
 def _sentence(clause: Clause) -> str:
-    verb = "are" if clause.phrases[0].count > 1 else "is"
+    verb = "are" if clause.phrases[0].number > 1 else "is"
     first, second = (phrase.words() for phrase in clause.phrases)
     assert clause.relation is not None
     said = f"{first} {verb} {_RELATION_WORDS[clause.relation][clause.wording]} {second}"
@@ -130,7 +130,7 @@ def _phrase(thing: Thing, dice: Dice, colour: int, rest: int) -> Phrase:
     plain = thing.texture == "plain"
     return Phrase(
         thing.shape,
-        thing.count,
+        thing.number,
         thing.colour if dice.chance(colour) else None,
         thing.size if dice.chance(rest) else None,
         thing.texture if dice.chance(rest) and not plain else None,

@@ -25,12 +25,14 @@ class File(Protocol):
         columns: every column's name.
         plain: those whose values are numbers, text, booleans or dates.
         groups: rows in each group.
+        row_bytes: what a row takes in memory when a group is read; 0 where all is held anyway.
     """
 
     path: Path
     columns: list[str]
     plain: list[str]
     groups: tuple[int, ...]
+    row_bytes: float
 
     def read(self, group: int, columns: Sequence[str]) -> pa.Table: ...
 
@@ -67,8 +69,11 @@ class _Parquet:
             schema, meta = file.schema_arrow, file.metadata
             self.columns = list(schema.names)
             self.plain = [field.name for field in schema if _is_plain(field.type)]
-            sizes = [meta.row_group(number).num_rows for number in range(meta.num_row_groups)]
-        self.groups = tuple(sizes)
+            groups = [meta.row_group(number) for number in range(meta.num_row_groups)]
+            self.groups = tuple(group.num_rows for group in groups)
+            self.row_bytes = max(
+                (g.total_byte_size / g.num_rows for g in groups if g.num_rows), default=0.0
+            )
 
     def read(self, group: int, columns: Sequence[str]) -> pa.Table:
         try:
@@ -101,6 +106,7 @@ class _Text:
         self.columns = list(table.column_names)
         self.plain = [field.name for field in table.schema if _is_plain(field.type)]
         self.groups = (table.num_rows,)
+        self.row_bytes = 0.0  # the selection shares the memory of the whole
 
     def read(self, group: int, columns: Sequence[str]) -> pa.Table:
         assert group == 0, "a text table is one group"

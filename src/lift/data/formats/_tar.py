@@ -11,7 +11,7 @@ from lift.errors import DataError
 
 _BLOCK = 512
 _MOST_HEADER = 1 << 20
-_MOST_NAME = 4096
+_LOOKED_BEHIND = 1 << 20
 _ORDINARY = (tarfile.REGTYPE, tarfile.AREGTYPE, tarfile.CONTTYPE)
 
 
@@ -41,6 +41,7 @@ def members(fd: int, shard: str) -> Iterator[Member]:
         if len(block) < _BLOCK:
             raise DataError(f"{shard} is cut off: it ends at byte {end} without a tar end mark.")
         if not any(block):
+            _prove_end(fd, position, shard)
             return
         head = _header(block, position, shard)
         position += _BLOCK
@@ -66,6 +67,14 @@ def members(fd: int, shard: str) -> Iterator[Member]:
             yield Member(name or head.name, head.type in _ORDINARY, position, length)
             name = size = None
         position += -(-length // _BLOCK) * _BLOCK
+
+
+def _prove_end(fd: int, position: int, shard: str) -> None:
+    if any(os.pread(fd, _LOOKED_BEHIND, position)):
+        raise DataError(
+            f"{shard} goes on behind its tar end mark at byte {position:,} (archives joined by "
+            "cat?); name the archives one by one."
+        )
 
 
 class _Header(NamedTuple):

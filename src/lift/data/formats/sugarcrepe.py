@@ -45,6 +45,8 @@ class Questions:
     """One sample an image, with its right captions and, as foils, its wrong ones."""
 
     def __init__(self, config: Config) -> None:
+        if not config.path:
+            raise DataError("No path was given; set path to the folder of SugarCrepe's files.")
         folder = Path(config.path)
         if (folder / "sugarcrepe").is_dir():
             folder = folder / "sugarcrepe"
@@ -79,6 +81,8 @@ class Questions:
 
     def read(self, index: int) -> Sample:
         """Return sample `index`. Raises DataError naming the sample where it can't be read."""
+        if not 0 <= index < len(self):
+            raise IndexError(f"no sample {index} among {len(self)}")
         key = self._keys[index]
         what = f"Sample {key}"
         path = inside(self._images, key, what)

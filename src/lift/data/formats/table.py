@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from lift.data.formats import _tables
 from lift.data.formats._captions import as_fields, captions
@@ -67,7 +66,12 @@ def build(config: Config) -> Table:
 
 
 class Table:
-    """Rows of one or more tables. Parquet is read by row group, text formats whole."""
+    """Rows of one or more tables. Parquet is read by row group, text formats whole.
+
+    Attributes:
+        window_samples: how many samples in random order are read without loading row groups
+            again and again.
+    """
 
     def __init__(self, config: Config) -> None:
         self._config = config
@@ -86,6 +90,9 @@ class Table:
                 first += rows
             self._check_keys(file)
         self.groups = tuple(groups)
+        # Half of the memory: a window may be longer by one group, and two meet at its ends.
+        fits = (config.memory_mb << 19) / max(1.0, *(file.row_bytes for file in self._files))
+        self.window_samples = max(1, int(fits))
         self._places = Places(groups)
         self._recent = self._fresh()
 
@@ -136,6 +143,8 @@ class Table:
         return list(dict.fromkeys([config.image, *config.roles(), *keys, *extra]))
 
     def _check_columns(self, file: _tables.File) -> None:
+        if not file.columns and not sum(file.groups):
+            return  # an empty file holds no samples, which says more than a missing column
         for name in self._columns(file):
             if name not in file.columns:
                 raise unknown(f"column of {file.path}:", name, file.columns, DataError)
@@ -143,13 +152,17 @@ class Table:
     def _check_keys(self, file: _tables.File) -> None:
         if self._config.key is None:
             return
+        if self._config.key not in file.plain:
+            raise DataError(
+                f"{file.path}: the key {self._config.key!r} is no column of plain values."
+            )
         parts = [file.read(group, [self._config.key]) for group in range(len(file.groups))]
         if not parts:
             return
         column = pa.concat_tables(parts).column(0)
         if column.null_count:
             raise DataError(f"{file.path} has rows without a {self._config.key!r}.")
-        if pc.count_distinct(column).as_py() != len(column):
+        if len(column.unique()) != len(column):
             counts = column.value_counts()
             twice = next(c["values"] for c in counts.to_pylist() if c["counts"] > 1)
             raise DataError(

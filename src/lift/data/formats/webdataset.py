@@ -19,7 +19,12 @@ from lift.errors import ConfigError, DataError
 from lift.terms import Caption, Sample
 
 IMAGES = ("jpg", "jpeg", "png", "webp")
-_OPEN_SHARDS = 8
+_HELD_ENTRIES = 65_536
+"""Of the shards kept open: four windows of the loader's order, about 25 MB."""
+
+_LEAST_ENTRIES = 256
+"""What a shard counts at least, so that no more than 256 files are open at a time."""
+
 _NAMED = 5
 
 
@@ -166,14 +171,19 @@ class Shards:
                 self.left_out[reason] = (*self.left_out[reason], *names)[:_NAMED]
         self.groups = tuple(groups)
         self._places = Places(groups)
-        self._shards = Recent(self._load, _OPEN_SHARDS)
+        self._shards = self._fresh()
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in vars(self).items() if name != "_shards"}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
-        self._shards = Recent(self._load, _OPEN_SHARDS)
+        self._shards = self._fresh()
+
+    def _fresh(self) -> Recent[_Shard]:
+        return Recent(
+            self._load, _HELD_ENTRIES, lambda shard: max(_LEAST_ENTRIES, len(shard.entries))
+        )
 
     def __len__(self) -> int:
         return self._places.total
