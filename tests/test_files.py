@@ -75,6 +75,15 @@ def test_one_writer_at_a_time(tmp_path: Path) -> None:
         pass
 
 
+def test_a_folder_made_for_a_lock_goes_with_it(tmp_path: Path) -> None:
+    with sole_writer(tmp_path / "new"):
+        assert (tmp_path / "new").is_dir()
+    assert os.listdir(tmp_path) == []
+    with sole_writer(tmp_path / "new"):
+        (tmp_path / "new" / "row").write_text("1")
+    assert (tmp_path / "new" / "row").exists()
+
+
 def test_leftovers_are_ours_other_files_are_not(tmp_path: Path) -> None:
     (tmp_path / ".partial-model").mkdir()
     assert is_ours_or_empty(tmp_path, "run.json")

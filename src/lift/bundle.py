@@ -73,6 +73,13 @@ class Bundle:
     """An image encoder in a fixed text space; an `Encoder` that every evaluation accepts.
 
     All vectors are float32 numpy rows of unit length; cosine is their dot product.
+
+    Attributes:
+        name: for tables.
+        record: what is saved with the weights.
+        saw: benchmarks whose captions the text encoder was trained on.
+        side: the image tower and head.
+        device, precision: where and in what they compute.
     """
 
     def __init__(
@@ -87,6 +94,7 @@ class Bundle:
     ) -> None:
         self.name = name
         self.record = record
+        self.saw = record.saw
         self.device = device or torch.device("cpu")
         self.precision: Precision = precision
         self.side = side.to(self.device)
@@ -101,11 +109,6 @@ class Bundle:
     def transform(self) -> Transform:
         """How pixels become what the tower sees."""
         return self.record.transform
-
-    @property
-    def saw(self) -> tuple[str, ...]:
-        """Benchmarks whose captions the text encoder was trained on."""
-        return self.record.saw
 
     @property
     def text_encoder(self) -> TextEncoder:
@@ -210,10 +213,10 @@ class Bundle:
         logits = self.encode_images(images) @ rows.T * self.record.scalars.get("scale", 100.0)
         odds = np.exp(logits - logits.max(axis=1, keepdims=True))
         probability = odds / odds.sum(axis=1, keepdims=True)
-        order = np.argsort(-probability, axis=1, kind="stable")[:, :top]
+        order = np.argsort(-probability, axis=1, kind="stable")[:, :top].tolist()
         return [
-            [Guess(labels[j], float(probability[i, j])) for j in order[i]]
-            for i in range(len(logits))
+            [Guess(labels[int(j)], float(odds_of[j])) for j in best]
+            for best, odds_of in zip(order, probability, strict=True)
         ]
 
     def save(self, folder: str | Path) -> Path:

@@ -85,9 +85,12 @@ def remove_partial(folder: Path) -> None:
 def sole_writer(folder: Path) -> Iterator[None]:
     """Hold the folder's lock; the lock goes with the process, however it ends.
 
+    A folder that was made for the lock and got nothing else in it is removed at the end.
+
     Raises:
         StorageError: another process writes into the folder.
     """
+    created = not folder.exists()
     with _told_plainly(folder):
         folder.mkdir(parents=True, exist_ok=True)
         lock = open(folder / ".lock", "w")
@@ -98,7 +101,12 @@ def sole_writer(folder: Path) -> Iterator[None]:
             raise StorageError(
                 f"Another process is writing into {folder}; wait for it or choose another folder."
             ) from error
-        yield
+        try:
+            yield
+        finally:
+            if created and [path.name for path in folder.iterdir()] == [".lock"]:
+                (folder / ".lock").unlink()
+                folder.rmdir()
 
 
 def is_ours_or_empty(folder: Path, marker: str) -> bool:

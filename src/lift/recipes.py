@@ -14,7 +14,6 @@ from lift.errors import unknown
 from lift.model import HeadConfig
 from lift.training.config import OptimConfig, RunConfig
 
-
 HALF = (0.5, 0.5, 0.5)
 """Mean and deviation of SigLIP's pixels: values from -1 to 1."""
 

@@ -15,6 +15,7 @@ from tqdm import tqdm
 from lift.config import to_dict
 from lift.files import whole_file
 from lift.terms import EvalResult
+from lift.training.step import StepReport
 
 
 class Log:
@@ -81,6 +82,40 @@ class Log:
         self._file.close()
         if self._board is not None:
             self._board.close()
+
+
+class Meter:
+    """Means since the last report: loss, speed, share of time spent waiting for data."""
+
+    def __init__(self, waited: float) -> None:
+        self._waited = waited
+        self._reset()
+
+    def _reset(self) -> None:
+        self._losses: list[float] = []
+        self._norm = 0.0
+        self._images = 0
+        self._seconds = 0.0
+
+    def add(self, report: StepReport, seconds: float) -> None:
+        """Take in one step."""
+        self._losses.append(report.loss)
+        self._norm = max(self._norm, report.grad_norm)
+        self._images += report.images
+        self._seconds += seconds
+
+    def facts(self, waited: float) -> dict[str, Any]:
+        """Return the means and start anew."""
+        seconds = max(self._seconds, 1e-9)
+        facts = {
+            "loss": finite(sum(self._losses) / len(self._losses)),
+            "grad_norm": finite(self._norm),
+            "img_per_s": round(self._images / seconds, 2),
+            "wait": round((waited - self._waited) / seconds, 4),
+        }
+        self._waited = waited
+        self._reset()
+        return facts
 
 
 def finite(value: float) -> float | None:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import copy
 import math
-import signal
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,32 +10,20 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
-from lift import plugins
-from lift.bundle import Bundle, BundleRecord
-from lift.cache.reader import EmbeddingCache
-from lift.config import to_dict
-from lift.data.loader import Loader, require_rows
-from lift.data.source import open_source
-from lift.errors import ConfigError, Stopped
-from lift.evaluation import CachedTexts, Plan, evaluate, parse_plan, read_results, write_results
+from lift.errors import Stopped
+from lift.evaluation import CachedTexts, evaluate, read_results, write_results
 from lift.files import sole_writer
-from lift.model import TwoSided, build_side, count_parameters
 from lift.terms import EvalResult
-from lift.text.encoder import space_of
 from lift.training import checkpoint
-from lift.training.checkpoint import TrainState
 from lift.training.config import RunConfig
-from lift.training.folder import RunFolder, open_run, versions
-from lift.training.log import Log, finite
-from lift.training.optim import learning_rate, make_optimizer, update_mean
-from lift.training.step import StepReport, train_step
-from lift.world import Precision, choose_device, probe_precision, threads
-
-EQUAL_CAPTIONS_WARNING = 0.1
-"""Share of captions that repeat within a batch from which a warning is due: the paper's loss
-pushes an image away from a caption that is its own."""
+from lift.training.folder import open_run
+from lift.training.log import Meter
+from lift.training.optim import learning_rate, update_mean
+from lift.training.prepare import Run, prepare
+from lift.training.step import train_step
+from lift.training.stop import StopRequest
+from lift.world import threads
 
 
 @dataclass(frozen=True)
@@ -57,66 +43,6 @@ class RunResult:
     steps: int
     seconds: float
     counters: dict[str, int]
-
-
-@dataclass
-class Run:
-    """Everything that a run holds in hand between two steps."""
-
-    config: RunConfig
-    folder: RunFolder
-    loader: Loader
-    cache: EmbeddingCache
-    state: TrainState
-    device: torch.device
-    precision: Precision
-    plans: Sequence[Plan]
-    log: Log
-    judged: CachedTexts | None = None
-
-    @property
-    def model(self) -> TwoSided:
-        """The two sides and the objective."""
-        assert isinstance(self.state.model, TwoSided)
-        return self.state.model
-
-    def bundle(self) -> Bundle:
-        """Return the model as users will hold it: the mean of weights where one is kept."""
-        judged = self.state.mean if self.state.mean is not None else self.model.image
-        samples = self.state.step * self.config.step_samples
-        origin = {"recipe": self.config.recipe, "data": self.loader.source.name}
-        record = BundleRecord(
-            image=self.config.image,
-            transform=self.config.transform,
-            space=self.cache.space,
-            encoder=self.cache.part,
-            saw=self.cache.saw,
-            scalars=self.model.objective.scalars(),  # type: ignore[operator]
-            origin={**origin, "samples": samples, "versions": versions()},
-        )
-        return Bundle(judged, record, name=self.folder.path.name, device=self.device)  # type: ignore[arg-type]
-
-
-class _StopRequest:
-    """Notes SIGTERM and Ctrl-C so that the loop can end between two steps."""
-
-    def __init__(self) -> None:
-        self.name = ""
-
-    def __enter__(self) -> _StopRequest:
-        self._before = {
-            number: signal.signal(number, self._note) for number in (signal.SIGTERM, signal.SIGINT)
-        }
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-    def _note(self, number: int, frame: object) -> None:
-        if self.name:  # asked twice: leave at once, the last checkpoint stands
-            raise KeyboardInterrupt
-        self.name = signal.Signals(number).name
 
 
 def run(config: RunConfig, out: Path, *, resume: bool = False, progress: bool = True) -> RunResult:
@@ -140,7 +66,7 @@ def run(config: RunConfig, out: Path, *, resume: bool = False, progress: bool = 
     folder = open_run(out, config, resume=resume)
     count = folder.facts.get("threads") or config.threads or torch.get_num_threads()
     with sole_writer(out), threads(count):
-        current = _prepare(config, folder, count, progress)
+        current = prepare(config, folder, count, progress)
         try:
             if not folder.finished:
                 _loop(current)
@@ -149,126 +75,14 @@ def run(config: RunConfig, out: Path, *, resume: bool = False, progress: bool = 
             current.log.close()
 
 
-def _prepare(config: RunConfig, folder: RunFolder, count: int, progress: bool) -> Run:
-    """Open everything and refuse whatever does not fit, before the first step."""
-    device = choose_device(config.device)
-    cache = _open_cache(config)
-    source = open_source(config.data)
-    loader = Loader(source, cache, config.transform, config.loader, config.seed)
-    plans = _plans(config, cache)
-    torch.manual_seed(config.seed)
-    model = TwoSided(
-        build_side(config.image, None, cache.dimensions),
-        build_side(config.text, cache.dimensions, cache.dimensions),
-        plugins.build(config.objective),
-    ).to(device)
-    mean = copy.deepcopy(model.image).eval() if config.ema else None
-    state = TrainState(0, model, make_optimizer(model, config.optim), mean, {})
-    if folder.facts["status"] == "new":
-        precision, seconds = _choose_precision(config, model, loader, device)
-        folder.write(
-            status="running",
-            recipe=config.recipe,
-            space={**to_dict(cache.space), "fingerprint": cache.space.fingerprint},
-            precision=precision,
-            probe=seconds,
-            threads=count,
-            versions=versions(),
-            parameters=_parameters(model),
-            pairs=len(source),
-        )
-    if checkpoint.steps(folder.checkpoints):
-        checkpoint.restore(folder.checkpoints, state)
-    log = Log(folder.path, steps=config.steps, start=state.step, progress=progress)
-    if state.step:
-        log.event("resume", step=state.step)
-    else:
-        _warn_of_equal_captions(config, loader, log)
-    precision = folder.facts["precision"]
-    return Run(config, folder, loader, cache, state, device, precision, plans, log)
-
-
-def _open_cache(config: RunConfig) -> EmbeddingCache:
-    """Open the cache and compare its space with the recipe's, before anything is loaded."""
-    if not config.cache:
-        raise ConfigError("No cache: make one with `lift embed`, then give it with --cache.")
-    cache = EmbeddingCache.open(Path(config.cache))
-    if config.dimensions not in (0, cache.dimensions):
-        raise ConfigError(
-            f"Recipe {config.recipe} needs rows of {config.dimensions} numbers, the cache "
-            f"{config.cache} has {cache.dimensions}: embed with the recipe's text encoder, or say "
-            f"--set dimensions={cache.dimensions}."
-        )
-    if config.encoder is not None:
-        cache.space.require_same(
-            space_of(config.encoder),
-            ours=f"the cache {config.cache}",
-            theirs=f"recipe {config.recipe}",
-        )
-    return cache
-
-
-def _plans(config: RunConfig, cache: EmbeddingCache) -> list[Plan]:
-    """Return the evaluations to run, having checked that their captions have rows."""
-    if not config.evaluations or not config.validation:
-        return []
-    plans = [parse_plan(words, data=config.validation) for words in config.evaluations]
-    for name in {plan.data for plan in plans}:
-        require_rows(open_source(name), cache)
-    return plans
-
-
-def _choose_precision(
-    config: RunConfig, model: TwoSided, loader: Loader, device: torch.device
-) -> tuple[Precision, dict[str, float]]:
-    """Return the run's precision: the config's, or the faster of two timed on a real batch."""
-    if config.precision != "auto":
-        return config.precision, {}
-    batch = next(iter(loader.batches(0, 1)))
-    images = config.transform.normalise(batch.images.to(device))
-    generators = torch.get_rng_state()
-    model.train()
-
-    def step() -> None:
-        model.zero_grad(set_to_none=True)
-        z = model.image(images)
-        z.backward(torch.ones_like(z))
-
-    chosen, seconds = probe_precision(step, device)
-    model.zero_grad(set_to_none=True)
-    torch.set_rng_state(generators)  # dropped patches and paths of step 1 are as without a probe
-    return chosen, seconds
-
-
-def _parameters(model: TwoSided) -> dict[str, int]:
-    parts: dict[str, nn.Module | None] = {
-        "tower": model.image.tower,
-        "head": model.image.head,
-        "text": model.text,
-        "objective": model.objective,
-    }
-    return {name: count_parameters(part) if part else 0 for name, part in parts.items()}
-
-
-def _warn_of_equal_captions(config: RunConfig, loader: Loader, log: Log) -> None:
-    if config.objective.options.get("share_equal", True):
-        return  # twins share their positives, or the objective has no negatives
-    share = loader.equal_caption_share()
-    if share > EQUAL_CAPTIONS_WARNING:
-        log.warning(
-            f"{share:.0%} of the captions in a batch of {config.loader.batch_size} have a twin in "
-            "it, and the loss treats twins as negatives: set objective.share_equal=true."
-        )
-
-
 def _loop(run: Run) -> None:
     """Take every step that is left; once in a while report, judge and save."""
     config, state = run.config, run.state
     accumulate = config.optim.accumulate
     batches = run.loader.batches(state.step * accumulate, config.steps * accumulate)
-    meter = _Meter(run.loader.wait_s)
+    meter = Meter(run.loader.wait_s)
     run.model.train()
-    with _StopRequest() as stop:
+    with StopRequest() as stop:
         while state.step < config.steps:
             started = time.perf_counter()
             step_batches = [next(batches) for _ in range(accumulate)]
@@ -299,7 +113,7 @@ def _loop(run: Run) -> None:
                 )
 
 
-def _once_in_a_while(run: Run, meter: _Meter, rate: float, *, last: bool) -> None:
+def _once_in_a_while(run: Run, meter: Meter, rate: float, *, last: bool) -> None:
     config, state = run.config, run.state
 
     def due(every: int) -> bool:
@@ -368,37 +182,3 @@ def _finish(run: Run) -> RunResult:
         write_results(results, folder.path / "evals")
         folder.write(status="finished", seconds=round(state.seconds, 3), counters=state.counters)
     return RunResult(folder.path, tuple(results), state.step, state.seconds, dict(state.counters))
-
-
-class _Meter:
-    """Means since the last report: loss, speed, share of time spent waiting for data."""
-
-    def __init__(self, waited: float) -> None:
-        self._waited = waited
-        self._reset()
-
-    def _reset(self) -> None:
-        self._losses: list[float] = []
-        self._norm = 0.0
-        self._images = 0
-        self._seconds = 0.0
-
-    def add(self, report: StepReport, seconds: float) -> None:
-        """Take in one step."""
-        self._losses.append(report.loss)
-        self._norm = max(self._norm, report.grad_norm)
-        self._images += report.images
-        self._seconds += seconds
-
-    def facts(self, waited: float) -> dict[str, Any]:
-        """Return the means and start anew."""
-        seconds = max(self._seconds, 1e-9)
-        facts = {
-            "loss": finite(sum(self._losses) / len(self._losses)),
-            "grad_norm": finite(self._norm),
-            "img_per_s": round(self._images / seconds, 2),
-            "wait": round((waited - self._waited) / seconds, 4),
-        }
-        self._waited = waited
-        self._reset()
-        return facts

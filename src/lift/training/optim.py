@@ -51,6 +51,7 @@ def update_mean(mean: nn.Module, model: nn.Module, decay: float, step: int) -> N
     the random start around.
     """
     rate = 1 - min(decay, (1 + step) / (10 + step))
-    torch._foreach_lerp_(list(mean.parameters()), list(model.parameters()), rate)
+    for held, new in zip(mean.parameters(), model.parameters(), strict=True):
+        held.lerp_(new, rate)
     for held, new in zip(mean.buffers(), model.buffers(), strict=True):
         held.copy_(new)

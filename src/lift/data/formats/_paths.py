@@ -68,12 +68,13 @@ def source_name(files: Sequence[Path]) -> str:
     """
     folders = {os.path.basename(os.path.dirname(os.path.abspath(path))) for path in files}
     names = [path.name for path in files]
-    if len(names) == 1:
-        name = names[0]
-    else:
+    name = names[0]
+    if len(set(names)) > 1:
         start = _common_start(names)
         end = _common_start([name[len(start) :][::-1] for name in names])[::-1]
-        name = f"{start.rstrip('0123456789')}*{end.lstrip('0123456789')} ({len(names)} files)"
+        name = f"{start.rstrip('0123456789')}*{end.lstrip('0123456789')}"
+    if len(names) > 1:
+        name += f" ({len(names)} files)"
     folder = folders.pop() if len(folders) == 1 else "*"
     return f"{folder}/{name}" if folder else name
 

@@ -27,7 +27,7 @@ class Member(NamedTuple):
 def members(fd: int, shard: str) -> Iterator[Member]:
     """Yield the entries of an open, uncompressed tar file (ustar, GNU and pax names).
 
-    Links, folders and devices come with `ordinary=False`.
+    Links, folders and devices come with `ordinary=False`, the names of folders end in "/".
 
     Raises:
         DataError: naming `shard`: not a tar, damaged header, or cut off (also between two
@@ -101,7 +101,7 @@ def _header(block: bytes, position: int, shard: str) -> _Header:
         raise DataError(
             f"{shard} is not a sound, uncompressed tar file (header at byte {position}: {error})."
         ) from error
-    return _Header(head.name, head.type, head.size)
+    return _Header(head.name + "/" * head.isdir(), head.type, head.size)
 
 
 _OCTAL = frozenset(b"01234567")

@@ -1,0 +1,187 @@
+"""Open everything that a run needs and refuse what does not fit, before the first step."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from lift import plugins
+from lift.bundle import Bundle, BundleRecord
+from lift.cache.reader import EmbeddingCache
+from lift.config import to_dict
+from lift.data.loader import Loader, require_rows
+from lift.data.source import open_source
+from lift.errors import ConfigError
+from lift.evaluation import CachedTexts, Plan, parse_plan
+from lift.model import TwoSided, build_side, count_parameters
+from lift.text.encoder import space_of
+from lift.training import checkpoint
+from lift.training.checkpoint import TrainState
+from lift.training.config import RunConfig
+from lift.training.folder import RunFolder, versions
+from lift.training.log import Log
+from lift.training.optim import make_optimizer
+from lift.world import Precision, choose_device, probe_precision
+
+EQUAL_CAPTIONS_WARNING = 0.1
+"""Share of captions that repeat within a batch from which a warning is due: the paper's loss
+pushes an image away from a caption that is its own."""
+
+
+@dataclass
+class Run:
+    """Everything that a run holds in hand between two steps."""
+
+    config: RunConfig
+    folder: RunFolder
+    loader: Loader
+    cache: EmbeddingCache
+    state: TrainState
+    device: torch.device
+    precision: Precision
+    plans: Sequence[Plan]
+    log: Log
+    judged: CachedTexts | None = None
+
+    @property
+    def model(self) -> TwoSided:
+        """The two sides and the objective."""
+        assert isinstance(self.state.model, TwoSided)
+        return self.state.model
+
+    def bundle(self) -> Bundle:
+        """Return the model as users will hold it: the mean of weights where one is kept."""
+        judged = self.state.mean if self.state.mean is not None else self.model.image
+        samples = self.state.step * self.config.step_samples
+        origin = {"recipe": self.config.recipe, "data": self.loader.source.name}
+        record = BundleRecord(
+            image=self.config.image,
+            transform=self.config.transform,
+            space=self.cache.space,
+            encoder=self.cache.part,
+            saw=self.cache.saw,
+            scalars=self.model.objective.scalars(),  # type: ignore[operator]
+            origin={**origin, "samples": samples, "versions": versions()},
+        )
+        return Bundle(judged, record, name=self.folder.path.name, device=self.device)  # type: ignore[arg-type]
+
+
+def prepare(config: RunConfig, folder: RunFolder, count: int, progress: bool) -> Run:
+    """Return the run, new or restored, ready for its next step.
+
+    Raises:
+        LiftError: something does not fit; nothing was trained.
+    """
+    device = choose_device(config.device)
+    cache = _open_cache(config)
+    source = open_source(config.data)
+    loader = Loader(source, cache, config.transform, config.loader, config.seed)
+    plans = _plans(config, cache)
+    torch.manual_seed(config.seed)
+    model = TwoSided(
+        build_side(config.image, None, cache.dimensions),
+        build_side(config.text, cache.dimensions, cache.dimensions),
+        plugins.build(config.objective),
+    ).to(device)
+    mean = copy.deepcopy(model.image).eval() if config.ema else None
+    state = TrainState(0, model, make_optimizer(model, config.optim), mean, {})
+    if folder.facts["status"] == "new":
+        precision, seconds = _choose_precision(config, model, loader, device)
+        folder.write(
+            status="running",
+            recipe=config.recipe,
+            space={**to_dict(cache.space), "fingerprint": cache.space.fingerprint},
+            precision=precision,
+            probe=seconds,
+            threads=count,
+            versions=versions(),
+            parameters=_parameters(model),
+            pairs=len(source),
+        )
+    if checkpoint.steps(folder.checkpoints):
+        checkpoint.restore(folder.checkpoints, state)
+    log = Log(folder.path, steps=config.steps, start=state.step, progress=progress)
+    if state.step:
+        log.event("resume", step=state.step)
+    else:
+        _warn_of_equal_captions(config, loader, log)
+    precision = folder.facts["precision"]
+    return Run(config, folder, loader, cache, state, device, precision, plans, log)
+
+
+def _open_cache(config: RunConfig) -> EmbeddingCache:
+    """Open the cache and compare its space with the recipe's, before anything is loaded."""
+    if not config.cache:
+        raise ConfigError("No cache: make one with `lift embed`, then give it with --cache.")
+    cache = EmbeddingCache.open(Path(config.cache))
+    if config.dimensions not in (0, cache.dimensions):
+        raise ConfigError(
+            f"Recipe {config.recipe} needs rows of {config.dimensions} numbers, the cache "
+            f"{config.cache} has {cache.dimensions}: embed with the recipe's text encoder, or say "
+            f"--set dimensions={cache.dimensions}."
+        )
+    if config.encoder is not None:
+        cache.space.require_same(
+            space_of(config.encoder),
+            ours=f"the cache {config.cache}",
+            theirs=f"recipe {config.recipe}",
+        )
+    return cache
+
+
+def _plans(config: RunConfig, cache: EmbeddingCache) -> list[Plan]:
+    """Return the evaluations to run, having checked that their captions have rows."""
+    if not config.evaluations or not config.validation:
+        return []
+    plans = [parse_plan(words, data=config.validation) for words in config.evaluations]
+    for name in {plan.data for plan in plans}:
+        require_rows(open_source(name), cache)
+    return plans
+
+
+def _choose_precision(
+    config: RunConfig, model: TwoSided, loader: Loader, device: torch.device
+) -> tuple[Precision, dict[str, float]]:
+    """Return the run's precision: the config's, or the faster of two timed on a real batch."""
+    if config.precision != "auto":
+        return config.precision, {}
+    batch = next(iter(loader.batches(0, 1)))
+    images = config.transform.normalise(batch.images.to(device))
+    generators = torch.get_rng_state()
+    model.train()
+
+    def step() -> None:
+        model.zero_grad(set_to_none=True)
+        z = model.image(images)
+        z.backward(torch.ones_like(z))
+
+    chosen, seconds = probe_precision(step, device)
+    model.zero_grad(set_to_none=True)
+    torch.set_rng_state(generators)  # dropped patches and paths of step 1 are as without a probe
+    return chosen, seconds
+
+
+def _parameters(model: TwoSided) -> dict[str, int]:
+    parts: dict[str, nn.Module | None] = {
+        "tower": model.image.tower,
+        "head": model.image.head,
+        "text": model.text,
+        "objective": model.objective,
+    }
+    return {name: count_parameters(part) if part else 0 for name, part in parts.items()}
+
+
+def _warn_of_equal_captions(config: RunConfig, loader: Loader, log: Log) -> None:
+    if config.objective.options.get("share_equal", True):
+        return  # twins share their positives, or the objective has no negatives
+    share = loader.equal_caption_share()
+    if share > EQUAL_CAPTIONS_WARNING:
+        log.warning(
+            f"{share:.0%} of the captions in a batch of {config.loader.batch_size} have a twin in "
+            "it, and the loss treats twins as negatives: set objective.share_equal=true."
+        )

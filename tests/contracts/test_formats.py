@@ -1,0 +1,198 @@
+"""What every file in `data/formats/` promises."""
+
+from __future__ import annotations
+
+import io
+import json
+import multiprocessing
+import pickle
+import tarfile
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from lift import plugins
+from lift.config import Part
+from lift.data.source import open_source
+from lift.errors import DataError
+from lift.terms import Source
+
+ROOM = "data/formats"
+
+
+def png(number: int) -> bytes:
+    out = io.BytesIO()
+    Image.new("RGB", (6, 5), (20 * number, 10, 200)).save(out, "PNG")
+    return out.getvalue()
+
+
+def tar(path: Path, first: int, count: int) -> None:
+    with tarfile.open(path, "w") as archive:
+        for number in range(first, first + count):
+            files = {"png": png(number), "txt": f"thing {number}\nitem {number}".encode()}
+            for kind, content in files.items():
+                entry = tarfile.TarInfo(f"{number:03d}.{kind}")
+                entry.size = len(content)
+                archive.addfile(entry, io.BytesIO(content))
+
+
+def webdataset(folder: Path) -> Part:
+    for shard in range(3):
+        tar(folder / f"s-{shard}.tar", 0, 3 + shard)
+    return Part(ROOM, "webdataset", {"path": str(folder / "s-*.tar")})
+
+
+def table(folder: Path) -> Part:
+    for name in "ab":
+        rows = [{"image": f"{n}.png", "caption": [f"thing {n}", f"{name} {n}"]} for n in range(4)]
+        (folder / f"{name}.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    for number in range(4):
+        (folder / f"{number}.png").write_bytes(png(number))
+    return Part(ROOM, "table", {"path": str(folder / "*.jsonl")})
+
+
+def scenes(folder: Path) -> Part:
+    return Part(ROOM, "scenes", {"count": 12, "resolution": 32})
+
+
+def sugarcrepe(folder: Path) -> Part:
+    (folder / "images").mkdir()
+    for number in range(4):
+        (folder / "images" / f"{number}.png").write_bytes(png(number))
+    for kind in ("swap_obj", "add_att"):
+        questions = {
+            str(n): {"filename": f"{n}.png", "caption": f"{n}", "negative_caption": f"no {n}"}
+            for n in range(4)
+        }
+        (folder / f"{kind}.json").write_text(json.dumps(questions))
+    return Part(ROOM, "sugarcrepe", {"path": str(folder)})
+
+
+MINIATURES = {make.__name__: make for make in (webdataset, table, scenes, sugarcrepe)}
+"""Another format brings its own."""
+
+
+def break_webdataset(folder: Path) -> None:
+    path = folder / "s-1.tar"
+    path.write_bytes(path.read_bytes()[:-11_000])
+
+
+def break_table(folder: Path) -> None:
+    (folder / "2.png").unlink()
+
+
+def break_sugarcrepe(folder: Path) -> None:
+    (folder / "images" / "2.png").unlink()
+
+
+BREAKS = {
+    "webdataset": break_webdataset,
+    "table": break_table,
+    "sugarcrepe": break_sugarcrepe,
+}
+
+
+@pytest.fixture(params=plugins.names(ROOM))
+def made(request, tmp_path) -> tuple[Source, Part, Path]:
+    folder = tmp_path / "data"
+    folder.mkdir()
+    spec = MINIATURES[request.param](folder)
+    return open_source(spec), spec, folder
+
+
+def facts(source: Source, index: int) -> tuple:
+    sample = source.read(index)
+    return sample.key, sample.image, sample.captions, tuple(sample.foils)
+
+
+def everything(source: Source) -> list[tuple]:
+    return [facts(source, index) for index in range(len(source))]
+
+
+def test_is_a_source_with_a_name(made):
+    source, _, _ = made
+    assert isinstance(source, Source) and source.name
+
+
+def test_keys_are_unique_and_stable(made):
+    source, spec, _ = made
+    keys = [facts(source, index)[0] for index in range(len(source))]
+    assert len(set(keys)) == len(keys) > 3
+    assert everything(open_source(spec)) == everything(source)
+
+
+def test_groups_cover_every_sample(made):
+    source, _, _ = made
+    assert sum(source.groups) == len(source) and isinstance(source.groups, tuple)
+
+
+def test_texts_have_the_order_and_the_captions_of_read(made):
+    source, _, _ = made
+    told = list(source.texts())
+    assert told == [(key, captions) for key, _, captions, _ in everything(source)]
+    assert all(captions and all(c.text.strip() for c in captions) for _, captions in told)
+    assert told == list(source.texts())
+
+
+def test_reads_in_any_order(made):
+    source, _, _ = made
+    backwards = [facts(source, index) for index in reversed(range(len(source)))]
+    assert backwards[::-1] == everything(source)
+
+
+def test_numbers_outside_are_refused(made):
+    source, _, _ = made
+    for index in (-1, len(source), len(source) + 5):
+        with pytest.raises(IndexError):
+            source.read(index)
+
+
+def _answer(source: Source, start: int, pipe) -> None:
+    pipe.send([facts(source, index) for index in range(start, len(source), 2)])
+    pipe.close()
+
+
+def test_two_forked_processes_read_at_once(made):
+    source, _, _ = made
+    whole = everything(source)  # and so with files that are open before the fork
+    fork = multiprocessing.get_context("fork")
+    pipes, children = [], []
+    for start in range(2):
+        here, there = fork.Pipe(duplex=False)
+        child = fork.Process(target=_answer, args=(source, start, there))
+        child.start()
+        there.close()
+        pipes.append(here)
+        children.append(child)
+    assert [pipe.recv() for pipe in pipes] == [whole[0::2], whole[1::2]]
+    for child in children:
+        child.join(10)
+        assert child.exitcode == 0
+    assert everything(source) == whole
+
+
+def test_a_pickled_source_reads_the_same(made):
+    source, _, _ = made
+    before = everything(source)
+    assert everything(pickle.loads(pickle.dumps(source))) == before
+
+
+def test_a_broken_item_is_raised_and_never_lost(made):
+    source, spec, folder = made
+    if spec.name not in BREAKS:
+        assert spec.name == "scenes", "only a source without files can't break"
+        return
+    BREAKS[spec.name](folder)
+    total = len(source)
+    with pytest.raises(DataError, match=r"2|s-1\.tar"):
+        again = open_source(spec)
+        assert len(again) == total, "a broken item was left out without a word"
+        everything(again)
+
+
+def test_images_are_image_files(made):
+    source, _, _ = made
+    for _, image, _, _ in everything(source):
+        with Image.open(io.BytesIO(image)) as opened:
+            opened.load()
