@@ -16,8 +16,8 @@ quickstart: $(VENV)/.quickstart
 
 test: export OMP_NUM_THREADS := 1
 test: $(VENV)/.dev
-	$(BIN)/ruff format --check src tests runs benchmarks
-	$(BIN)/ruff check src tests runs benchmarks
+	$(BIN)/ruff format --check src tests benchmarks
+	$(BIN)/ruff check src tests benchmarks
 	$(BIN)/lint-imports
 	$(BIN)/pyright
 	$(BIN)/pytest -m "not slow and not parity" -n 2
@@ -32,8 +32,8 @@ test-parity: .venv-parity/.parity
 	.venv-parity/bin/pytest -m parity tests/parity
 
 format: $(VENV)/.dev
-	$(BIN)/ruff format src tests runs benchmarks
-	$(BIN)/ruff check --fix src tests runs benchmarks
+	$(BIN)/ruff format src tests benchmarks
+	$(BIN)/ruff check --fix src tests benchmarks
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)

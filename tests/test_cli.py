@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-COMMANDS = ["quickstart", "embed", "train", "eval", "report", "audit", "recipes"]
+COMMANDS = ["quickstart", "embed", "train", "eval", "report", "audit", "import", "recipes"]
 
 
 def lift(*words: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from lift.commands import budget as budget
     from lift.commands import embed as embed
     from lift.commands import evaluate as evaluate
+    from lift.commands import import_reference as import_reference
     from lift.commands import load as load
     from lift.commands import quickstart as quickstart
     from lift.commands import report as report
@@ -40,6 +41,7 @@ _HOMES = {
     "budget": "lift.commands",
     "embed": "lift.commands",
     "evaluate": "lift.commands",
+    "import_reference": "lift.commands",
     "load": "lift.commands",
     "quickstart": "lift.commands",
     "report": "lift.commands",

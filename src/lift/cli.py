@@ -169,6 +169,22 @@ def report(run: tyro.conf.Positional[Path], *, out: str = "") -> None:
     print(commands.report(run, out=out or None))
 
 
+def import_(checkpoint: tyro.conf.Positional[Path], *, cache: Path, out: Path) -> None:
+    """Turn a checkpoint of the paper's own code into a model.
+
+    For example:
+
+      lift import LIFT-ViT-B-16.pt --cache captions --out models/lift-b16
+
+    Args:
+        checkpoint: the file; tensors are read, nothing in it is run.
+        cache: any cache in the checkpoint's text space, which the file does not name.
+        out: folder of the model.
+    """
+    commands.import_reference(checkpoint, cache=cache, out=out)
+    print(out)
+
+
 def recipes() -> None:
     """List the recipes.
 
@@ -218,6 +234,7 @@ COMMANDS = {
     "eval": eval_,
     "report": report,
     "audit": audit,
+    "import": import_,
     "recipes": recipes,
 }
 

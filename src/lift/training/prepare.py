@@ -79,6 +79,8 @@ def prepare(config: RunConfig, folder: RunFolder, count: int, progress: bool) ->
     """
     device = choose_device(config.device)
     cache = _open_cache(config)
+    if not config.data:
+        raise ConfigError("No data: give the pairs to train on with --data.")
     source = open_source(config.data)
     loader = Loader(source, cache, config.transform, config.loader, config.seed)
     plans = _plans(config, cache)

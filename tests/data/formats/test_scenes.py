@@ -38,7 +38,7 @@ FRAMES = (
     "the image shows ", "there is a scene with ", "this picture contains ",
 )  # fmt: skip
 GROUND = re.compile(
-    r"^(?:(?P<rest>.*) on an? |the background is |all of it is on an? )"
+    r"^(?:the background is |all of it is on an? |(?P<rest>.*) on an? )"
     r"(?P<kind>plain|fading|noisy|checkered) (?P<ground>\w+)(?: background)?$"
 )
 
@@ -177,18 +177,15 @@ def test_every_kind_of_foil_changes_what_it_says(samples):
         elif foil.kind == "swap_object":
             assert same_things and before != after and relation == other
         elif foil.kind == "swap_attribute":
-            values = [sorted(v for c in side for _, v in map(tuple, c)) for side in ([], [])]
-            assert values[0] == values[1] and not same_things
-            assert Counter(re.findall(r"\b\w+", foil.caption)) == Counter(
-                re.findall(r"\b\w+", foil.foil)
-            ) or {"a", "an"} & set(foil.caption.split())
+            assert [c["shape"] for c in right] == [c["shape"] for c in wrong]
+            assert [c["colour"] for c in right] == [c["colour"] for c in wrong][::-1]
+            assert right != wrong and relation == other
         else:
-            key = "shape" if what == "object" else None
             changed = [i for i, (a, b) in enumerate(zip(right, wrong, strict=True)) if a != b]
             assert len(changed) == 1 and relation == other
             a, b = right[changed[0]], wrong[changed[0]]
             differ = [n for n in a.keys() | b.keys() if a.get(n) != b.get(n)]
-            assert len(differ) == 1 and (differ[0] == "shape") is (key == "shape")
+            assert len(differ) == 1 and (differ[0] == "shape") == (what == "object")
 
 
 def test_words_and_facts_vary(samples):
@@ -208,7 +205,7 @@ def test_words_and_facts_vary(samples):
 def test_pixels_show_the_facts():
     """Where the colour of a thing lies in the picture agrees with its place in the facts."""
     colours = {"red": (214, 40, 40), "green": (45, 150, 60), "blue": (40, 80, 225)}
-    source = scenes(count=600, resolution=64)
+    source = scenes(count=300, resolution=64)
     seen = 0
     for index in range(len(source)):
         sample = source.read(index)
@@ -235,7 +232,7 @@ def test_pixels_show_the_facts():
         ):
             assert stands(first, relation, second) == shown, (facts, centres)
         seen += 1
-    assert seen > 15
+    assert seen > 8
 
 
 def test_scenes_are_a_function_of_seed_and_number():
