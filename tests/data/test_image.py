@@ -188,7 +188,9 @@ def test_exif_orientation_of_a_jpeg_that_is_decoded_smaller(orientation):
     assert (got.shape[1] > got.shape[2]) == (orientation >= 5)
 
 
-@pytest.mark.parametrize("exif", [b"Exif\0\0", b"Exif\0\0II*\0\xff\xff\xff\xff", b"Exif\0\0" + b"\xff" * 50])
+@pytest.mark.parametrize(
+    "exif", [b"Exif\0\0", b"Exif\0\0II*\0\xff\xff\xff\xff", b"Exif\0\0" + b"\xff" * 50]
+)
 def test_damaged_exif_says_nothing_about_the_pixels(exif):
     image = Image.new("RGB", (16, 16), RED)
     got = pixel(saved(image, "JPEG", exif=exif, quality=95))
@@ -317,6 +319,9 @@ def test_warnings_about_metadata_do_not_cost_the_image():
     plain = saved(Image.new("RGB", (16, 16), RED), "JPEG", quality=95)
     index = b"MPF\0 no index at all "
     content = plain[:2] + b"\xff\xe2" + struct.pack(">H", len(index) + 2) + index + plain[2:]
-    with pytest.warns(UserWarning, match="malformed MPO"), Image.open(io.BytesIO(content)) as opened:
+    with (
+        pytest.warns(UserWarning, match="malformed MPO"),
+        Image.open(io.BytesIO(content)) as opened,
+    ):
         opened.load()
     assert pixel(content) == pixel(plain)

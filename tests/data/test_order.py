@@ -41,16 +41,13 @@ def test_seed_and_epoch_alone_decide():
     assert np.array_equal(whole(groups, 3, 5), whole(groups, 3, 5))
     orders = {whole(groups, seed, epoch).tobytes() for seed in range(4) for epoch in range(4)}
     assert len(orders) == 16
-    np.random.seed(1)  # noqa: NPY002
+    np.random.seed(1)
     assert np.array_equal(whole(groups, 3, 5), whole(groups, 3, 5))
 
 
 def test_the_order_of_a_seed_stays_for_ever():
     """A resumed run of an older version must find the same order."""
-    assert whole([3, 4, 2], 7, 1, window_samples=5).tolist() == FROZEN
-
-
-FROZEN: list[int] = []
+    assert whole([3, 4, 2], 7, 1, window_samples=5).tolist() == [1, 7, 8, 2, 0, 6, 5, 4, 3]
 
 
 def test_every_place_is_equally_likely():
@@ -69,15 +66,15 @@ def test_groups_of_a_window_are_mixed_and_others_are_not():
 
 
 def test_memory_is_a_window_however_many_samples():
-    """Ten billion samples in a hundred thousand groups."""
-    groups = np.full(100_000, 100_000)
+    """A billion samples in ten thousand groups."""
+    groups = [100_000] * 10_000
     tracemalloc.start()
     parts = list(itertools.islice(order(groups, 0, 0), 3))
-    late = next(order(groups, 0, 0, start=9_999_950_000))
+    late = next(order(groups, 0, 0, start=999_950_000))
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert [len(part) for part in parts] == [100_000] * 3 and len(late) == 50_000
-    assert peak < 16 << 20
+    assert peak < 8 << 20
 
 
 # --- dice ---------------------------------------------------------------------------------------

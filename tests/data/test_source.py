@@ -73,7 +73,7 @@ def test_words_that_tell_nothing(words):
 
 @pytest.mark.parametrize("words", ["tabel:path=x.csv", "tabel:x.csv", "tabel:x"])
 def test_unknown_formats_get_the_nearest_name(words):
-    with pytest.raises(ConfigError, match="Unknown data format 'tabel'. Did you mean 'table'"):
+    with pytest.raises(ConfigError, match=r"Unknown data format 'tabel'. Did you mean 'table'"):
         guess(words)
 
 

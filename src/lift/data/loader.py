@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -108,18 +109,19 @@ class Loader:
                 read; or a worker died.
         """
         wanted = _Requests(self, start_step, stop_step)
-        stream = answers(self._batches, wanted, self._config.workers)
-        while True:
-            asked = time.perf_counter()
-            try:
-                batch = next(stream, None)
-            finally:
-                self.wait_s += time.perf_counter() - asked
-            if batch is None:
-                return
-            if isinstance(batch, LiftError):
-                raise batch
-            yield batch
+        # Closed even where an error keeps this frame alive, for the workers to end at once.
+        with contextlib.closing(answers(self._batches, wanted, self._config.workers)) as stream:
+            while True:
+                asked = time.perf_counter()
+                try:
+                    batch = next(stream, None)
+                finally:
+                    self.wait_s += time.perf_counter() - asked
+                if batch is None:
+                    return
+                if isinstance(batch, LiftError):
+                    raise batch
+                yield batch
 
     def requests(self, start_step: int, stop_step: int) -> Iterator[_Request]:
         """Yield (epoch, sample numbers) of the steps; made from seed and epoch alone."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from typing import Any
 
 import torch
@@ -14,7 +14,7 @@ from torch.utils.data._utils import signal_handling
 from lift.errors import DataError
 
 
-def answers(dataset: Dataset, requests: Sampler, workers: int) -> Iterator[Any]:
+def answers(dataset: Dataset, requests: Sampler, workers: int) -> Generator[Any, None, None]:
     """Yield `dataset[request]` of every request, in order, whatever the number of workers.
 
     Raises:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import math
 import re
 from collections.abc import Sequence
@@ -112,7 +113,8 @@ def draw(chart: Chart) -> str:
     from matplotlib.figure import Figure
 
     buffer = io.StringIO()
-    with matplotlib.rc_context({**_STYLE, "svg.hashsalt": chart.slug}):
+    style: Any = {**_STYLE, "svg.hashsalt": chart.slug}
+    with matplotlib.rc_context(style):
         figure = Figure(figsize=(WIDTH / 72, HEIGHT / 72), dpi=72)
         FigureCanvasSVG(figure)
         figure.patch.set_visible(False)
@@ -189,7 +191,7 @@ def _dress(axes: Any, chart: Chart) -> None:
     axes.yaxis.set_major_formatter(
         FuncFormatter(lambda v, _: f"{100 * v:g}%" if chart.percent else short(v))
     )
-    low, high = axes.get_ylim()
+    _, high = axes.get_ylim()
     if chart.zero and not chart.log:
         axes.set_ylim(0, max(high, 1e-9))
     axes.margins(x=0.01)
@@ -228,7 +230,7 @@ def _name_ends(axes: Any, ends: Sequence[tuple[float, float, str, str]]) -> None
     for _x, y, name, colour in sorted(ends, key=lambda end: end[1]):
         height = axes.transAxes.inverted().transform(axes.transData.transform((0, y)))[1]
         places.append([height, name, colour])
-    for before, after in zip(places, places[1:], strict=False):
+    for before, after in itertools.pairwise(places):
         after[0] = max(after[0], before[0] + room)
     over = max(0.0, places[-1][0] - 1.0)
     longest = max(len(name) for _, name, _ in places)

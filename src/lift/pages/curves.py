@@ -101,7 +101,7 @@ def _loss(record: Record) -> Chart | None:
     return replace(
         chart,
         marks=(mark,),
-        about=f"{chart.about} A model that guesses among the {batch} of a batch stays at ln {batch}.",
+        about=f"{chart.about} Guessing among the {batch} of a batch stays at ln {batch}.",
     )
 
 

@@ -224,9 +224,9 @@ def _row(result: EvalResult, name: str, metric: Metric) -> Row:
         items=f"{metric.items:,}" if metric.items else "",
         primary=primary,
         bar=bar,
-        low=round(100 * metric.low, 2) if bar else 0,
-        high=round(100 * metric.high, 2) if bar else 0,
-        at=round(100 * metric.value, 2) if bar else 0,
+        low=round(100 * metric.low, 2) if bar else 0.0,
+        high=round(100 * metric.high, 2) if bar else 0.0,
+        at=round(100 * metric.value, 2) if bar else 0.0,
         chance=round(100 * result.chance, 2) if bar and primary and result.chance else None,
     )
 
@@ -269,10 +269,13 @@ def _commands(run: Mapping[str, Any]) -> tuple[list[str], bool]:
     if not recipe:
         return [], False
     data, cache = config.get("data"), config.get("cache")
-    train = f"lift train {shlex.quote(str(recipe))}"
+    train = ["lift", "train", str(recipe)]
     for option in ("data", "validation", "cache"):
         if config.get(option):
-            train += f" --{option} {shlex.quote(str(config[option]))}"
+            train += [f"--{option}", str(config[option])]
+    commands = [shlex.join([*train, "--out", "again"])]
     if data and cache:
-        return [f"lift embed {shlex.quote(str(data))} --out {shlex.quote(str(cache))}", train], True
-    return [train], True
+        sources = [str(config[name]) for name in ("data", "validation") if config.get(name)]
+        embed = ["lift", "embed", "--data", *sources, "--out", str(cache)]
+        commands.insert(0, shlex.join(embed))
+    return commands, True

@@ -74,7 +74,7 @@ def test_nothing_there(folder, tmp_path):
         questions(tmp_path / "nowhere")
     with pytest.raises(DataError, match="No path was given"):
         open_source(Part("data/formats", "sugarcrepe"))
-    with pytest.raises(DataError, match="No folder of photos at .*elsewhere"):
+    with pytest.raises(DataError, match=r"No folder of photos at .*elsewhere"):
         questions(folder, images=str(folder / "elsewhere"))
 
 

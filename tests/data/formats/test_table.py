@@ -185,7 +185,7 @@ def test_captions_without_text(photos, caption, sentence):
 
 def test_a_caption_that_is_a_number(tmp_path):
     path = write(tmp_path / "t.parquet", [{"image": b"i", "caption": 3}])
-    with pytest.raises(DataError, match="Sample 0 has a caption .* int, not text"):
+    with pytest.raises(DataError, match=r"Sample 0 has a caption .* int, not text"):
         table(path).read(0)
 
 
@@ -225,7 +225,7 @@ def test_ragged_and_doubled_columns(tmp_path):
     with pytest.raises(DataError, match="line 1, is not a JSON object"):
         table(tmp_path / "d.jsonl")
     (tmp_path / "e.xlsx").write_text("")
-    with pytest.raises(DataError, match="Known: .csv, .jsonl, .parquet, .tsv"):
+    with pytest.raises(DataError, match=r"Known: .csv, .jsonl, .parquet, .tsv"):
         table(tmp_path / "e.xlsx")
 
 
@@ -252,13 +252,15 @@ def test_keys_must_be_there_and_plain(photos):
         table(write(photos / "t.jsonl", rows), caption="title", key="sku")
 
 
-@pytest.mark.parametrize("name", ["../secret.png", "/etc/hostname", "link.png", "a/../../secret.png"])
+@pytest.mark.parametrize(
+    "name", ["../secret.png", "/etc/hostname", "link.png", "a/../../secret.png"]
+)
 def test_paths_stay_inside(photos, name):
     secret = photos.parent / "secret.png"
     secret.write_bytes(b"secret")
     os.symlink(secret, photos / "link.png")
     path = write(photos / "t.csv", [{"image": name, "caption": "a"}])
-    with pytest.raises(DataError, match="Sample 0: .* lies outside .* allow_outside=true"):
+    with pytest.raises(DataError, match=r"Sample 0: .* lies outside .* allow_outside=true"):
         table(path).read(0)
     if "etc" not in name and "a/" not in name:
         assert table(path, allow_outside=True).read(0).image == b"secret"

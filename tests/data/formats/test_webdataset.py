@@ -235,7 +235,7 @@ def test_a_shard_that_shrinks_under_the_reader(tmp_path, write_tar):
     source.read(0)
     with path.open("r+b") as file:
         file.truncate(1024)
-    with pytest.raises(DataError, match="Sample b can't be read: .*became shorter"):
+    with pytest.raises(DataError, match=r"Sample b can't be read: .*became shorter"):
         source.read(1)
 
 

@@ -1,0 +1,208 @@
+"""The page: one file, safe with any text, the same for the same run, also of an unfinished run."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from lift.config import to_dict
+from lift.errors import CheckpointError
+from lift.evaluation import write_results
+from lift.pages.page import write_report
+from lift.terms import EvalResult, Metric
+
+HOSTILE = '<script>alert("x")</script> & "quoted" \u202e'
+VOID = {"meta", "br", "img", "hr", "link", "input", "path", "use", "rect", "line", "circle"}
+
+
+class Balance(HTMLParser):
+    """Collects what a page refers to and checks that tags close in order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: list[str] = []
+        self.references: list[str] = []
+        self.images_without_words = 0
+
+    def handle_startendtag(self, tag: str, attrs: list) -> None:
+        self._note(tag, attrs)
+
+    def handle_starttag(self, tag: str, attrs: list) -> None:
+        self._note(tag, attrs)
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag not in VOID:
+            assert self.open and self.open[-1] == tag, (tag, self.open[-5:])
+            self.open.pop()
+
+    def _note(self, tag: str, attrs: list) -> None:
+        self.tags.append(tag)
+        values = dict(attrs)
+        self.references += [str(values[n]) for n in ("src", "href", "xlink:href") if n in values]
+        if tag == "img" and "alt" not in values:
+            self.images_without_words += 1
+
+
+def result(data: str = "val.tar") -> EvalResult:
+    return EvalResult(
+        evaluation="retrieval",
+        version=1,
+        protocol="all-captions",
+        data=data,
+        primary="text_to_image/R@10",
+        metrics={
+            "text_to_image/R@10": Metric(0.3, 0.25, 0.35, 400),
+            "text_to_image/median rank": Metric(21.0, 18.0, 25.0, 400),
+        },
+        counts={"images": 400, "captions": 2000},
+        chance=0.025,
+        notes=("text encoder saw these captions",),
+        examples=(
+            {
+                "query": HOSTILE,
+                "top": [
+                    {"key": "a", "score": 0.5, "right": True},
+                    {"key": "b", "score": 0.4, "right": False},
+                ],
+                "right": True,
+            },
+            {
+                "key": "b",
+                "top": [{"text": HOSTILE, "score": 0.5, "right": False}],
+                "right": False,
+                "rank": 7,
+            },
+            {
+                "kind": "swap_object",
+                "key": "a",
+                "caption": HOSTILE,
+                "foil": "a foil",
+                "caption_score": 0.4,
+                "foil_score": 0.5,
+                "right": False,
+            },
+        ),
+    )
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    """Return the folder of a run whose texts are as hostile as they can be."""
+    folder = tmp_path / "run"
+    folder.mkdir()
+    facts = {
+        "format": 1,
+        "status": "finished",
+        "recipe": "tiny",
+        "config": {
+            "data": HOSTILE,
+            "cache": "captions",
+            "seed": 0,
+            "loader": {"batch_size": 64},
+            "tower": {"room": "towers", "name": "vit", "options": {"width": 8}},
+        },
+        "space": {"model": "all-MiniLM-L6-v2", "fingerprint": "f" * 64, "dimensions": 384},
+        "precision": "float32",
+        "threads": 1,
+        "parameters": {"tower": 1000, "head": 10},
+        "versions": {"torch": "2.13"},
+    }
+    (folder / "run.json").write_text(json.dumps(facts))
+    events = [
+        {
+            "event": "step",
+            "step": step,
+            "epoch": step / 10,
+            "samples": 64 * step,
+            "loss": 4.1 - step / 100,
+            "lr": 1e-3,
+            "scale": 14.0,
+            "grad_norm": 1.0,
+            "img_per_s": 200.0,
+            "wait": 0.01,
+            "seconds": step / 3,
+        }
+        for step in range(10, 110, 10)
+    ]
+    events.insert(5, {"event": "eval", "step": 50, "results": [to_dict(result())]})
+    events += [
+        {"event": "warning", "text": HOSTILE},
+        {"event": "counters", "counters": {"unreadable images": 3}},
+    ]
+    lines = [json.dumps(event) for event in events]
+    (folder / "events.jsonl").write_text("\n".join(lines) + '\n{"event": "st')
+    write_results([result()], folder / "evals")
+    return folder
+
+
+def picture(colour: str) -> bytes:
+    packed = io.BytesIO()
+    Image.new("RGB", (80, 60), colour).save(packed, "png")
+    return packed.getvalue()
+
+
+def read(path: Path) -> tuple[str, Balance]:
+    text = path.read_text(encoding="utf-8")
+    parser = Balance()
+    parser.feed(text)
+    parser.close()
+    assert parser.open == []
+    return text, parser
+
+
+def test_the_page_is_one_safe_file(run: Path) -> None:
+    path = write_report(run, thumbnails={"a": picture("red"), "b": picture("blue")})
+    text, parser = read(path)
+    assert "script" not in parser.tags
+    assert "&lt;script&gt;" in text
+    assert parser.images_without_words == 0
+    for reference in parser.references:
+        assert reference.startswith(("data:", "#")), reference
+    assert not re.search(r"(?:@import|url\()\s*['\"]?(?!#|data:)", text)
+    for words in ("all-captions", "30.0%", "25.0% to 35.0%", "text encoder saw these captions"):
+        assert words in text, words
+    assert "f" * 64 in text and "unreadable images" in text and "lift train tiny" in text
+    assert text.count("data:image/") >= 3
+
+
+def test_the_same_run_gives_the_same_bytes(run: Path, tmp_path: Path) -> None:
+    thumbnails = {"a": picture("red")}
+    one = write_report(run, out=tmp_path / "1.html", thumbnails=thumbnails).read_bytes()
+    assert one == write_report(run, out=tmp_path / "2.html", thumbnails=thumbnails).read_bytes()
+
+
+def test_pictures_that_are_missing_or_broken_are_told(run: Path) -> None:
+    text, _ = read(write_report(run, thumbnails={"a": b"no picture", "b": b""}))
+    assert "could not be read as a picture" in text or "had no picture" in text
+    read(write_report(run))
+
+
+def test_a_run_that_has_only_begun_has_a_page(run: Path) -> None:
+    (run / "events.jsonl").unlink()
+    for path in (run / "evals").iterdir():
+        path.unlink()
+    text, _ = read(write_report(run))
+    assert "tiny" in text
+
+
+def test_before_the_end_the_page_says_so(run: Path) -> None:
+    for path in (run / "evals").iterdir():
+        path.unlink()
+    facts = json.loads((run / "run.json").read_text())
+    (run / "run.json").write_text(json.dumps({**facts, "status": "running"}))
+    text, _ = read(write_report(run))
+    assert "these figures are from step 50" in text
+
+
+def test_a_folder_without_run_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="give the folder that `lift train` wrote"):
+        write_report(tmp_path)
