@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -16,7 +17,8 @@ from jaxtyping import install_import_hook
 torch.set_num_threads(1)
 
 # Every annotated shape in the package is checked while tests run, so annotations can't lie.
-install_import_hook("lift", "beartype.beartype")
+sys.path.insert(0, str(Path(__file__).parent))
+install_import_hook("lift", "typechecker.check")
 
 SHARED_DATA = Path(
     os.environ.get("LIFT_TEST_DATA", Path(__file__).parents[2] / "shared" / "data")

@@ -54,6 +54,6 @@ def test_a_cache_of_another_width_is_refused(
 ) -> None:
     data = "scenes:count=4,resolution=32"
     lift.embed([data], out=tmp_path / "cache", encoder="hashing:dimensions=32", progress=False)
-    with pytest.raises(SpaceMismatch, match="vectors of 48 numbers, .* rows of 32"):
+    with pytest.raises(SpaceMismatch, match=r"vectors of 48 numbers, .* rows of 32"):
         lift.import_reference(checkpoint[0], cache=tmp_path / "cache", out=tmp_path / "model")
     assert not (tmp_path / "model").exists()

@@ -45,13 +45,13 @@ def embed(
         LiftError: bad input, another space or something else in the folder, a full disk.
     """
     from lift.cache import writer
-    from lift.data.source import Captions, open_source, parse_part
+    from lift.data.source import Captions, left_out, open_source, parse_part
     from lift.text.encoder import build_encoder
 
-    captions = Captions([open_source(spec) for spec in data])
+    sources = [open_source(spec) for spec in data]
     more = {} if rows_per_shard is None else {"rows_per_shard": rows_per_shard}
-    return writer.embed(
-        captions,
+    report = writer.embed(
+        Captions(sources),
         build_encoder(parse_part("text/encoders", encoder)),
         Path(out),
         codec=codec,
@@ -59,6 +59,8 @@ def embed(
         progress=progress,
         **more,
     )
+    counts = {f"{s.name}, {why}": n for s in sources for why, n in left_out(s).items()}
+    return dataclasses.replace(report, left_out=counts)
 
 
 def train(

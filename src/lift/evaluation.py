@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import json
 import re
@@ -18,9 +19,8 @@ import lift
 from lift import plugins
 from lift.cache.reader import EmbeddingCache
 from lift.config import Part, from_dict, override, to_dict
-from lift.data.source import open_source
+from lift.data.source import left_out, open_source
 from lift.errors import ConfigError, DataError
-from lift.evals._seen import guess
 from lift.files import write_text
 from lift.terms import Caption, Encoder, EvalResult, ImageLike, Metric, Sample, Source, unit
 
@@ -121,26 +121,15 @@ def evaluate(encoder: Encoder, plans: Sequence[Plan], *, progress: bool = True) 
         DataError: pairs that can't be read, or that the evaluation can't use.
         NotFinite: the encoder returned NaN.
     """
-    ready = [(plugins.build(_with_benchmark(plan)), open_source(plan.data)) for plan in plans]
+    ready = [(plugins.build(plan.evaluation), open_source(plan.data)) for plan in plans]
     results = []
     for evaluation, source in ready:
         name = f"{evaluation.__class__.__module__.rpartition('.')[2]} on {source.name}"
         with tqdm(total=len(source), desc=name, unit="img", disable=not progress) as bar:
-            results.append(evaluation.run(encoder, _Watched(source, bar)))
+            result = evaluation.run(encoder, _Watched(source, bar))
+        notes = [f"{n} of {source.name} left out: {why}" for why, n in left_out(source).items()]
+        results.append(dataclasses.replace(result, notes=(*result.notes, *notes)))
     return results
-
-
-def _with_benchmark(plan: Plan) -> Part:
-    """Return the evaluation, told the benchmark that the end of the data's path speaks of.
-
-    A source is called by its file alone, and `val-0000.tar` says less than the folder it is in.
-    """
-    where = plan.data if isinstance(plan.data, str) else str(plan.data.options.get("path", ""))
-    found = guess("/".join(where.rstrip("/").split("/")[-2:]))
-    chosen = plan.evaluation
-    if not found or getattr(plugins.configure(chosen), "benchmark", found) is not None:
-        return chosen
-    return Part(chosen.room, chosen.name, {**chosen.options, "benchmark": found})
 
 
 # --- texts that are already stored --------------------------------------------------------------

@@ -68,6 +68,51 @@ def quickstart() -> RunConfig:
     )
 
 
+def flickr8k_tiny() -> RunConfig:
+    """Flickr8k photos (2,600 with five captions each) from scratch in about 13 CPU-minutes."""
+    return RunConfig(
+        recipe="flickr8k_tiny",
+        samples=130 * 2_600,
+        pairs=13_000,
+        transform=Transform(
+            resolution=64,
+            canvas=112,
+            mean=HALF,
+            std=QUARTER,
+            resize="squash",
+            augment=Augment(
+                scale=(0.25, 1.0),
+                flip=0.5,
+                jitter=0.8,
+                brightness=0.2,
+                contrast=0.2,
+                saturation=0.2,
+                grey=0.05,
+            ),
+        ),
+        loader=LoaderConfig(batch_size=64, captions="mix"),
+        tower=part(
+            "towers",
+            "vit",
+            width=128,
+            depth=4,
+            heads=2,
+            patch=8,
+            resolution=64,
+            pooling="mean",
+            patch_dropout=0.5,
+            drop_path=0.1,
+        ),
+        head=HeadConfig(layers=2, hidden=512),
+        # Few photos: a temperature left free falls until every photo is told apart by heart.
+        objective=part("objectives", "softmax", learn_temperature=False),
+        optim=OptimConfig(lr=1e-3, weight_decay=0.1, warmup_steps=260),
+        evaluations=("retrieval",),
+        evaluate_every=1000,
+        checkpoint_every=1000,
+    )
+
+
 def products_tiny() -> RunConfig:
     """Shop products (14,000 small photos with titles) from scratch in about 13 CPU-minutes."""
     return RunConfig(

@@ -45,7 +45,7 @@ def same(ours, theirs):
 # --- the same batches ---------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("captions", ["one", "all"])
+@pytest.mark.parametrize("captions", ["one", "all", "mix"])
 def test_any_number_of_workers_and_any_start(make, captions):
     plain = make(captions=captions)
     expected = list(plain.batches(0, 15))
@@ -136,6 +136,24 @@ def test_one_shows_every_caption_once_a_cycle(tmp_path, picture, make):
             for number, row in zip(batch.index.tolist(), batch.row.tolist(), strict=True):
                 shown.setdefault(number, []).append(row)
         assert all(len(set(seen)) == len(seen) == 3 for seen in shown.values())
+
+
+def test_a_mixture_lies_between_an_images_captions(make):
+    mixed, every = make(captions="mix"), make(captions="all")
+    seen = []
+    for batch, whole in zip(mixed.batches(0, 2), every.batches(0, 2), strict=True):
+        assert torch.equal(batch.index, whole.index) and torch.equal(batch.images, whole.images)
+        assert torch.equal(batch.owner, torch.arange(len(batch.images)))
+        for image, text in enumerate(batch.texts.double()):
+            own = whole.texts[whole.owner == image].double()
+            own /= own.norm(dim=1, keepdim=True)
+            weights = torch.linalg.lstsq(own.T, text[:, None]).solution[:, 0]
+            assert torch.allclose(weights @ own, text, atol=1e-5)
+            assert weights.min() > -1e-4 and abs(float(weights.sum()) - 1) < 1e-4
+            seen.append(weights.max().item())
+    assert 0.34 < np.mean(seen) < 0.99  # neither the plain mean nor one caption alone
+    later = next(iter(mixed.batches(mixed.steps_per_epoch, mixed.steps_per_epoch + 1)))
+    assert not set(later.texts[:, 0].tolist()) & set(batch.texts[:, 0].tolist())
 
 
 def test_roles_choose_captions(make, stored):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Iterable, Iterator, Sized
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sized
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -44,6 +44,7 @@ class EmbedReport:
         precision, threads, device: what the encoder computed with.
         seconds: wall time of the whole run.
         captions_per_second: rows made in a second of this run.
+        left_out: items of the data that are no samples, by reason.
     """
 
     folder: str
@@ -58,6 +59,7 @@ class EmbedReport:
     device: str
     seconds: float
     captions_per_second: float
+    left_out: Mapping[str, int] = field(default_factory=dict)
 
     def table(self) -> str:
         """Return the counters as lines of text."""
@@ -71,7 +73,9 @@ class EmbedReport:
             ("computed in", f"{self.precision} on {self.device}, {self.threads} thread(s)"),
             ("time", f"{self.seconds:.1f} s ({self.captions_per_second:,.0f} captions/s)"),
         ]
-        return "\n".join(f"{name:<16}{value}" for name, value in lines)
+        lines += [(f"left out: {why}", f"{count:,}") for why, count in self.left_out.items()]
+        wide = max(len(name) for name, _ in lines)
+        return "\n".join(f"{name:<{wide}}  {value}" for name, value in lines)
 
 
 def embed(

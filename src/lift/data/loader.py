@@ -21,7 +21,8 @@ from lift.errors import ConfigError, DataError, LiftError, MissingRows
 from lift.terms import Batch, Caption, Source
 
 _VIEW = 3
-"""Purpose of the dice: a sample's random view in an epoch."""
+_MIX = 4
+"""Purposes of the dice: a sample's random view in an epoch, and the mixture of its captions."""
 
 _LOOKED_UP_TOGETHER = 4096
 
@@ -35,7 +36,9 @@ class LoaderConfig:
             another epoch has others there.
         workers: processes that read, decode and augment; 0 does it in the training process.
         captions: "one" picks one caption an image and epoch, in turn from a random start; "all"
-            takes every caption, each image then has several positives.
+            takes every caption, each image then has several positives; "mix" draws a point
+            between an image's captions (unit vectors weighted by a flat Dirichlet draw), so that
+            a small set never shows the same target twice.
         roles: which captions take part; empty for all.
         canvas_memory_mb: decoded canvases are kept where all of them fit into this.
         on_unreadable: whether an image that can't be read is left out and counted, or ends the
@@ -44,7 +47,7 @@ class LoaderConfig:
 
     batch_size: int
     workers: int = 0
-    captions: Literal["one", "all"] = "one"
+    captions: Literal["one", "all", "mix"] = "one"
     roles: tuple[str, ...] = ()
     canvas_memory_mb: int = 1024
     on_unreadable: Literal["skip", "stop"] = "skip"
@@ -245,7 +248,7 @@ class _BatchMaker(Dataset):
         return np.concatenate(shown)
 
     def _batch(self, request: _Request) -> Batch:
-        views, rows, owner, index, dropped = [], [], [], [], []
+        views, texts, rows, owner, index, dropped = [], [], [], [], [], []
         for number in request.numbers.tolist():
             try:
                 key, own_rows, canvas = self._sample(number)
@@ -256,7 +259,8 @@ class _BatchMaker(Dataset):
                 continue
             rng = generator(self._seed, _VIEW, request.epoch, number)
             views.append(self._transform.train(canvas, rng))
-            shown = self._shown(key, own_rows, request.epoch)
+            shown, text = self._texts(number, key, own_rows, request.epoch)
+            texts.append(text)
             rows.append(shown)
             owner += [len(views) - 1] * len(shown)
             index.append(number)
@@ -265,12 +269,11 @@ class _BatchMaker(Dataset):
                 f"No image of a batch of {len(request.numbers)} can be read; the last: "
                 f"{dropped[-1][1]}"
             )
-        row = np.concatenate(rows)
         return Batch(
             images=torch.stack(views),
-            texts=torch.from_numpy(self._cache.take(row)),
+            texts=torch.from_numpy(np.concatenate(texts)),
             owner=torch.tensor(owner),
-            row=torch.from_numpy(row),
+            row=torch.from_numpy(np.concatenate(rows)),
             index=torch.tensor(index),
             dropped=tuple(dropped),
         )
@@ -304,10 +307,25 @@ class _BatchMaker(Dataset):
             self._known[number] = sample.key, rows
         return sample.key, rows, sample.image
 
+    def _texts(
+        self, number: int, key: str, rows: np.ndarray, epoch: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return the row numbers and the texts of a sample in an epoch."""
+        if self._config.captions != "mix":
+            shown = self._shown(key, rows, epoch)
+            return shown, self._cache.take(shown)
+        texts = self._cache.take(rows)
+        texts /= np.maximum(np.linalg.norm(texts, axis=1, keepdims=True), 1e-12)
+        weights = generator(self._seed, _MIX, epoch, number).dirichlet(np.ones(len(rows)))
+        # The first caption's row stands for the mixture: samples with equal captions share it.
+        return rows[:1], weights.astype(np.float32)[None] @ texts
+
     def _shown(self, key: str, rows: np.ndarray, epoch: int) -> np.ndarray:
-        """Return all rows, or the one whose turn it is."""
+        """Return all rows, or the one whose turn it is (the first stands for a mixture)."""
         if self._config.captions == "all":
             return rows
+        if self._config.captions == "mix":
+            return rows[:1]
         chosen = turn(self._seed, key_number(key), epoch, len(rows))
         return rows[chosen : chosen + 1]
 

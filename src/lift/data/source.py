@@ -112,6 +112,14 @@ def _value(text: str, lists: bool) -> Any:
         return text.split("+") if lists and "+" in text else text
 
 
+def left_out(source: Source) -> dict[str, int]:
+    """Return how many items of a source are no samples, by reason; empty where none.
+
+    Formats that can leave something out (a tar member without a caption) count it in `counters`.
+    """
+    return {why: n for why, n in getattr(source, "counters", {}).items() if n}
+
+
 class Captions:
     """Every caption text of some sources, in order; sized, so that progress knows its end."""
 

@@ -15,10 +15,11 @@ from lift.bundle import Bundle, BundleRecord
 from lift.cache.reader import EmbeddingCache
 from lift.config import to_dict
 from lift.data.loader import Loader, require_rows
-from lift.data.source import open_source
+from lift.data.source import left_out, open_source
 from lift.errors import ConfigError
 from lift.evaluation import CachedTexts, Plan, parse_plan
 from lift.model import TwoSided, build_side, count_parameters
+from lift.terms import Source
 from lift.text.encoder import space_of
 from lift.training import checkpoint
 from lift.training.checkpoint import TrainState
@@ -111,6 +112,7 @@ def prepare(config: RunConfig, folder: RunFolder, count: int, progress: bool) ->
     if state.step:
         log.event("resume", step=state.step)
     else:
+        _say_what_is_left_out(source, state, log)
         _warn_of_equal_captions(config, loader, log)
     precision = folder.facts["precision"]
     return Run(config, folder, loader, cache, state, device, precision, plans, log)
@@ -176,6 +178,12 @@ def _parameters(model: TwoSided) -> dict[str, int]:
         "objective": model.objective,
     }
     return {name: count_parameters(part) if part else 0 for name, part in parts.items()}
+
+
+def _say_what_is_left_out(source: Source, state: TrainState, log: Log) -> None:
+    for why, count in left_out(source).items():
+        state.counters[f"left out, {why}"] = count
+        log.warning(f"{count} item(s) of {source.name} are no samples: {why}.")
 
 
 def _warn_of_equal_captions(config: RunConfig, loader: Loader, log: Log) -> None:
