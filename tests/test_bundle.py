@@ -98,8 +98,11 @@ def test_similarity_and_classify_are_the_formulas(photo: Image.Image) -> None:
     assert len(model.classify(photo, labels, top=2)[0]) == 2
     with pytest.raises(ConfigError, match=r"'a photo' has no \{\}"):
         model.classify(photo, labels, templates=("a photo",))
-    with pytest.raises(ConfigError, match="at least one label"):
+    with pytest.raises(ConfigError, match="at least one label and one"):
         model.classify(photo, [])
+    assert [g.label for g in model.classify(photo, "cat")[0]] == ["cat"]
+    with pytest.raises(ConfigError, match="batch_size must be at least 1"):
+        model.encode_images(iter([photo]), batch_size=0)
 
 
 def test_saved_and_loaded_it_is_the_same(photo: Image.Image, tmp_path: Path) -> None:
@@ -166,6 +169,16 @@ def test_bad_input_is_told_in_a_sentence(tmp_path: Path) -> None:
     path.write_text(path.read_text().replace('"format": 1', '"format": 99'))
     with pytest.raises(CheckpointError, match="upgrade lift-align"):
         lift.load(folder)
+    path.write_text(path.read_text().replace('"format": 99', '"format": "2"'))
+    with pytest.raises(CheckpointError, match="upgrade lift-align"):
+        lift.load(folder)
+    kept = make().save(tmp_path / "kept")
+    (kept / "notes.txt").write_text("precious")
+    with pytest.raises(CheckpointError, match="which saving would remove"):
+        make().save(kept)
+    (tmp_path / "file").write_text("precious")
+    with pytest.raises(CheckpointError, match="holds something else"):
+        make().save(tmp_path / "file")
     other = tmp_path / "other"
     other.mkdir()
     (other / "thesis.doc").write_text("precious")

@@ -74,6 +74,34 @@ def test_words_reach_into_parts_and_swap_them() -> None:
     assert override(taught, ["teacher=none"]).teacher is None
 
 
+@dataclass(frozen=True)
+class Pair:
+    low: int = 1
+    high: int = 10
+    names: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.low > self.high:
+            raise ConfigError("low is above high.")
+
+
+def test_the_order_of_words_does_not_matter() -> None:
+    for words in (["low=20", "high=30"], ["high=30", "low=20"]):
+        assert override(Pair(), words) == Pair(low=20, high=30)
+    with pytest.raises(ConfigError, match="low is above high"):
+        override(Pair(), ["low=20"])
+
+
+def test_a_bare_word_is_a_list_of_one() -> None:
+    assert override(Pair(), ["names=one"]).names == ("one",)
+    assert override(Pair(), ['names=["one","two"]']).names == ("one", "two")
+    assert override(Pair(), ["names=[]"]).names == ()
+
+
+def test_a_part_that_has_to_be_there_can_not_be_none() -> None:
+    assert override(Outer(name="a"), ["tower=none"]).tower == Part("towers", "none")
+
+
 @pytest.mark.parametrize(
     ("word", "sentence"),
     [

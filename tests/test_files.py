@@ -10,7 +10,14 @@ from pathlib import Path
 import pytest
 
 from lift.errors import StorageError
-from lift.files import is_ours_or_empty, remove_partial, sole_writer, whole_file, whole_folder
+from lift.files import (
+    is_ours_or_empty,
+    remove_partial,
+    restore_old,
+    sole_writer,
+    whole_file,
+    whole_folder,
+)
 
 
 def test_a_file_appears_only_when_the_block_ends(tmp_path: Path) -> None:
@@ -38,6 +45,19 @@ def test_a_folder_replaces_the_old_one(tmp_path: Path) -> None:
         with whole_folder(path) as aside:
             (aside / "a.txt").write_text(text)
     assert (path / "a.txt").read_text() == "two"
+    assert os.listdir(tmp_path) == ["model"]
+
+
+def test_killed_between_two_renames_the_old_folder_comes_back(tmp_path: Path) -> None:
+    path = tmp_path / "model"
+    (tmp_path / ".replaced-model").mkdir()
+    (tmp_path / ".replaced-model" / "a.txt").write_text("old")
+    (tmp_path / ".partial-model").mkdir()
+    restore_old(path)
+    assert (path / "a.txt").read_text() == "old"
+    os.replace(path, tmp_path / ".replaced-model")
+    remove_partial(tmp_path)
+    assert (path / "a.txt").read_text() == "old"
     assert os.listdir(tmp_path) == ["model"]
 
 

@@ -25,7 +25,7 @@ from tqdm import tqdm
 from lift.config import Part, from_dict, to_dict
 from lift.data.transform import Transform
 from lift.errors import CheckpointError, ConfigError, DataError
-from lift.files import is_ours_or_empty, whole_folder
+from lift.files import is_ours_or_empty, restore_old, whole_folder
 from lift.model import Side, SideConfig, build_side, save_tensors
 from lift.terms import ImageLike
 from lift.text.encoder import TextEncoder, build_encoder
@@ -146,6 +146,8 @@ class Bundle:
         Raises:
             DataError: an image can't be read.
         """
+        if batch_size < 1:
+            raise ConfigError(f"batch_size must be at least 1, not {batch_size}.")
         stream = _as_many(images)
         total = len(stream) if isinstance(stream, Sequence | np.ndarray) else None
         training = self.side.training
@@ -202,8 +204,10 @@ class Bundle:
         Raises:
             ConfigError: no labels, or a template without `{}`.
         """
-        if not labels:
-            raise ConfigError("classify needs at least one label.")
+        labels = [labels] if isinstance(labels, str) else list(labels)
+        templates = [templates] if isinstance(templates, str) else list(templates)
+        if not labels or not templates:
+            raise ConfigError("classify needs at least one label and one template.")
         for template in templates:
             if "{}" not in template:
                 raise ConfigError(f"The template {template!r} has no {{}} for the label.")
@@ -227,8 +231,13 @@ class Bundle:
             StorageError: the disk refused.
         """
         folder = Path(folder)
-        if not is_ours_or_empty(folder, MARKER):
-            raise CheckpointError(f"{folder} holds something else; choose another folder.")
+        own = {MARKER, "model.safetensors"}
+        if not is_ours_or_empty(folder, MARKER) or (
+            folder.exists() and {path.name for path in folder.iterdir()} - own
+        ):
+            raise CheckpointError(
+                f"{folder} holds something else, which saving would remove; choose another folder."
+            )
         with whole_folder(folder) as aside:
             save_tensors(self.side.state_dict(), aside / "model.safetensors")
             text = json.dumps(to_dict(self.record), indent=2, ensure_ascii=False)
@@ -247,7 +256,9 @@ def load(path: str | Path, *, device: str = "auto", precision: Precision = "floa
     Raises:
         CheckpointError: no bundle there, a newer format, or damaged weights.
     """
-    folder = Path(path)
+    folder = Path(path).resolve()
+    restore_old(folder)
+    restore_old(folder / "model")
     if not (folder / MARKER).exists() and (folder / "model" / MARKER).exists():
         folder = folder / "model"
     if not (folder / MARKER).exists():
@@ -276,7 +287,7 @@ def _read_record(path: Path) -> BundleRecord:
         raise CheckpointError(
             f"{path} is damaged; copy it again from where it was made."
         ) from error
-    if written > FORMAT:
+    if not isinstance(written, int) or written > FORMAT:
         raise CheckpointError(
             f"{path} has format {written}, this version reads up to {FORMAT}: upgrade lift-align."
         )

@@ -48,11 +48,11 @@ def embed(
     from lift.data.source import Captions, left_out, open_source, parse_part
     from lift.text.encoder import build_encoder
 
-    sources = [open_source(spec) for spec in data]
+    sources = [open_source(spec) for spec in ([data] if isinstance(data, str) else data)]
     more = {} if rows_per_shard is None else {"rows_per_shard": rows_per_shard}
     report = writer.embed(
         Captions(sources),
-        build_encoder(parse_part("text/encoders", encoder)),
+        build_encoder(parse_part("text/encoders", encoder), trusted=True),
         Path(out),
         codec=codec,
         precision=precision,
@@ -74,7 +74,7 @@ def train(
     resume: bool = False,
     progress: bool = True,
 ) -> RunResult:
-    """Train an image encoder to match stored caption vectors; save, judge and report it.
+    """Train an image encoder to match stored caption vectors; save it and judge it.
 
     The same call goes on with a run that was stopped or killed.
 
@@ -114,6 +114,7 @@ def budget(
         cache: folder that `lift embed` made, for the width of its space; the encoder's without.
         options: `key=value` words that change the recipe.
     """
+    from lift.cache.keys import count_distinct
     from lift.cache.reader import EmbeddingCache
     from lift.data.source import Captions, open_source
     from lift.text.encoder import space_of
@@ -128,7 +129,7 @@ def budget(
         dimensions = space_of(config.encoder).dimensions
     pairs = 0
     if config.data:
-        pairs = len(set(Captions([open_source(config.data)])))
+        pairs = count_distinct(Captions([open_source(config.data)]))
     return count(config, dimensions, pairs)
 
 
@@ -159,32 +160,41 @@ def evaluate(
     from lift.cache.reader import EmbeddingCache
     from lift.evaluation import CachedTexts, parse_plan, write_results
     from lift.evaluation import evaluate as judge
+    from lift.files import require_writable
 
-    plans = [parse_plan(words) for words in on]
+    plans = [parse_plan(words) for words in ([on] if isinstance(on, str) else on)]
+    folder = Path(out) if out is not None else Path(model) / "evals"
     encoder = bundle.load(model, device=device)
     judged = encoder
     if cache is not None:
         stored = EmbeddingCache.open(Path(cache))
         stored.space.require_same(encoder.space, ours=f"the cache {cache}", theirs=f"model {model}")
         judged = CachedTexts(encoder, stored)
-    results = judge(judged, plans, progress=progress)
-    write_results(results, Path(out) if out is not None else Path(model) / "evals")
-    return results
+    require_writable(folder)  # told before the work, not after it
+    return judge(
+        judged, plans, progress=progress, keep=lambda result: write_results([result], folder)
+    )
 
 
-def load(path: str | Path, *, device: str = "auto") -> Bundle:
+def load(
+    path: str | Path,
+    *,
+    device: str = "auto",
+    precision: Literal["float32", "bfloat16"] = "float32",
+) -> Bundle:
     """Load a trained model: `encode_images`, `encode_texts`, `similarity`, `classify`.
 
     Args:
         path: folder of a finished run or of a bundle.
         device: auto, cpu, cuda or mps.
+        precision: what the tower computes in.
 
     Raises:
         CheckpointError: no model there, a newer format, or damaged weights.
     """
     from lift import bundle
 
-    return bundle.load(path, device=device)
+    return bundle.load(path, device=device, precision=precision)
 
 
 def import_reference(checkpoint: str | Path, *, cache: str | Path, out: str | Path) -> Bundle:
@@ -290,8 +300,10 @@ def quickstart(out: str | Path = "quickstart", *, progress: bool = True) -> RunR
     Raises:
         MissingPackage: no text encoder is installed; the message says how.
     """
-    from lift import recipes
+    from lift import plugins, recipes
 
+    for package in ("jinja2", "matplotlib"):  # told now, not after the training
+        plugins.require(package, "plots", "The report of the quickstart")
     out = Path(out)
     config = recipes.get("quickstart")
     embed(
@@ -321,7 +333,7 @@ def _configured(
 
 
 def _images(spec: str):
-    """Return a function from sample key to image bytes (None where it is not there)."""
+    """Return, by the name of the data, a function from key to image bytes (None: not there)."""
     from lift.data.source import open_source
 
     if not spec:
@@ -332,4 +344,4 @@ def _images(spec: str):
     def image(key: str) -> bytes | None:
         return source.read(numbers[key]).image if key in numbers else None
 
-    return image
+    return {source.name: image}

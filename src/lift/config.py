@@ -167,39 +167,73 @@ def override(config: ConfigT, words: Sequence[str]) -> ConfigT:
     Raises:
         ConfigError: no `=`, unknown path (with the nearest match), or wrong type.
     """
+    changes: dict[str, Any] = {}
     for word in words:
         path, equals, text = word.partition("=")
         if not equals:
             raise ConfigError(f"{word!r} is not an option; write it as key=value.")
-        config = _set(config, path.split("."), text, path)
-    return config
+        _note(config, path.split("."), text, path, changes)
+    return _rebuild(config, changes)
 
 
-def _set(config: Any, path: Sequence[str], text: str, whole: str) -> Any:
+def _note(config: Any, path: Sequence[str], text: str, whole: str, changes: dict) -> None:
+    """Put one word into the tree of changes, its value converted; nothing is built yet.
+
+    Values that have to fit each other (samples and batch size) are checked together at the end,
+    so the order of the words does not matter.
+    """
     name, rest = path[0], path[1:]
+    config = changes.get(_WHOLE, config)
     if isinstance(config, Part):
         if rest:
-            raise unknown("option", whole, [])
-        return dataclasses.replace(config, options={**config.options, name: _literal(text)})
+            raise ConfigError(f"{whole} goes deeper than the options do.")
+        changes[name] = _literal(text)
+        return
     if not is_dataclass(config):
         raise ConfigError(f"{whole} goes deeper than the options do.")
     known = {f.name: f for f in fields(config)}
     if name not in known:
         prefix = whole[: whole.rfind(name)]
         raise unknown("option", whole, [prefix + k for k in known])
-    current = getattr(config, name)
-    room = known[name].metadata.get("room")
+    hint = typing.get_type_hints(type(config))[name]
     if rest:
-        value = _set(current, rest, text, whole)
-    elif room:
-        value = None if _literal(text) is None else Part(room, text)
+        _note(getattr(config, name), rest, text, whole, changes.setdefault(name, {}))
+    elif room := known[name].metadata.get("room"):
+        empty = _literal(text) is None and type(None) in get_args(hint)
+        changes[name] = {_WHOLE: None if empty else Part(room, text)}
     else:
-        hint = typing.get_type_hints(type(config))[name]
+        changes[name] = _read(hint, text, whole)
+
+
+_WHOLE = object()
+"""Key, in a tree of changes, of what replaces the whole part."""
+
+
+def _rebuild(config: Any, changes: dict) -> Any:
+    if _WHOLE in changes:
+        config = changes.pop(_WHOLE)
+    if isinstance(config, Part):
+        return dataclasses.replace(config, options={**config.options, **changes})
+    if not changes:
+        return config
+    known = {
+        name: _rebuild(getattr(config, name), value) if isinstance(value, dict) else value
+        for name, value in changes.items()
+    }
+    return dataclasses.replace(config, **known)
+
+
+def _read(hint: Any, text: str, whole: str) -> Any:
+    """Return a word as the type of its option; a bare word may stand for a list of one."""
+    tries: list[Any] = [_literal(text), text]
+    if get_origin(hint) is tuple:
+        tries.append([text])
+    for value in tries:
         try:
-            value = convert(hint, _literal(text), whole)
+            return convert(hint, value, whole)
         except ConfigError:
-            value = convert(hint, text, whole)  # a string that looks like a number
-    return dataclasses.replace(typing.cast(Any, config), **{name: value})
+            continue
+    return convert(hint, tries[0], whole)  # raises, about what was written
 
 
 def _literal(text: str) -> Any:

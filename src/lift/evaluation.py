@@ -6,7 +6,7 @@ import dataclasses
 import datetime
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -97,6 +97,7 @@ class _Watched:
 
     def __init__(self, source: Source, bar: tqdm) -> None:
         self.name, self.groups = source.name, source.groups
+        self.whereabouts = getattr(source, "whereabouts", "")
         self._source, self._bar = source, bar
 
     def __len__(self) -> int:
@@ -110,11 +111,17 @@ class _Watched:
         return self._source.texts()
 
 
-def evaluate(encoder: Encoder, plans: Sequence[Plan], *, progress: bool = True) -> list[EvalResult]:
+def evaluate(
+    encoder: Encoder,
+    plans: Sequence[Plan],
+    *,
+    progress: bool = True,
+    keep: Callable[[EvalResult], object] | None = None,
+) -> list[EvalResult]:
     """Return the results of the plans on `encoder`, in order.
 
-    Every option and source is opened before the first image is encoded. Where a plan does not say
-    which benchmark its pairs are, the name of their file and folder may.
+    Every option and source is opened before the first image is encoded. `keep` is called with
+    each result as it comes, so that a later evaluation that fails does not lose it.
 
     Raises:
         ConfigError: an evaluation or option that does not exist.
@@ -129,6 +136,8 @@ def evaluate(encoder: Encoder, plans: Sequence[Plan], *, progress: bool = True) 
             result = evaluation.run(encoder, _Watched(source, bar))
         notes = [f"{n} of {source.name} left out: {why}" for why, n in left_out(source).items()]
         results.append(dataclasses.replace(result, notes=(*result.notes, *notes)))
+        if keep is not None:
+            keep(results[-1])
     return results
 
 
@@ -163,10 +172,11 @@ class CachedTexts:
         self.from_cache += int((rows >= 0).sum())
         new = {text: None for text, row in zip(texts, rows, strict=True) if row < 0}
         asked = [text for text in new if text not in self._remembered]
+        if len(self._remembered) + len(asked) > REMEMBERED:
+            self._remembered.clear()
+            asked = list(new)
         if asked:
             self.live += len(asked)
-            if len(self._remembered) + len(asked) > REMEMBERED:
-                self._remembered.clear()
             z_asked = self._encoder.encode_texts(asked)
             self._remembered.update(zip(asked, z_asked, strict=True))
         z = np.empty((len(texts), self._cache.dimensions), np.float32)
@@ -183,7 +193,8 @@ class CachedTexts:
 def write_results(results: Sequence[EvalResult], folder: str | Path) -> list[Path]:
     """Write one JSON a result into `folder` and return their paths.
 
-    A name comes from evaluation, data and protocol, so the same evaluation replaces its file.
+    A name comes from evaluation, data and protocol, so the same evaluation of the same model
+    replaces its file; a file that holds another measurement stays, and the name gets a number.
 
     Raises:
         StorageError: the disk refused.
@@ -198,13 +209,23 @@ def write_results(results: Sequence[EvalResult], folder: str | Path) -> list[Pat
     for result in results:
         stem = _slug(f"{result.evaluation} {result.data} {result.protocol}")
         path, number = Path(folder) / f"{stem}.json", 1
-        while path in paths:
+        while path in paths or _is_another(path, result):
             number += 1
             path = Path(folder) / f"{stem}-{number}.json"
         content = {"format": FORMAT, "made": made, "result": to_dict(result)}
         write_text(path, json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
         paths.append(path)
     return paths
+
+
+def _is_another(path: Path, result: EvalResult) -> bool:
+    """Return whether a file holds a result of something else: names shorten what they say."""
+    try:
+        there = read_result(path) if path.exists() else result
+    except DataError:
+        return False  # damaged: to be mended
+    names = ("evaluation", "data", "protocol", "encoder")
+    return any(getattr(there, name) != getattr(result, name) for name in names)
 
 
 def read_results(folder: str | Path) -> list[EvalResult]:
@@ -216,13 +237,18 @@ def read_results(folder: str | Path) -> list[EvalResult]:
     paths = sorted(Path(folder).glob("*.json"))
     if not paths:
         raise DataError(f"{folder} holds no results (*.json); `lift eval` writes them.")
-    return [_read(path) for path in paths]
+    return [read_result(path) for path in paths]
 
 
-def _read(path: Path) -> EvalResult:
+def read_result(path: Path) -> EvalResult:
+    """Return the result in one file.
+
+    Raises:
+        DataError: not a result, damaged, or of a newer lift.
+    """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
         raise DataError(f"The result {path} is damaged ({error}); evaluate again.") from error
     if not isinstance(content, dict) or not isinstance(content.get("result"), dict):
         raise DataError(f"{path} is not a result that `lift eval` wrote; move it elsewhere.")

@@ -12,8 +12,18 @@ from pathlib import Path
 
 from lift.errors import StorageError
 
-_DISK_REFUSED = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM}
+_DISK_REFUSED = {
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EFBIG,
+    errno.EROFS,
+    errno.EACCES,
+    errno.EPERM,
+    errno.EEXIST,
+    errno.ENOTDIR,
+}
 _ASIDE = ".partial-"
+_OLD = ".replaced-"
 
 
 @contextlib.contextmanager
@@ -25,7 +35,9 @@ def whole_file(path: Path) -> Iterator[Path]:
             older `path` is as it was.
     """
     aside = path.with_name(f"{_ASIDE}{path.name}")
-    with _told_plainly(path):
+    if path.is_dir():
+        raise StorageError(f"{path} is a folder; give the name of a file.")
+    with told_plainly(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             yield aside
@@ -44,7 +56,8 @@ def whole_folder(path: Path) -> Iterator[Path]:
     An older `path` is replaced. Raises StorageError like `whole_file`.
     """
     aside = path.with_name(f"{_ASIDE}{path.name}")
-    with _told_plainly(path):
+    with told_plainly(path):
+        restore_old(path)
         shutil.rmtree(aside, ignore_errors=True)
         aside.mkdir(parents=True)
         try:
@@ -53,9 +66,10 @@ def whole_folder(path: Path) -> Iterator[Path]:
                 _flush(file)
             _flush(aside)
             if path.exists():
-                old = path.with_name(f"{_ASIDE}old-{path.name}")
+                old = path.with_name(f"{_OLD}{path.name}")
                 shutil.rmtree(old, ignore_errors=True)
                 os.replace(path, old)
+                # Killed here, `restore_old` brings the old one back.
                 os.replace(aside, path)
                 shutil.rmtree(old)
             else:
@@ -66,14 +80,32 @@ def whole_folder(path: Path) -> Iterator[Path]:
             raise
 
 
+def require_writable(folder: Path) -> None:
+    """Raise StorageError unless a file can be made in `folder` (which is made if need be)."""
+    probe = folder / ".writable"
+    with whole_file(probe) as aside:
+        aside.touch()
+    probe.unlink()
+
+
 def write_text(path: Path, text: str) -> None:
     """Write a small text file whole."""
     with whole_file(path) as aside:
         aside.write_text(text, encoding="utf-8")
 
 
+def restore_old(path: Path) -> None:
+    """Bring back the folder that a killed `whole_folder` had moved away and not yet replaced."""
+    old = path.with_name(f"{_OLD}{path.name}")
+    if old.exists() and not path.exists():
+        os.replace(old, path)
+
+
 def remove_partial(folder: Path) -> None:
-    """Remove what a killed writer left aside in `folder`."""
+    """Remove what a killed writer left aside in `folder`; bring back what it had moved away."""
+    for path in folder.glob(f"{_OLD}*"):
+        restore_old(path.with_name(path.name.removeprefix(_OLD)))
+        shutil.rmtree(path, ignore_errors=True)
     for path in folder.glob(f"{_ASIDE}*"):
         if path.is_dir():
             shutil.rmtree(path, ignore_errors=True)
@@ -91,7 +123,7 @@ def sole_writer(folder: Path) -> Iterator[None]:
         StorageError: another process writes into the folder.
     """
     created = not folder.exists()
-    with _told_plainly(folder):
+    with told_plainly(folder):
         folder.mkdir(parents=True, exist_ok=True)
         lock = open(folder / ".lock", "w")
     with lock:
@@ -113,13 +145,16 @@ def is_ours_or_empty(folder: Path, marker: str) -> bool:
     """Return whether `folder` is absent, empty, or holds the file `marker` that we put there."""
     if not folder.exists():
         return True
+    if not folder.is_dir():
+        return False
     if (folder / marker).exists():
         return True
-    return all(p.name == ".lock" or p.name.startswith(_ASIDE) for p in folder.iterdir())
+    return all(p.name == ".lock" or p.name.startswith((_ASIDE, _OLD)) for p in folder.iterdir())
 
 
 @contextlib.contextmanager
-def _told_plainly(path: Path) -> Iterator[None]:
+def told_plainly(path: Path) -> Iterator[None]:
+    """Turn what a disk refuses into a StorageError that names `path`."""
     try:
         yield
     except OSError as error:

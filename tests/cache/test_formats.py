@@ -30,6 +30,7 @@ CAPTIONS = [
 def test_version_1_is_read():
     cache = EmbeddingCache.open(V1, verify=True)
     assert cache.manifest.version == 1 and len(cache) == 5
+    assert cache.manifest.versions == ()  # recorded since, in the same version
     assert cache.find([*CAPTIONS, "new"]).tolist() == [0, 1, 2, 3, 4, -1]
     encoder = cache.manifest.plan.build_encoder("cpu")
     assert encoder.space == cache.space

@@ -157,3 +157,37 @@ def test_manifests_of_tomorrow_and_of_nobody_are_refused(cache):
     path.write_text(json.dumps(values))
     with pytest.raises(CacheError, match="changed after it was written"):
         EmbeddingCache.open(cache.folder)
+
+
+def test_precision_is_said(cache, encoder, tmp_path):
+    assert cache.precision == "float32"
+    embed(["a"], encoder, tmp_path / "rough", precision="bfloat16", progress=False)
+    rough = EmbeddingCache.open(tmp_path / "rough")
+    assert rough.precision == "bfloat16" and rough.space == cache.space
+
+
+def test_any_changed_byte_of_a_shard_is_one_sentence(cache):
+    path = cache.folder / "shard-00001.arrow"
+    whole = path.read_bytes()
+    random = np.random.default_rng(0)
+    for _ in range(300):
+        content = bytearray(whole)
+        for place in (int(random.integers(1_500)), -1 - int(random.integers(1_200))):
+            content[place] = int(random.integers(256))
+        path.write_bytes(content)
+        opened = EmbeddingCache.open(cache.folder)
+        try:
+            opened.find(["a red dog"])
+            taken = opened.take([0, 17, 31, 59])
+        except CacheError:
+            continue
+        assert taken.shape == (4, 24)
+
+
+def test_a_shard_of_another_length_is_refused(cache):
+    path = cache.folder / "manifest.json"
+    values = json.loads(path.read_text())
+    values["shards"][1]["rows"] = 17
+    path.write_text(json.dumps(values))
+    with pytest.raises(CacheError, match=r"shard-00001\.arrow .*16 rows, the manifest says 17"):
+        EmbeddingCache.open(cache.folder).take([20])

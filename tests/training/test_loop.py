@@ -18,7 +18,7 @@ import pytest
 from safetensors.numpy import load_file
 
 import lift
-from lift.config import part, to_json
+from lift.config import override, part, to_json
 from lift.errors import CheckpointError, ConfigError, MissingRows, SpaceMismatch, StorageError
 from lift.training.config import RunConfig
 from lift.training.loop import run
@@ -113,6 +113,63 @@ def test_other_folders_and_other_options_are_refused(tiny: Maker, tmp_path: Path
     with pytest.raises(CheckpointError, match=r"a run with seed=0, not 5"):
         run(changed, ours, progress=False)
     run(tiny(samples=32, log_every=1), ours, progress=False)  # how often to say so may change
+
+
+def test_a_run_goes_on_in_its_own_text_space_and_on_its_own_pairs(
+    tiny: Maker, tmp_path: Path
+) -> None:
+    config = tiny(encoder=None, validation="", evaluations=(), samples=96 * 40)
+    out = tmp_path / "run"
+    process = _start(config, out)
+    _wait_for_step(out, 4, process)
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=120)
+    assert process.returncode == 75
+    other = tmp_path / "other"
+    encoder = "hashing:dimensions=32,seed=7"
+    lift.embed([config.data], out=other, encoder=encoder, progress=False)
+    with pytest.raises(SpaceMismatch, match="give the cache that the run was started with"):
+        run(dataclasses.replace(config, cache=str(other)), out, progress=False)
+    fewer = config.data.replace("count=96", "count=80")
+    with pytest.raises(CheckpointError, match="was started on other pairs"):
+        run(dataclasses.replace(config, data=fewer), out, progress=False)
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        ("optim.clip_norm=-1", "optim.clip_norm must be above 0, or none, not -1.0"),
+        ("optim.weight_decay=-1", "optim.weight_decay must be 0 or more"),
+        ("optim.betas=[1.5,0.9]", "optim.betas must be two numbers in"),
+        ("optim.final_lr=-3", "optim.final_lr must lie in"),
+        ("threads=0", "threads must be at least 1, or none, not 0"),
+        ("seed=99999999999999999999", "seed must lie in"),
+        ("samples=3", "less than one step of 16 images"),
+        ("log_every=-1", "log_every must be 0 or more"),
+    ],
+)
+def test_numbers_out_of_range_are_refused(tiny: Maker, words: str, sentence: str) -> None:
+    with pytest.raises(ConfigError, match=sentence):
+        override(tiny(), [words])
+
+
+def test_a_later_evaluation_does_not_change_what_the_run_found(tiny: Maker, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    first = run(tiny(samples=64), out, progress=False)
+    (out / "evals" / "notes.json").write_text("[]")
+    lift.evaluate(out, on="retrieval:data=scenes:count=9,resolution=32", progress=False)
+    again = run(tiny(samples=64), out, progress=False)
+    assert [r.data for r in again.results] == [r.data for r in first.results]
+    assert [r.metrics for r in again.results] == [r.metrics for r in first.results]
+
+
+def test_a_run_in_another_thread(tiny: Maker, tmp_path: Path) -> None:
+    """Signals can be handled in the main thread only; a server may train in another one."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(1) as pool:
+        result = pool.submit(run, tiny(samples=32), tmp_path / "run", progress=False).result()
+    assert result.steps == 2
 
 
 def _start(config: RunConfig, out: Path, before: str = "") -> subprocess.Popen[str]:
@@ -245,9 +302,9 @@ def test_an_unreadable_image_is_counted_and_named(tiny: Maker, tmp_path: Path) -
     )
     config = dataclasses.replace(config, loader=dataclasses.replace(config.loader, batch_size=20))
     result = run(config, tmp_path / "run", progress=False)
-    assert result.counters == {"unreadable images": 2}  # once in each of two epochs
+    assert result.counters == {"unreadable images": 1, "views left out": 2}  # of two epochs
     warnings = [event["text"] for event in events(result.folder, "warning")]
-    assert any("3.png" in text or "'3'" in text for text in warnings), warnings
+    assert sum("'3'" in text for text in warnings) == 1, warnings
 
 
 def test_the_environment_changes_no_result(

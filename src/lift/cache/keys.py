@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from jaxtyping import Bool, Int64
 
-from lift.text.encoder import KEY_BYTES
+from lift.text.encoder import KEY_BYTES, clean
 
 KEY = np.dtype(f"S{KEY_BYTES}")
 """numpy's byte strings sort and compare whole 16-byte values in C; a void type does not sort."""
@@ -51,6 +52,15 @@ class KeySet:
             merged.sort(kind="stable")  # merges the two sorted halves
             self._runs.append(merged)
         return new
+
+
+def count_distinct(texts: Iterable[str]) -> int:
+    """Return how many texts differ after cleaning; 16 bytes are kept of each, never the text."""
+    seen = KeySet()
+    stream = iter(texts)
+    while chunk := [clean(text) for text in itertools.islice(stream, 4096)]:
+        seen.add(keys_of(chunk))
+    return len(seen)
 
 
 class KeyIndex:

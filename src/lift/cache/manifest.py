@@ -36,7 +36,7 @@ class Plan:
     Attributes:
         format, version: of the files.
         space, fingerprint: what the rows mean.
-        encoder: the part that rebuilds the encoder.
+        encoder: the part that rebuilds the encoder; a file can't ask for trust in code.
         saw: benchmarks whose captions the encoder was trained on.
         codec: how rows are stored.
         precision: of the products inside the encoder.
@@ -72,9 +72,10 @@ class Plan:
         return plugins.build(self.codec)
 
     def build_encoder(self, device: str = "auto") -> TextEncoder:
-        """Return the encoder, its space checked against the plan's.
+        """Return the encoder, its space checked against the plan's; a model's own code is not run.
 
         Raises:
+            ConfigError: the model only runs with its own code, or is not there.
             MissingPackage: its packages or weights are not installed.
             SpaceMismatch: what is installed makes rows of another space.
         """
@@ -106,6 +107,8 @@ class Manifest:
         counters: rows, tokens, truncated; and of the run that added the last shard: captions
             offered, distinct among them.
         devices: where runs that finished computed.
+        versions: sets of package versions that they computed with, in the order of their coming;
+            empty in caches from before this was recorded.
     """
 
     format: str = "lift.cache.manifest"
@@ -114,6 +117,7 @@ class Manifest:
     shards: tuple[Shard, ...]
     counters: Mapping[str, int]
     devices: tuple[str, ...]
+    versions: tuple[Mapping[str, str], ...] = ()
 
     @property
     def rows(self) -> int:

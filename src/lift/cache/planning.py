@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +44,7 @@ def new_plan(
         block=BLOCK,
         threads=torch.get_num_threads(),
         device=encoder.device,
-        versions=_versions(),
+        versions=versions(),
     )
     records.write_record(folder, plan)
     return plan
@@ -75,10 +75,29 @@ def _faster_precision(encoder: TextEncoder, sample: list[str]) -> Precision:
     return probe_precision(step, device)[0]
 
 
-def _versions() -> dict[str, str]:
+def version_note(before: Sequence[Mapping[str, str]], now: Mapping[str, str]) -> str:
+    """Return one sentence where rows come from versions that no earlier run had, else "".
+
+    Packages that only one side names are not compared: an older lift did not list them all.
+    """
+
+    def moved(then: Mapping[str, str]) -> list[str]:
+        both = [name for name in now if name in then and then[name] != now[name]]
+        return [f"{name} {now[name]} (was {then[name]})" for name in both]
+
+    if not before or any(not moved(then) for then in before):
+        return ""
+    return (
+        f"rows of this run come from {', '.join(moved(before[-1]))}; they may differ from the "
+        "earlier ones in their last digits"
+    )
+
+
+def versions() -> dict[str, str]:
     """Return the versions of what computes and stores rows, of the packages that are there."""
     found = {"lift-align": __version__}
-    for name in ("torch", "numpy", "pyarrow", "transformers", "tokenizers"):
+    packages = ("torch", "numpy", "pyarrow", "transformers", "tokenizers", "sentence-transformers")
+    for name in packages:
         try:
             found[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:

@@ -17,6 +17,7 @@ from lift.config import Part
 from lift.errors import CacheError, MissingRows
 from lift.text.encoder import clean
 from lift.text.space import TextSpace
+from lift.world import Precision
 
 _OPEN_SHARDS = 1_024
 """Mapped at once; the system allows some 65,000 maps a process."""
@@ -32,6 +33,8 @@ class EmbeddingCache:
         part: the encoder that made it.
         saw: benchmarks whose captions that encoder was trained on.
         codec: how rows are stored.
+        precision: what the encoder computed them in. Not part of the space: rows of bfloat16
+            and of float32 are comparable, but differ by about 1e-3.
         dimensions: length of a row.
     """
 
@@ -42,6 +45,7 @@ class EmbeddingCache:
         self.part: Part = manifest.plan.encoder
         self.saw = manifest.plan.saw
         self.codec = manifest.plan.build_codec()
+        self.precision: Precision = manifest.plan.precision
         self.dimensions = self.space.dimensions
         self._schema = manifest.plan.schema()
         sizes = [shard.rows for shard in manifest.shards]
@@ -146,8 +150,9 @@ class EmbeddingCache:
         """Return shard `number`, mapped without a copy."""
         view = self._views.get(number)
         if view is None:
-            file = self.manifest.shards[number].file
-            view = shards.open_shard(self.folder / file, self._schema, self.codec)
+            shard = self.manifest.shards[number]
+            path = self.folder / shard.file
+            view = shards.open_shard(path, self._schema, self.codec, shard.rows)
             self._views[number] = view
             if len(self._views) > _OPEN_SHARDS:
                 self._views.popitem(last=False)

@@ -37,13 +37,21 @@ class ShardView:
     truncated: np.ndarray
 
 
+_DAMAGE = (
+    *(pa.ArrowException, OSError, ValueError, IndexError, KeyError),
+    *(TypeError, AttributeError, OverflowError, MemoryError),
+)
+"""What reading a shard with changed bytes was seen to raise, and its neighbours: Arrow checks
+lengths and text of a file only as far as it needs them."""
+
+
 def rows_in(path: Path) -> int:
     """Return the rows of a shard file by itself, 0 where it can't be read."""
     try:
         with pa.memory_map(str(path)) as file:
             reader = pa.ipc.open_file(file)
             return sum(reader.get_batch(i).num_rows for i in range(reader.num_record_batches))
-    except (pa.ArrowInvalid, OSError):
+    except _DAMAGE:
         return 0
 
 
@@ -86,11 +94,17 @@ def write_shard(path: Path, shape: pa.Schema, columns: dict[str, pa.Array]) -> N
             writer.write_batch(batch)
 
 
-def open_shard(path: Path, shape: pa.Schema, codec: Codec) -> ShardView:
+def open_shard(path: Path, shape: pa.Schema, codec: Codec, rows: int | None = None) -> ShardView:
     """Return the shard in `path`, mapped.
 
+    Args:
+        path: the file.
+        shape: of every shard of its cache, see `schema`.
+        codec: of its cache.
+        rows: how many it has by the manifest; None where no manifest lists it yet.
+
     Raises:
-        CacheError: not a whole shard of this cache.
+        CacheError: not a whole shard of this cache, or one with another number of rows.
     """
     try:
         # The views keep the map alive; closing it here would pull memory from under them.
@@ -101,18 +115,26 @@ def open_shard(path: Path, shape: pa.Schema, codec: Codec) -> ShardView:
                 f"{_describe(reader.schema)}); remove it and embed again."
             )
         batch = reader.get_batch(0)
-    except (pa.ArrowInvalid, OSError) as error:
+        batch.validate()  # lengths of the buffers: numpy would read beyond the file otherwise
+        if any(column.null_count for column in batch.columns):
+            raise ValueError("values are missing in it")
+        if rows not in (None, len(batch)):
+            raise ValueError(f"it has {len(batch)} rows, the manifest says {rows}")
+        key, row, tokens, truncated = (batch.column(name) for name in shape.names)
+        view = ShardView(
+            keys=np.frombuffer(key.buffers()[1], KEY, count=len(batch)),
+            stored=codec.stored(row),
+            tokens=tokens.to_numpy(zero_copy_only=True),
+            truncated=truncated.to_numpy(zero_copy_only=False),
+        )
+        if len(view.stored) != len(batch):
+            raise ValueError(f"it has {len(view.stored)} vectors for {len(batch)} rows")
+    except _DAMAGE as error:
         raise CacheError(
-            f"{path} can't be read as a shard ({' '.join(str(error).split())[:200]}); remove the "
-            "folder and embed again."
+            f"{path} can't be read as a shard ({' '.join(str(error).split())[:200]}); copy the "
+            "cache again, or remove the folder and embed again."
         ) from error
-    key, row, tokens, truncated = (batch.column(name) for name in shape.names)
-    return ShardView(
-        keys=np.frombuffer(key.buffers()[1], KEY, count=len(batch)),
-        stored=codec.stored(row),
-        tokens=tokens.to_numpy(zero_copy_only=True),
-        truncated=truncated.to_numpy(zero_copy_only=False),
-    )
+    return view
 
 
 def _describe(found: pa.Schema) -> str:

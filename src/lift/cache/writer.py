@@ -18,7 +18,7 @@ from lift.cache import manifest as records
 from lift.cache import shard as shards
 from lift.cache.keys import KeySet, keys_of
 from lift.cache.manifest import Manifest, Plan, Shard
-from lift.cache.planning import new_plan, require_plan
+from lift.cache.planning import new_plan, require_plan, version_note, versions
 from lift.config import Part
 from lift.errors import CacheError, ConfigError, DataError, NotFinite, StorageError
 from lift.files import remove_partial, sole_writer
@@ -45,6 +45,7 @@ class EmbedReport:
         seconds: wall time of the whole run.
         captions_per_second: rows made in a second of this run.
         left_out: items of the data that are no samples, by reason.
+        notes: sentences about this run that are no error, such as new versions of packages.
     """
 
     folder: str
@@ -60,6 +61,7 @@ class EmbedReport:
     seconds: float
     captions_per_second: float
     left_out: Mapping[str, int] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     def table(self) -> str:
         """Return the counters as lines of text."""
@@ -74,6 +76,7 @@ class EmbedReport:
             ("time", f"{self.seconds:.1f} s ({self.captions_per_second:,.0f} captions/s)"),
         ]
         lines += [(f"left out: {why}", f"{count:,}") for why, count in self.left_out.items()]
+        lines += [("note", note) for note in self.notes]
         wide = max(len(name) for name, _ in lines)
         return "\n".join(f"{name:<{wide}}  {value}" for name, value in lines)
 
@@ -178,7 +181,8 @@ class _Run:
                     f"{path} is missing or does not have its size any more; remove the folder "
                     "and embed again."
                 )
-            view = shards.open_shard(path, self.schema, self.codec)
+            rows = listed[number].rows if number < len(listed) else None
+            view = shards.open_shard(path, self.schema, self.codec, rows)
             self.stored.add(view.keys)
             found.append(listed[number] if number < len(listed) else _shard_record(path, view))
         return found
@@ -236,6 +240,9 @@ class _Run:
     def finish(self, start: float) -> EmbedReport:
         """Write the manifest, if there is anything new to say, and return the report."""
         rows = sum(shard.rows for shard in self.shards)
+        known = (self.before.versions if self.before else ()) or (self.plan.versions,)
+        now = versions()
+        note = version_note(known, now) if self.embedded else ""
         if self.before is None or len(self.before.shards) != len(self.shards):
             earlier = self.before.devices if self.before else (self.plan.device,)
             records.write_record(
@@ -251,6 +258,7 @@ class _Run:
                         "distinct": len(self.seen),
                     },
                     devices=tuple(sorted({*earlier, self.encoder.device})),
+                    versions=(*known, now) if note else tuple(known),
                 ),
             )
         seconds = time.perf_counter() - start
@@ -267,6 +275,7 @@ class _Run:
             device=self.encoder.device,
             seconds=seconds,
             captions_per_second=self.embedded / seconds,
+            notes=(note,) if note else (),
         )
 
 

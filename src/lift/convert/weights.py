@@ -15,6 +15,10 @@ from lift.convert.layouts import Layout, Rule, check_holds, find
 from lift.errors import CheckpointError
 from lift.towers import vit
 
+_HEADS = {192: 3, 384: 6, 768: 12, 1024: 16}
+"""Heads of ViT-T, -S, -B and -L by width. Width / 64 is no rule: so400m (1152), ViT-H (1280), -g
+(1408) and -bigG (1664) all have 16."""
+
 
 def to_layout(
     config: vit.Config, state: Mapping[str, Tensor], layout: str, *, prefix: bool = False
@@ -63,9 +67,10 @@ def from_layout(
             library's prefix) of a larger model.
         layout: a key of `LAYOUTS`.
         without: names to leave out knowingly; one that ends in "." stands for all that begin so.
-        facts: fields of `vit.Config` that weights don't show. Unless given, `heads` is width / 64,
-            `activation` and `norm_eps` are those of the library's own classes, `pooling` is
-            "attention" or "token" where the weights have a query or a class token, else "mean".
+        facts: fields of `vit.Config` that weights don't show. Unless given, `heads` is that of
+            ViT-T, -S, -B or -L at its width (any other width has to be told), `activation` and
+            `norm_eps` are those of the library's own classes, `pooling` is "attention" or "token"
+            where the weights have a query or a class token, else "mean".
 
     Raises:
         ConfigError: no such layout or field.
@@ -130,7 +135,7 @@ def _infer(
     inferred = {
         "width": width,
         "depth": min(last + 1, len(given)),
-        "heads": width // 64,
+        "heads": _HEADS.get(width, 1),
         "patch": patch,
         "resolution": side * patch,
         "mlp_ratio": take("blocks.{i}.mlp.fc1.weight", 2).shape[0] / width,
@@ -141,8 +146,12 @@ def _infer(
         "norm_eps": table.norm_eps or (1e-5 if pre_norm else 1e-6),
         "activation": table.activation,
     }
-    if width % 64 and "heads" not in facts:
-        raise CheckpointError(f"Weights of width {width} don't show their heads; give heads=....")
+    if width not in _HEADS and "heads" not in facts:
+        raise CheckpointError(
+            f"Weights of width {width} don't show their heads, and a wrong number would only show "
+            "in wrong features; give heads= as in the model's own config (so400m, ViT-H, -g and "
+            "-bigG have 16)."
+        )
     return from_dict(vit.Config, {**inferred, **facts}, "towers/vit")
 
 

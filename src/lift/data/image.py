@@ -34,7 +34,7 @@ _BROKEN = (
     TypeError,
     AttributeError,
     OverflowError,
-    NotImplementedError,
+    RuntimeError,  # AVIF; NotImplementedError too
     MemoryError,
     struct.error,
     zlib.error,

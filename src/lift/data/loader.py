@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import contextlib
 import time
 from collections.abc import Iterator
@@ -80,6 +81,7 @@ class Loader:
         source: the pairs.
         steps_per_epoch: whole batches of an epoch.
         wait_s: seconds that the consumer has waited for batches so far.
+        digest: of every key and caption in order; another data set, another digest.
 
     Raises:
         DataError: fewer samples than one batch, or a sample without a caption of the roles.
@@ -101,7 +103,7 @@ class Loader:
         self._window = min(WINDOW_SAMPLES, getattr(source, "window_samples", WINDOW_SAMPLES))
         self._config = config
         self._seed = seed
-        require_rows(source, cache, config.roles)
+        self.digest = require_rows(source, cache, config.roles)
         self._batches = _BatchMaker(source, cache, transform, config, seed)
 
     def batches(self, start_step: int, stop_step: int) -> Iterator[Batch]:
@@ -153,8 +155,11 @@ class Loader:
         return twins / total if total else 0.0
 
 
-def require_rows(source: Source, cache: Rows, roles: tuple[str, ...] = ()) -> None:
+def require_rows(source: Source, cache: Rows, roles: tuple[str, ...] = ()) -> str:
     """Check that every caption of the roles has a stored row; one pass, bounded memory.
+
+    Returns:
+        A digest (32 hex digits) of all keys and captions in order.
 
     Raises:
         DataError: a sample without a caption of these roles.
@@ -162,6 +167,7 @@ def require_rows(source: Source, cache: Rows, roles: tuple[str, ...] = ()) -> No
     """
     missing, total, first = 0, 0, ""
     held: list[str] = []
+    digest = hashlib.blake2b(digest_size=16)
 
     def look_up() -> None:
         nonlocal missing, total, first
@@ -173,6 +179,8 @@ def require_rows(source: Source, cache: Rows, roles: tuple[str, ...] = ()) -> No
         held.clear()
 
     for key, captions in source.texts():
+        words = "\0".join([key, *(caption.text for caption in captions)])
+        digest.update(words.encode("utf-8", "surrogatepass") + b"\n")
         held += [caption.text for caption in _of_roles(captions, roles, key)]
         if len(held) >= _LOOKED_UP_TOGETHER:
             look_up()
@@ -183,6 +191,7 @@ def require_rows(source: Source, cache: Rows, roles: tuple[str, ...] = ()) -> No
             f"is {first!r}. Run `lift embed` on this data with the cache's folder: it adds what "
             "is missing."
         )
+    return digest.hexdigest()
 
 
 def _of_roles(captions: tuple[Caption, ...], roles: tuple[str, ...], key: str) -> list[Caption]:

@@ -36,7 +36,8 @@ def answers(dataset: Dataset, requests: Sampler, workers: int) -> Generator[Any,
         except StopIteration:
             return
         except RuntimeError as error:
-            if "DataLoader worker" not in str(error):
+            # An error of the dataset, passed on by a living worker, begins with "Caught".
+            if not str(error).startswith("DataLoader worker (pid"):
                 raise
             raise DataError(
                 f"A data worker died ({str(error).splitlines()[0]}); often memory ran out. "

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 from jaxtyping import Float32, Int64
@@ -16,21 +17,115 @@ CHUNK = 256
 BLOCK = 1 << 22
 """Scores in memory at a time."""
 
+NAMED = 3
+"""Unreadable images that a note names; all are counted."""
 
-def encoded(encoder: Encoder, source: Source) -> Iterator[tuple[int, list[Sample], np.ndarray]]:
-    """Yield (number of the first, samples, their image vectors [k d]) for a whole source.
 
-    Raises:
-        DataError: the source is empty, a sample can't be read, or a vector is not of unit length.
-        NotFinite: a vector holds NaN or infinity.
+class Images:
+    """The images of a source as vectors, chunk by chunk, without those that can't be read.
+
+    Iterate once and to the end; only then are the attributes complete.
+
+    Args:
+        encoder, source: what encodes what.
+        look: called with the samples of each chunk before they are encoded; may raise.
+
+    Attributes:
+        numbers: of every image encoded so far, in the source.
+        content: a number for each of them, equal where the bytes of the images are.
+        unreadable: why each image that was left out was.
     """
-    if len(source) == 0:
-        raise DataError(f"{source.name} holds no images: there is nothing to evaluate.")
-    for start in range(0, len(source), CHUNK):
-        samples = [source.read(i) for i in range(start, min(start + CHUNK, len(source)))]
-        vectors = encoder.encode_images([sample.image for sample in samples])
-        _check(vectors, [sample.key for sample in samples], encoder, "image")
-        yield start, samples, vectors
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        source: Source,
+        look: Callable[[list[Sample]], None] | None = None,
+    ) -> None:
+        self._encoder, self._source, self._look = encoder, source, look
+        self._contents: dict[bytes, int] = {}
+        self.numbers: list[int] = []
+        self.content: list[int] = []
+        self.unreadable: list[str] = []
+
+    def __iter__(self) -> Iterator[tuple[list[int], list[Sample], np.ndarray]]:
+        """Yield (numbers in the source, samples, their image vectors [k d]).
+
+        Raises:
+            DataError: the source is empty, no image can be read, or a vector is not of unit
+                length.
+            NotFinite: a vector holds NaN or infinity.
+        """
+        total = len(self._source)
+        if total == 0:
+            raise DataError(f"{self._source.name} holds no images: there is nothing to evaluate.")
+        for start in range(0, total, CHUNK):
+            read = self._read(range(start, min(start + CHUNK, total)))
+            if self._look is not None:
+                self._look([sample for _, sample in read])
+            kept, vectors = self._encode(read)
+            if not kept:
+                continue
+            numbers, samples = [number for number, _ in kept], [sample for _, sample in kept]
+            _check(vectors, [sample.key for sample in samples], self._encoder, "image")
+            self.numbers += numbers
+            for sample in samples:
+                digest = hashlib.blake2b(sample.image, digest_size=16).digest()
+                self.content.append(self._contents.setdefault(digest, len(self._contents)))
+            yield numbers, samples, vectors
+        if not self.numbers:
+            raise DataError(
+                f"None of the {total} images of {self._source.name} can be read; the first: "
+                f"{self.unreadable[0]}"
+            )
+
+    def clusters(self) -> np.ndarray | None:
+        """Return a number for each image, equal where the bytes are; None where all differ."""
+        distinct = len(self._contents) == len(self.content)
+        return None if distinct else np.array(self.content, dtype=np.int64)
+
+    def counts(self) -> dict[str, int]:
+        """Return how many images were left out, where any were."""
+        return {"unreadable images": len(self.unreadable)} if self.unreadable else {}
+
+    def notes(self) -> tuple[str, ...]:
+        """Return a sentence that names the first images left out, where any were."""
+        if not self.unreadable:
+            return ()
+        named = " ".join(self.unreadable[:NAMED])
+        more = len(self.unreadable) - NAMED
+        rest = f" (and {more} more)" if more > 0 else ""
+        return (f"{len(self.unreadable)} unreadable images left out: {named}{rest}",)
+
+    def _read(self, numbers: range) -> list[tuple[int, Sample]]:
+        found = []
+        for number in numbers:
+            try:
+                found.append((number, self._source.read(number)))
+            except DataError as error:  # names the sample
+                self.unreadable.append(str(error))
+        return found
+
+    def _encode(
+        self, read: list[tuple[int, Sample]]
+    ) -> tuple[list[tuple[int, Sample]], np.ndarray]:
+        """Return what can be decoded of a chunk, and its vectors."""
+        none = np.empty((0, 0), np.float32)
+        if not read:
+            return [], none
+        try:
+            return read, self._encoder.encode_images([sample.image for _, sample in read])
+        except DataError:
+            pass  # at least one image is damaged: find out which
+        kept, rows = [], []
+        for number, sample in read:
+            try:
+                rows.append(self._encoder.encode_images([sample.image]))
+            except DataError as error:
+                self.unreadable.append(f"sample {sample.key!r}: {error}")
+            else:
+                kept.append((number, sample))
+        return kept, np.concatenate(rows) if rows else none
 
 
 def encode_distinct(

@@ -6,9 +6,11 @@ encoder therefore scores exactly chance, however the items are sorted.
 Intervals are Wilson's, with an effective number of items. It is the number of items where they
 are independent and count alike; Kish's (sum w)^2 / sum w^2 where they have weights; and smaller
 still where items come in clusters (the captions of one image) that agree more than chance would
-have them: then it is what makes p (1 - p) / n equal the cluster-robust variance. Unlike a
-bootstrap this needs no seed and stays honest at 0% and 100%. An interval speaks of other queries
-from the same place; the gallery searched is taken as given.
+have them: then it is what makes p (1 - p) / n equal the cluster-robust variance. Items may be
+alike in two ways (captions of one image, captions of one text): the variance then sums over all
+pairs that are alike in either, as in Cameron, Gelbach and Miller (2011). Unlike a bootstrap this
+needs no seed and stays honest at 0% and 100%. An interval speaks of other queries from the same
+place; the gallery searched is taken as given.
 """
 
 from __future__ import annotations
@@ -95,10 +97,40 @@ def wilson(share: float, items: int | float) -> tuple[float, float]:
     return max(0.0, min(share, middle - half)), min(1.0, max(share, middle + half))
 
 
+@dataclass(frozen=True)
+class Alike:
+    """Which items belong together in a second way, beside their clusters.
+
+    Attributes:
+        item: the number of an item; one that belongs to several groups stands here several times,
+            one that belongs to none does not stand here.
+        group: the group that it belongs to.
+    """
+
+    item: Int[np.ndarray, " m"]
+    group: Int[np.ndarray, " m"]
+
+    @property
+    def groups(self) -> int:
+        """How many groups there are."""
+        return len(np.unique(self.group))
+
+    def between(self, amounts: Float[np.ndarray, " q"]) -> float:
+        """Return the sum of amounts[i] * amounts[j] over all i != j of one group.
+
+        Two items that share several groups count several times, which errs on the wide side.
+        """
+        _, group = np.unique(self.group, return_inverse=True)
+        mine = amounts[self.item]
+        total = np.bincount(group, mine)
+        return float(total @ total) - float(mine @ mine)
+
+
 def share(
     values: Float[np.ndarray, " q"],
     weights: Float[np.ndarray, " q"] | None = None,
     clusters: Int[np.ndarray, " q"] | None = None,
+    alike: Alike | None = None,
 ) -> Metric:
     """Return the (weighted) mean of values in [0, 1] with its interval (see above).
 
@@ -106,6 +138,7 @@ def share(
         values: credit of each item.
         weights: how much each item counts; None: all alike.
         clusters: a number for each item, equal within a cluster; None: all independent.
+        alike: items that belong together in another way.
     """
     assert len(values) > 0, "the share of no items"
     part = np.ones(len(values)) if weights is None else weights
@@ -113,37 +146,59 @@ def share(
     mean = math.fsum(part * values) / whole  # exact sums: the mean of ones is 1, not 1 + 2e-16
     part = part / whole
     items, effective = len(values), 1.0 / float(part @ part)
-    if clusters is not None:
-        items, effective = _clustered(values, part, clusters, mean, effective)
+    if clusters is not None or alike is not None:
+        found = np.arange(len(values)) if clusters is None else clusters
+        items, effective = _clustered(values, part, found, alike, mean, effective)
     low, high = wilson(mean, effective)
     return Metric(mean, low, high, items)
 
 
 def _clustered(
-    values: np.ndarray, weights: np.ndarray, clusters: np.ndarray, mean: float, most: float
+    values: np.ndarray,
+    weights: np.ndarray,
+    clusters: np.ndarray,
+    alike: Alike | None,
+    mean: float,
+    most: float,
 ) -> tuple[int, float]:
-    """Return how many clusters there are and the effective number of items, at most `most`."""
-    names, cluster = np.unique(clusters, return_inverse=True)
-    count = len(names)
-    total = np.bincount(cluster, weights)
-    residual = np.bincount(cluster, weights * (values - mean))
-    variance = float(residual @ residual) * count / max(count - 1, 1)
+    """Return how many independent items there are, and the effective number, at most `most`."""
+    count = len(np.unique(clusters))
+    if alike is not None:
+        count = min(count, alike.groups)
+    variance = _pairs(weights * (values - mean), clusters, alike) * count / max(count - 1, 1)
     if count == 1 or not 0 < mean < 1 or variance == 0:
         # Nothing varies, so nothing can be estimated: as if all of a cluster were one item.
-        return count, 1.0 / float(total @ total)
+        return count, 1.0 / _pairs(weights, clusters, alike)
     return count, min(most, mean * (1 - mean) / variance)
 
 
+def _pairs(amounts: np.ndarray, clusters: np.ndarray, alike: Alike | None) -> float:
+    """Return the sum of amounts[i] * amounts[j] over all pairs of one cluster or alike."""
+    _, cluster = np.unique(clusters, return_inverse=True)
+    total = np.bincount(cluster, amounts)
+    found = float(total @ total)
+    # Pairs that happen to disagree must not make an interval narrower than it is without them.
+    return found if alike is None else found + max(0.0, alike.between(amounts))
+
+
 def median(
-    values: Float[np.ndarray, " q"], clusters: Int[np.ndarray, " q"] | None = None
+    values: Float[np.ndarray, " q"],
+    clusters: Int[np.ndarray, " q"] | None = None,
+    alike: Alike | None = None,
 ) -> Metric:
     """Return the median with an interval from order statistics.
 
     Its ends are the values at the shares 1/2 -+ 1.96 / (2 sqrt n), where n is the number of
-    clusters: cautious, because a cluster counts as one item.
+    clusters: cautious, because a cluster counts as one item. With `alike`, n is what an equal
+    share of all items has as its effective number.
     """
-    items = len(values) if clusters is None else len(np.unique(clusters))
-    reach = Z95 / (2 * math.sqrt(items))
+    own = np.arange(len(values)) if clusters is None else clusters
+    items, effective = len(np.unique(own)), float(len(np.unique(own)))
+    if alike is not None:
+        items = min(items, alike.groups)
+        effective = 1.0 / _pairs(np.full(len(values), 1.0 / len(values)), own, alike)
+        effective = min(effective, float(items))
+    reach = Z95 / (2 * math.sqrt(effective))
     low = np.quantile(values, max(0.0, 0.5 - reach), method="lower")
     high = np.quantile(values, min(1.0, 0.5 + reach), method="higher")
     return Metric(float(np.median(values)), float(low), float(high), items)

@@ -17,12 +17,14 @@ class Pairs:
     """The captions of a source and whose they are.
 
     Attributes:
+        numbers: of the images in the source.
         keys: of the images, in the order of the source.
         texts: of the captions, in the order of the source.
-        owner: the image of each caption [c].
+        owner: the image of each caption, as a place in `keys` [c].
         same: a number for each caption, equal where the cleaned text is [c].
     """
 
+    numbers: list[int]
     keys: list[str]
     texts: list[str]
     owner: Int64[np.ndarray, " c"]
@@ -56,8 +58,29 @@ def collect(source: Source, role: str | None, first_only: bool) -> Pairs:
         there = f"; its roles are {', '.join(sorted(roles))}" if roles else ""
         raise DataError(f"{source.name} holds no {what} to search with{there}.")
     place: dict[str, int] = {}
-    same = [place.setdefault(clean(text), len(place)) for text in texts]
-    return Pairs(keys, texts, np.array(owner, dtype=np.int64), np.array(same, dtype=np.int64))
+    same = np.array([place.setdefault(clean(text), len(place)) for text in texts], dtype=np.int64)
+    owners = np.array(owner, dtype=np.int64)
+    return Pairs(list(range(len(keys))), keys, texts, owners, same)
+
+
+def of_images(
+    pairs: Pairs, numbers: list[int], source: Source
+) -> tuple[Pairs, Int64[np.ndarray, " k"]]:
+    """Return the pairs of some images only, and which captions (of all) those are.
+
+    Raises:
+        DataError: none of these images has a caption.
+    """
+    if numbers == pairs.numbers:
+        return pairs, np.arange(len(pairs.texts))
+    place = np.full(len(pairs.keys), -1, dtype=np.int64)
+    place[numbers] = np.arange(len(numbers))
+    kept = np.flatnonzero(place[pairs.owner] >= 0)
+    if len(kept) == 0:
+        raise DataError(f"No image of {source.name} that has a caption can be read.")
+    _, same = np.unique(pairs.same[kept], return_inverse=True)
+    keys, texts = [pairs.keys[n] for n in numbers], [pairs.texts[int(c)] for c in kept]
+    return Pairs(list(numbers), keys, texts, place[pairs.owner[kept]], same.astype(np.int64)), kept
 
 
 def groups(values: np.ndarray, by: np.ndarray, count: int) -> list[np.ndarray]:

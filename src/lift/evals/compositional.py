@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +10,7 @@ import numpy as np
 
 from lift.errors import ConfigError, DataError
 from lift.evals import _metrics as metrics
-from lift.evals._encode import encode_distinct, encoded
+from lift.evals._encode import Images, encode_distinct
 from lift.evals._seen import seen_note
 from lift.terms import Encoder, EvalResult, Foil, Metric, Source
 
@@ -53,7 +52,8 @@ class Compositional:
 
     The mean over kinds counts every kind alike, as SugarCrepe's authors do (Hsieh et al. 2023);
     the share of all items follows the sizes of the kinds. Equal scores count half. Questions
-    about one image are one cluster in the intervals, told by the bytes of the image.
+    about one image are one cluster in the intervals, told by the bytes of the image; those that
+    ask the same two texts of several images are counted as alike there too.
     """
 
     version = 1
@@ -67,11 +67,12 @@ class Compositional:
         """Return the figures of `encoder` on every foil of `source`.
 
         Raises:
-            DataError: no sample has foils, or one can't be read.
+            DataError: no sample has foils, or none can be read.
             NotFinite: the encoder returned NaN.
         """
         start = time.perf_counter()
-        items, without, images = _answers(encoder, source)
+        images = Images(encoder, source)
+        items, without = _answers(encoder, images)
         if not items:
             raise DataError(
                 f"{source.name} holds no foils (wrong captions to compare with), so the "
@@ -79,9 +80,11 @@ class Compositional:
             )
         credit = np.array([item.credit for item in items])
         ties = int((credit == 0.5).sum())
-        counts = {"images": images, "items": len(items), "ties": ties}
+        asked = len({item.image for item in items})
+        counts = {"images": asked, "items": len(items), "ties": ties}
         if without:
             counts["images without foils"] = without
+        counts |= images.counts()
         return EvalResult(
             evaluation="compositional",
             version=self.version,
@@ -92,6 +95,7 @@ class Compositional:
             counts=counts,
             chance=0.5,
             notes=((f"{ties} ties count half",) if ties else ())
+            + images.notes()
             + seen_note(encoder, source, self.config.benchmark),
             examples=_examples(items, credit, self.config.examples),
             seconds=time.perf_counter() - start,
@@ -99,12 +103,12 @@ class Compositional:
         )
 
 
-def _answers(encoder: Encoder, source: Source) -> tuple[list[Item], int, int]:
-    """Return every question with its scores, samples without one, and distinct images asked."""
+def _answers(encoder: Encoder, images: Images) -> tuple[list[Item], int]:
+    """Return every question with its scores, and how many samples have none."""
     items: list[Item] = []
     without = 0
-    numbers: dict[bytes, int] = {}
-    for start, samples, z_image in encoded(encoder, source):
+    for numbers, samples, z_image in images:
+        content = images.content[-len(samples) :]
         without += sum(not sample.foils for sample in samples)
         asked = [(at, foil) for at, sample in enumerate(samples) for foil in sample.foils]
         if not asked:
@@ -115,26 +119,36 @@ def _answers(encoder: Encoder, source: Source) -> tuple[list[Item], int, int]:
         z = z_image[[at for at, _ in asked]]
         scores = np.einsum("qd,qtd->qt", z, z_text)
         for (at, foil), (caption, wrong) in zip(asked, scores, strict=True):
-            image = hashlib.blake2b(samples[at].image, digest_size=16).digest()
-            number = numbers.setdefault(image, len(numbers))
             items.append(
-                Item(samples[at].key, start + at, number, foil, float(caption), float(wrong))
+                Item(samples[at].key, numbers[at], content[at], foil, float(caption), float(wrong))
             )
-    return items, without, len(numbers)
+    return items, without
 
 
 def _figures(items: list[Item], credit: np.ndarray) -> dict[str, Metric]:
     kinds, kind = np.unique([item.foil.kind for item in items], return_inverse=True)
     images = np.array([item.image for item in items])
     weights = metrics.class_weights(kind)
+    every = np.ones(len(items), dtype=np.bool_)
     found = {
-        "accuracy/mean of kinds": metrics.share(credit, weights, images),
-        "accuracy/all items": metrics.share(credit, clusters=images),
+        "accuracy/mean of kinds": metrics.share(credit, weights, images, _alike(items, every)),
+        "accuracy/all items": metrics.share(credit, None, images, _alike(items, every)),
     }
     for number, name in enumerate(kinds):
         mine = kind == number
-        found[f"accuracy/{name}"] = metrics.share(credit[mine], clusters=images[mine])
+        alike = _alike(items, mine)
+        found[f"accuracy/{name}"] = metrics.share(credit[mine], None, images[mine], alike)
     return found
+
+
+def _alike(items: list[Item], mine: np.ndarray) -> metrics.Alike | None:
+    """Return which of these items ask the same two texts; None where no two images do."""
+    place: dict[tuple[str, str], int] = {}
+    chosen = [items[int(at)] for at in np.flatnonzero(mine)]
+    pair = [place.setdefault((i.foil.caption, i.foil.foil), len(place)) for i in chosen]
+    if len(place) == len({(i.image, p) for i, p in zip(chosen, pair, strict=True)}):
+        return None
+    return metrics.Alike(np.arange(len(chosen)), np.array(pair, dtype=np.int64))
 
 
 def _examples(items: list[Item], credit: np.ndarray, count: int) -> tuple[dict[str, Any], ...]:

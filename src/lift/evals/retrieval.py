@@ -11,8 +11,8 @@ import numpy as np
 
 from lift.errors import ConfigError
 from lift.evals import _metrics as metrics
-from lift.evals._encode import blocks, encode_distinct, encoded
-from lift.evals._pairs import Pairs, collect, groups, shared_captions
+from lift.evals._encode import Images, blocks, encode_distinct
+from lift.evals._pairs import Pairs, collect, groups, of_images, shared_captions
 from lift.evals._seen import seen_note
 from lift.terms import Encoder, EvalResult, Metric, Source
 
@@ -55,7 +55,8 @@ class Direction:
         queries: rows of `z_query` to ask with.
         right: any pair with an equal text counts.
         strict: only the own pair counts.
-        clusters: of the queries, where several belong to one image.
+        clusters: of the queries, where several belong to one image (or to equal ones).
+        alike: queries with the same text, or the same right text; None where there are none.
     """
 
     name: Literal["text_to_image", "image_to_text"]
@@ -65,6 +66,7 @@ class Direction:
     right: Right
     strict: Right
     clusters: np.ndarray | None
+    alike: metrics.Alike | None
 
 
 class Retrieval:
@@ -88,18 +90,20 @@ class Retrieval:
         Images are read in chunks and scores computed in blocks; only vectors stay in memory.
 
         Raises:
-            DataError: no captions, or a sample that can't be read.
+            DataError: no captions, or no image that can be read.
             NotFinite: the encoder returned NaN.
         """
         start = time.perf_counter()
         pairs = collect(source, self.config.role, self.config.protocol == "first-caption")
         vectors, place = encode_distinct(encoder, pairs.texts)
-        z_text = vectors[place]
+        images = Images(encoder, source)
+        z_image = np.concatenate([z for _, _, z in images])
+        pairs, kept = of_images(pairs, images.numbers, source)
+        z_text = vectors[place[kept]]
         del vectors
-        z_image = np.concatenate([z for _, _, z in encoded(encoder, source)])
 
         shared = shared_captions(pairs)
-        directions = _directions(pairs, z_text, z_image)
+        directions = _directions(pairs, z_text, z_image, images.clusters(), shared > 0)
         found: dict[str, Metric] = {}
         examples: list[dict[str, Any]] = []
         for direction in directions:
@@ -118,9 +122,10 @@ class Retrieval:
             data=source.name,
             primary=self.primary,
             metrics=found,
-            counts=_counts(pairs, described),
+            counts=_counts(pairs, described) | images.counts(),
             chance=metrics.chance_at_k(len(pairs.keys), right, 10),
             notes=_notes(shared, pairs, described)
+            + images.notes()
             + seen_note(encoder, source, self.config.benchmark),
             examples=tuple(examples),
             seconds=time.perf_counter() - start,
@@ -144,15 +149,26 @@ def search(
 
 
 def _directions(
-    pairs: Pairs, z_text: np.ndarray, z_image: np.ndarray
+    pairs: Pairs, z_text: np.ndarray, z_image: np.ndarray, content: np.ndarray | None, shared: bool
 ) -> tuple[Direction, Direction]:
-    """Return both ways of searching, with the groups that say who is right."""
+    """Return both ways of searching, with the groups that say who is right.
+
+    Args:
+        pairs: the captions.
+        z_text, z_image: a row for each caption and each image.
+        content: a number for each image, equal where its bytes are; None where all differ.
+        shared: whether images share captions. Queries with one text then succeed and fail
+            together, and so, if less strictly, do images that one text is right for.
+    """
     texts = int(pairs.same.max()) + 1
     captions = np.arange(len(pairs.same))
     images_of = groups(pairs.owner, pairs.same, texts)
     captions_of = groups(captions, pairs.same, texts)
     texts_of = groups(pairs.same, pairs.owner, len(pairs.keys))
     own = groups(captions, pairs.owner, len(pairs.keys))
+    asked = np.unique(pairs.owner)  # an image without a caption is searched, never asked
+    spot = np.searchsorted(asked, pairs.owner)
+    once = np.unique(np.stack([spot, pairs.same]), axis=1)
     to_image = Direction(
         name="text_to_image",
         z_query=z_text,
@@ -160,27 +176,31 @@ def _directions(
         queries=captions,
         right=lambda caption: images_of[pairs.same[caption]],
         strict=lambda caption: pairs.owner[caption : caption + 1],
-        clusters=pairs.owner,
+        clusters=pairs.owner if content is None else content[pairs.owner],
+        alike=metrics.Alike(captions, pairs.same) if shared else None,
     )
     to_text = Direction(
         name="image_to_text",
         z_query=z_image,
         z_key=z_text,
-        queries=np.unique(pairs.owner),  # an image without a caption is searched, never asked
+        queries=asked,
         right=lambda image: np.concatenate([captions_of[text] for text in texts_of[image]]),
         strict=lambda image: own[image],
-        clusters=None,
+        clusters=None if content is None else content[asked],
+        alike=metrics.Alike(once[0], once[1]) if shared else None,
     )
     return to_image, to_text
 
 
 def _figures(direction: Direction, mark: str, spot: metrics.Places) -> dict[str, Metric]:
-    clusters, name = direction.clusters, direction.name
+    clusters, alike, name = direction.clusters, direction.alike, direction.name
     found = {
-        f"{name}/R@{k}{mark}": metrics.share(metrics.recall_at_k(spot, k), clusters=clusters)
+        f"{name}/R@{k}{mark}": metrics.share(
+            metrics.recall_at_k(spot, k), clusters=clusters, alike=alike
+        )
         for k in KS
     }
-    found[f"{name}/median rank{mark}"] = metrics.median(metrics.ranks(spot), clusters)
+    found[f"{name}/median rank{mark}"] = metrics.median(metrics.ranks(spot), clusters, alike)
     return found
 
 
@@ -204,7 +224,7 @@ def _examples(
         top = [
             {
                 **({"key": pairs.keys[k]} if to_image else {"text": pairs.texts[k]}),
-                "index": int(k if to_image else pairs.owner[k]),
+                "index": pairs.numbers[int(k if to_image else pairs.owner[k])],
                 "score": round(float(scores[k]), 4),
                 "right": bool(is_right),
             }
@@ -215,7 +235,7 @@ def _examples(
                 "direction": direction.name,
                 **({"query": pairs.texts[query]} if to_image else {}),
                 "key": pairs.keys[image],
-                "index": image,
+                "index": pairs.numbers[image],
                 "rank": float(metrics.ranks(spot)[at]),
                 "right": bool(first[at]),
                 "top": top,

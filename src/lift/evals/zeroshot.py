@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import hashlib
 import json
 import time
 from collections.abc import Sequence
@@ -14,7 +15,8 @@ import numpy as np
 
 from lift.errors import ConfigError, DataError, unknown
 from lift.evals import _metrics as metrics
-from lift.evals._encode import blocks, encode_distinct, encoded
+from lift.evals._encode import Images, blocks, encode_distinct
+from lift.evals._prompts import classes_of, templates_of
 from lift.evals._seen import seen_note
 from lift.terms import Encoder, EvalResult, Metric, Sample, Source
 
@@ -74,34 +76,40 @@ class ZeroShot:
         what = f"template {config.templates[0]!r}" if count == 1 else f"{count} templates"
         if config.template_set and count > 1:
             what += f" of {config.template_set}"
-        of = f"classes of {config.class_set}, " if config.class_set else ""
+        of = f"classes of {config.class_set}" if config.class_set else "labels of the data"
         if config.classes is not None:
-            of = f"{len(config.classes)} given classes, "
-        self.protocol = f"{config.label}, {of}{what}"
+            of = f"{len(config.classes)} given classes"
+        self.protocol = f"{config.label}, {of}, {what} [{self._digest()}]"
 
     def run(self, encoder: Encoder, source: Source) -> EvalResult:
         """Return the figures of `encoder` on every labelled image of `source`.
 
+        Where the classes are given, the labels of a chunk are checked before its images are
+        encoded.
+
         Raises:
-            DataError: a missing label field, a label that is no class, or an unreadable sample.
+            DataError: a missing label field, a label that is no class, or no readable image.
             NotFinite: the encoder returned NaN.
         """
         start = time.perf_counter()
         labels: list[str] = []
         keys: list[str] = []
-        numbers: list[int] = []
+        images = Images(encoder, source, look=lambda samples: self._check(samples, source))
         parts: list[np.ndarray] = []
-        for first, samples, z in encoded(encoder, source):
+        at: list[int] = []  # places of the labelled images among those encoded
+        for numbers, samples, z in images:
             found = [self._label(sample, source) for sample in samples]
-            kept = [at for at, label in enumerate(found) if label]
+            kept = [place for place, label in enumerate(found) if label]
             parts.append(z[kept])
-            labels += [found[at] for at in kept]
-            keys += [samples[at].key for at in kept]
-            numbers += [first + at for at in kept]
+            labels += [found[place] for place in kept]
+            keys += [samples[place].key for place in kept]
+            at += [len(images.numbers) - len(numbers) + place for place in kept]
         if not labels:
             raise DataError(f"{source.name} has an empty {self.config.label!r} for every image.")
         classes, doubles = self._classes(labels)
         truth = self._truth(labels, keys, classes, source)
+        content = images.clusters()
+        clusters = None if content is None else content[at]
         z_image, z_class = np.concatenate(parts), class_vectors(encoder, classes, self.config)
         spot = metrics.join(
             [
@@ -111,26 +119,41 @@ class ZeroShot:
         )
         first_right = (spot.ahead == 0) & (spot.tied == 1)
         examples = [
-            _example(keys[at], numbers[at], z_class @ z_image[at], int(truth[at]), classes)
-            | {"rank": float(metrics.ranks(spot)[at]), "right": bool(first_right[at])}
-            for at in metrics.both_kinds(first_right, self.config.examples)
+            _example(keys[n], images.numbers[at[n]], z_class @ z_image[n], int(truth[n]), classes)
+            | {"rank": float(metrics.ranks(spot)[n]), "right": bool(first_right[n])}
+            for n in metrics.both_kinds(first_right, self.config.examples)
         ]
         counts = {"images": len(labels), "classes": len(classes)}
-        counts |= _uneven(len(source) - len(labels), len(classes) - len(np.unique(truth)))
+        unlabelled = len(images.numbers) - len(labels)
+        counts |= _uneven(unlabelled, len(classes) - len(np.unique(truth))) | images.counts()
         return EvalResult(
             evaluation="zeroshot",
             version=self.version,
             protocol=self.protocol,
             data=source.name,
             primary=self.primary,
-            metrics=_figures(spot, truth, len(classes)),
+            metrics=_figures(spot, truth, len(classes), clusters),
             counts=counts,
             chance=1 / len(classes),
-            notes=doubles + seen_note(encoder, source, self.config.benchmark),
+            notes=doubles + images.notes() + seen_note(encoder, source, self.config.benchmark),
             examples=tuple(examples),
             seconds=time.perf_counter() - start,
             encoder=encoder.name,
         )
+
+    def _digest(self) -> str:
+        """Return 8 hex digits that stand for everything the figures depend on but the images."""
+        words = [self.config.label_holds, self.classes, self.config.templates]
+        return hashlib.blake2b(json.dumps(words).encode(), digest_size=4).hexdigest()
+
+    def _check(self, samples: Sequence[Sample], source: Source) -> None:
+        """Refuse labels that are no class, where the classes are known beforehand."""
+        labels = [self._label(sample, source) for sample in samples]
+        if self.classes is None:
+            return
+        kept = [at for at, label in enumerate(labels) if label]
+        labels, keys = [labels[at] for at in kept], [samples[at].key for at in kept]
+        self._truth(labels, keys, self._classes(labels)[0], source)
 
     def _label(self, sample: Sample, source: Source) -> str:
         if self.config.label not in sample.fields:
@@ -181,11 +204,17 @@ def class_vectors(encoder: Encoder, classes: Sequence[Names], config: Config) ->
     return (sums / np.maximum(lengths, 1e-12)).astype(np.float32)
 
 
-def _figures(spot: metrics.Places, truth: np.ndarray, classes: int) -> dict[str, Metric]:
-    credit = metrics.recall_at_k(spot, 1)
-    found = {f"top-{k}": metrics.share(metrics.recall_at_k(spot, k)) for k in KS if k < classes}
-    found["top-1"] = metrics.share(credit)
-    found["mean per class"] = metrics.share(credit, metrics.class_weights(truth))
+def _figures(
+    spot: metrics.Places, truth: np.ndarray, classes: int, clusters: np.ndarray | None
+) -> dict[str, Metric]:
+    """Return the figures; pictures with the same bytes (`clusters`) count as one in intervals."""
+    found = {
+        f"top-{k}": metrics.share(metrics.recall_at_k(spot, k), clusters=clusters)
+        for k in KS
+        if k < classes or k == 1
+    }
+    weights = metrics.class_weights(truth)
+    found["mean per class"] = metrics.share(metrics.recall_at_k(spot, 1), weights, clusters)
     return found
 
 
@@ -220,41 +249,26 @@ def build(config: Config) -> ZeroShot:
         raise ConfigError(f"zeroshot.examples must be 0 or more, not {config.examples}.")
     if config.classes is not None and config.class_set:
         raise ConfigError("zeroshot takes classes or class_set, not both.")
+    if config.template_file is None and (config.template_set or config.class_set):
+        raise ConfigError("zeroshot.template_set and class_set need template_file.")
     classes = None if config.classes is None else [(name,) for name in config.classes]
-    if config.template_file is None:
-        if config.template_set or config.class_set:
-            raise ConfigError("zeroshot.template_set and class_set need template_file.")
-    else:
-        sets = _read_sets(Path(config.template_file))
+    if config.template_file is not None:
+        path = Path(config.template_file)
         if config.template_set:
-            config = replace(config, templates=tuple(_one(sets, config.template_set)["templates"]))
+            config = replace(config, templates=templates_of(path, config.template_set))
         if config.class_set:
-            listed = _one(sets, config.class_set)["classes"]
-            classes = [(n,) if isinstance(n, str) else tuple(n) for n in listed]
-    if classes is not None and not classes:
-        raise ConfigError("zeroshot.classes is empty.")
-    if classes is None and config.label_holds == "number":
-        raise ConfigError("zeroshot.label_holds=number needs classes or class_set to count in.")
-    wrong = [template for template in config.templates if "{}" not in template]
-    if wrong or not config.templates:
-        raise ConfigError(f"zeroshot.templates need {{}} for the name; {wrong or 'none'} given.")
+            classes = classes_of(path, config.class_set)
+    _check_words(config, classes)
     return ZeroShot(config, classes)
 
 
-def _read_sets(path: Path) -> dict[str, Any]:
-    try:
-        sets = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise DataError(f"Can't read the template file {path} ({error}).") from error
-    ok = isinstance(sets, dict) and all(
-        isinstance(s, dict) and {"classes", "templates"} <= s.keys() for s in sets.values()
-    )
-    if not ok:
-        raise DataError(f'{path} is not {{"SET": {{"classes": [...], "templates": [...]}}}}.')
-    return sets
-
-
-def _one(sets: dict[str, Any], name: str) -> dict[str, Any]:
-    if name not in sets:
-        raise unknown("set of zeroshot.template_file:", name, sets)
-    return sets[name]
+def _check_words(config: Config, classes: Sequence[Names] | None) -> None:
+    if classes is None and config.label_holds == "number":
+        raise ConfigError("zeroshot.label_holds=number needs classes or class_set to count in.")
+    if classes is not None and not classes:
+        raise ConfigError("zeroshot.classes is empty.")
+    if classes is not None and not all(name.strip() for names in classes for name in names):
+        raise ConfigError("zeroshot.classes holds an empty name.")
+    wrong = [template for template in config.templates if "{}" not in template]
+    if wrong or not config.templates:
+        raise ConfigError(f"zeroshot.templates need {{}} for the name; {wrong or 'none'} given.")

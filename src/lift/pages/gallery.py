@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -68,11 +69,17 @@ class Gallery:
 
 
 def galleries_of(
-    results: Sequence[EvalResult], picture: Callable[[str], str | None]
+    results: Sequence[EvalResult], picture_of: Callable[[str, str], str | None]
 ) -> list[Gallery]:
-    """Return one gallery for each result that has examples and each kind of them."""
+    """Return one gallery for each result that has examples and each kind of them.
+
+    Args:
+        results: what to show.
+        picture_of: from the name of the data and a key in it to a picture's data URI.
+    """
     galleries = []
     for result in results:
+        picture = functools.partial(picture_of, result.data)
         readable = [e for e in result.examples if kind_of(e) is not None]
         for kind in ("images", "texts", "pair"):
             mine = [e for e in readable if kind_of(e) == kind]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import statistics
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from lift.pages.curves import charts_of, is_share
 from lift.pages.gallery import galleries_of
 from lift.pages.pictures import Pictures, Thumbnails
 from lift.pages.record import Record, number, read_record
+from lift.pages.repeat import commands_of
 from lift.pages.words import count, duration, flatten, metric_words, plain, share, value_words
 from lift.terms import EvalResult, Metric
 
@@ -58,8 +58,9 @@ def write_report(
     Args:
         run_folder: what `lift train` wrote: run.json, events.jsonl, evals/.
         out: the file to write; `report.html` in the run folder where None.
-        thumbnails: bytes of image files by key, for the galleries. Without them, and for keys
-            that it does not know, the page shows the key in the picture's place.
+        thumbnails: for each data set, by the name that results give it, the bytes of image files
+            by key, for the galleries. Without them, and for data and keys that it does not know,
+            the page shows the key in the picture's place.
 
     Raises:
         CheckpointError: the folder holds no readable run.json.
@@ -82,7 +83,7 @@ def render(record: Record, thumbnails: Thumbnails | None = None) -> str:
     from lift.pages.charts import draw
 
     pictures = Pictures(thumbnails)
-    commands, inferred = _commands(record.run)
+    commands, inferred = commands_of(record)
     results = record.results or (record.evals[-1][1] if record.evals else ())
     galleries = galleries_of(results, pictures)
     template = jinja2.Environment(
@@ -243,6 +244,12 @@ def _picture_notes(pictures: Pictures, any_gallery: bool) -> list[str]:
     ):
         if any_gallery and keys:
             notes.append(f"{len(keys)} of the images {what}; the first is {keys[0]}.")
+    if pictures.unknown:
+        names = ", ".join(pictures.unknown)
+        notes.append(
+            f"Keys stand in for the pictures of {names}: only the data was at hand "
+            "that the run itself was judged on."
+        )
     return notes
 
 
@@ -258,24 +265,3 @@ def _counters(record: Record) -> list[tuple[str, str]]:
 def _machine(run: Mapping[str, Any]) -> list[tuple[str, str]]:
     keys = ("device", "precision", "threads", "probe", "parameters", "versions")
     return flatten({key: run[key] for key in keys if run.get(key) not in (None, {}, "")})
-
-
-def _commands(run: Mapping[str, Any]) -> tuple[list[str], bool]:
-    """Return the commands that repeat the run, and whether they had to be inferred."""
-    recorded = run.get("commands") or run.get("command")
-    if recorded:
-        return ([recorded] if isinstance(recorded, str) else [str(c) for c in recorded]), False
-    config, recipe = _mapping(run, "config"), run.get("recipe")
-    if not recipe:
-        return [], False
-    data, cache = config.get("data"), config.get("cache")
-    train = ["lift", "train", str(recipe)]
-    for option in ("data", "validation", "cache"):
-        if config.get(option):
-            train += [f"--{option}", str(config[option])]
-    commands = [shlex.join([*train, "--out", "again"])]
-    if data and cache:
-        sources = [str(config[name]) for name in ("data", "validation") if config.get(name)]
-        embed = ["lift", "embed", "--data", *sources, "--out", str(cache)]
-        commands.insert(0, shlex.join(embed))
-    return commands, True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import importlib
 import unicodedata
@@ -50,7 +51,7 @@ class TextEncoder(Protocol):
 
     Attributes:
         space: the identity of the rows.
-        part: rebuilds this encoder.
+        part: rebuilds this encoder; it never says that code of a model may run.
         saw: benchmarks whose captions its own training saw ("coco", "flickr30k").
         device: where it computes ("cpu", "cuda", "mps").
     """
@@ -79,18 +80,29 @@ class TextEncoder(Protocol):
         ...
 
 
-def build_encoder(part: Part, device: str = "auto") -> TextEncoder:
-    """Return the encoder of a part in `text/encoders`, on a device (see `choose_device`).
+def build_encoder(part: Part, device: str = "auto", *, trusted: bool = False) -> TextEncoder:
+    """Return the encoder of a part in `text/encoders`.
+
+    Args:
+        part: the encoder's name and options.
+        device: where to compute (see `choose_device`).
+        trusted: whether the options are the user's own words. A part that was read from a
+            cache, a bundle or a run is somebody else's: its `trust_remote_code` counts as false.
 
     Raises:
-        ConfigError: no such encoder, or a wrong option.
+        ConfigError: no such encoder, a wrong option, or a model that only runs with its own code.
         MissingPackage: its packages or weights are not installed.
     """
-    return plugins.build(part, device)
+    config = plugins.configure(part)
+    if not trusted and getattr(config, "trust_remote_code", False):
+        config = dataclasses.replace(config, trust_remote_code=False)
+    return plugins.load(part.room, part.name).build(config, device)
 
 
 def space_of(part: Part) -> TextSpace:
     """Return the space of a part in `text/encoders` without building the encoder.
+
+    No code of a model runs here, whatever the options say.
 
     Raises:
         ConfigError: no such encoder, a wrong option, or a model that can't be found.

@@ -1,4 +1,9 @@
-"""The identity of a fixed embedding space: everything that can change a stored text vector."""
+"""The identity of a fixed embedding space: everything that decides what a text vector means.
+
+Precision, device and package versions move the numbers of a vector by their rounding (about 1e-7
+in float32, 1e-3 in bfloat16). They don't make another space and are not in the fingerprint; a
+cache records them in its plan and manifest.
+"""
 
 from __future__ import annotations
 

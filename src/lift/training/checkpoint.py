@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -34,7 +34,8 @@ class TrainState:
         model: both sides and the objective.
         optimizer: its moments.
         mean: running mean of the weights, where the run keeps one.
-        counters: what was dropped, by name.
+        counters: what was left out, by name.
+        unreadable: keys of samples without pixels that were met so far.
         seconds: wall time of the steps so far.
     """
 
@@ -44,6 +45,7 @@ class TrainState:
     mean: nn.Module | None
     counters: dict[str, int]
     seconds: float = 0.0
+    unreadable: set[str] = field(default_factory=set)
 
 
 def save(folder: Path, state: TrainState) -> Path:
@@ -52,19 +54,19 @@ def save(folder: Path, state: TrainState) -> Path:
     Raises:
         StorageError: the disk refused; older checkpoints stay.
     """
-    remove_partial(folder) if folder.exists() else None
     path = folder / f"step-{state.step:08d}"
     with whole_folder(path) as aside:
         save_tensors(state.model.state_dict(), aside / "model.safetensors")
         if state.mean is not None:
             save_tensors(state.mean.state_dict(), aside / "mean.safetensors")
         save_tensors(_moments(state.optimizer), aside / "optimizer.safetensors")
-        save_tensors(_generators(), aside / "generators.safetensors")
+        save_tensors(generators(), aside / "generators.safetensors")
         facts = {
             "format": FORMAT,
             "step": state.step,
             "counters": state.counters,
             "seconds": state.seconds,
+            "unreadable": sorted(state.unreadable),
         }
         (aside / "state.json").write_text(json.dumps(facts, indent=2) + "\n")
     for old in steps(folder)[:-KEEP]:
@@ -73,9 +75,10 @@ def save(folder: Path, state: TrainState) -> Path:
 
 
 def steps(folder: Path) -> list[int]:
-    """Return the steps that have a checkpoint, ascending."""
+    """Return the steps that have a checkpoint, ascending; what a kill left aside is cleared."""
     if not folder.is_dir():
         return []
+    remove_partial(folder)
     found = (_NAME.fullmatch(p.name) for p in folder.iterdir())
     return sorted(int(match[1]) for match in found if match)
 
@@ -98,7 +101,7 @@ def restore(folder: Path, state: TrainState) -> None:
         if state.mean is not None:
             state.mean.load_state_dict(load_file(path / "mean.safetensors"))
         _restore_moments(state.optimizer, load_file(path / "optimizer.safetensors"))
-        _restore_generators(load_file(path / "generators.safetensors"))
+        restore_generators(load_file(path / "generators.safetensors"))
     except (OSError, KeyError, ValueError, RuntimeError, SafetensorError) as error:
         raise CheckpointError(
             f"Checkpoint {path} can't be used ({str(error).splitlines()[0]}); "
@@ -108,6 +111,7 @@ def restore(folder: Path, state: TrainState) -> None:
     state.counters.clear()
     state.counters.update(facts["counters"])
     state.seconds = facts["seconds"]
+    state.unreadable = set(facts["unreadable"])
 
 
 def _moments(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
@@ -129,15 +133,21 @@ def _restore_moments(optimizer: torch.optim.Optimizer, flat: dict[str, Tensor]) 
     )
 
 
-def _generators() -> dict[str, Tensor]:
+def generators() -> dict[str, Tensor]:
     """Return the states of torch's generators: dropped patches and paths come from them."""
     states = {"cpu": torch.get_rng_state()}
-    if torch.cuda.is_available():
-        states["cuda"] = torch.cuda.get_rng_state()
+    for device in range(torch.cuda.device_count()):
+        states[f"cuda:{device}"] = torch.cuda.get_rng_state(device)
+    if torch.backends.mps.is_available():
+        states["mps"] = torch.mps.get_rng_state()
     return states
 
 
-def _restore_generators(states: dict[str, Tensor]) -> None:
+def restore_generators(states: dict[str, Tensor]) -> None:
+    """Set torch's generators to what `generators` returned, those that are here."""
     torch.set_rng_state(states["cpu"])
-    if "cuda" in states and torch.cuda.is_available():
-        torch.cuda.set_rng_state(states["cuda"])
+    for device in range(torch.cuda.device_count()):
+        if f"cuda:{device}" in states:
+            torch.cuda.set_rng_state(states[f"cuda:{device}"], device)
+    if "mps" in states and torch.backends.mps.is_available():
+        torch.mps.set_rng_state(states["mps"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -12,6 +13,13 @@ from lift.data.loader import LoaderConfig
 from lift.data.transform import Transform
 from lift.errors import ConfigError
 from lift.model import HeadConfig, SideConfig
+
+
+def require(facts: Mapping[str, bool]) -> None:
+    """Raise ConfigError with the sentences that are not true."""
+    wrong = [f"{sentence}." for sentence, holds in facts.items() if not holds]
+    if wrong:
+        raise ConfigError(" ".join(wrong))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,12 +47,25 @@ class OptimConfig:
     accumulate: int = 1
 
     def __post_init__(self) -> None:
-        if self.lr <= 0 or self.accumulate < 1 or self.warmup_steps < 0 or len(self.betas) != 2:
-            raise ConfigError(
-                "optim needs lr > 0, accumulate >= 1, warmup_steps >= 0 and two betas, not "
-                f"lr={self.lr}, accumulate={self.accumulate}, warmup_steps={self.warmup_steps}, "
-                f"betas={self.betas}."
-            )
+        require(
+            {
+                f"optim.lr must be above 0, not {self.lr}": self.lr > 0,
+                f"optim.betas must be two numbers in [0, 1), not {self.betas}": len(self.betas) == 2
+                and all(0 <= beta < 1 for beta in self.betas),
+                f"optim.eps must be above 0, not {self.eps}": self.eps > 0,
+                f"optim.weight_decay must be 0 or more, not {self.weight_decay}": (
+                    self.weight_decay >= 0
+                ),
+                f"optim.warmup_steps must be 0 or more, not {self.warmup_steps}": (
+                    self.warmup_steps >= 0
+                ),
+                f"optim.final_lr must lie in [0, 1], not {self.final_lr}": 0 <= self.final_lr <= 1,
+                f"optim.clip_norm must be above 0, or none, not {self.clip_norm}": (
+                    self.clip_norm is None or self.clip_norm > 0
+                ),
+                f"optim.accumulate must be at least 1, not {self.accumulate}": self.accumulate >= 1,
+            }
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,13 +115,21 @@ class RunConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.ema is not None and not 0 < self.ema < 1:
-            raise ConfigError(f"ema must lie between 0 and 1, not {self.ema}.")
-        if self.steps < 1:
-            raise ConfigError(
+        often = {n: getattr(self, n) for n in ("evaluate_every", "checkpoint_every", "log_every")}
+        require(
+            {
+                f"ema must lie between 0 and 1, or be none, not {self.ema}": (
+                    self.ema is None or 0 < self.ema < 1
+                ),
+                f"threads must be at least 1, or none, not {self.threads}": (
+                    self.threads is None or self.threads >= 1
+                ),
+                f"seed must lie in [0, 2**63), not {self.seed}": 0 <= self.seed < 2**63,
+                **{f"{name} must be 0 or more, not {n}": n >= 0 for name, n in often.items()},
                 f"samples={self.samples} is less than one step of {self.step_samples} images; "
-                "raise samples or lower loader.batch_size."
-            )
+                "raise samples or lower loader.batch_size": self.steps >= 1,
+            }
+        )
 
     @property
     def step_samples(self) -> int:

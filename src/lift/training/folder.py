@@ -87,6 +87,8 @@ def read_facts(path: Path) -> dict[str, Any]:
         raise CheckpointError(
             f"{path} holds no readable {MARKER}; is it a run's folder?"
         ) from error
+    if not isinstance(facts, dict) or not isinstance(facts.get("config"), dict):
+        raise CheckpointError(f"{path / MARKER} is damaged: it holds no run. Start anew elsewhere.")
     if facts.get("format") != FORMAT:
         raise CheckpointError(
             f"{path} has run format {facts.get('format')}, this version reads {FORMAT}: "

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import json
 import math
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from typing import Any
 from tqdm import tqdm
 
 from lift.config import to_dict
-from lift.files import whole_file
+from lift.files import told_plainly, whole_file
 from lift.terms import EvalResult
 from lift.training.step import StepReport
 
@@ -27,6 +27,7 @@ class Log:
 
     def __init__(self, folder: Path, *, steps: int, start: int, progress: bool) -> None:
         self.path = folder / "events.jsonl"
+        self.at = start
         if self.path.exists():
             _forget_after(self.path, start)
         self._file = open(self.path, "a", encoding="utf-8")
@@ -34,12 +35,13 @@ class Log:
         self._bar = tqdm(
             total=steps, initial=start, unit="step", disable=not progress, dynamic_ncols=True
         )
-        self._since = time.perf_counter()
 
     def event(self, event: str, **facts: Any) -> None:
         """Append one event."""
-        self._file.write(json.dumps({"event": event, **facts}, allow_nan=False) + "\n")
-        self._file.flush()
+        facts = {"event": event, "step": self.at, **facts}
+        with told_plainly(self.path):
+            self._file.write(json.dumps(facts, allow_nan=False) + "\n")
+            self._file.flush()
 
     def step(self, facts: Mapping[str, Any]) -> None:
         """Append the facts of a step and show them."""
@@ -57,6 +59,7 @@ class Log:
     def advance(self) -> None:
         """Move the progress bar (and its time to the end) by one step."""
         self._bar.update()
+        self.at += 1
 
     def evaluation(self, step: int, results: Sequence[EvalResult]) -> None:
         """Append the results of an in-training evaluation."""
@@ -79,7 +82,8 @@ class Log:
     def close(self) -> None:
         """Close the files and the bar."""
         self._bar.close()
-        self._file.close()
+        with contextlib.suppress(OSError):  # a full disk was told by the write itself
+            self._file.close()
         if self._board is not None:
             self._board.close()
 
@@ -124,14 +128,17 @@ def finite(value: float) -> float | None:
 
 
 def _forget_after(path: Path, step: int) -> None:
-    """Drop events after `step` (a killed run wrote them past its checkpoint) and a torn line."""
+    """Drop events after `step` (a killed run wrote them past its checkpoint) and a torn line.
+
+    A run that starts anew at step 0 says everything anew.
+    """
     with whole_file(path) as aside, open(aside, "w", encoding="utf-8") as kept:
         for line in path.read_text(encoding="utf-8").splitlines():
             try:
                 event = json.loads(line)
             except json.JSONDecodeError:
                 continue
-            if event.get("step", 0) <= step:
+            if 0 < step >= event.get("step", 0):
                 kept.write(line + "\n")
 
 
@@ -140,4 +147,4 @@ def _tensorboard(folder: Path, start: int) -> Any:
         return None
     from torch.utils.tensorboard import SummaryWriter
 
-    return SummaryWriter(str(folder), purge_step=start or None)
+    return SummaryWriter(str(folder), purge_step=start)

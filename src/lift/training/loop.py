@@ -7,14 +7,13 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from lift.errors import Stopped
-from lift.evaluation import CachedTexts, evaluate, read_results, write_results
+from lift.evaluation import CachedTexts, evaluate, read_result, write_results
 from lift.files import sole_writer
-from lift.terms import EvalResult
+from lift.terms import Batch, EvalResult
 from lift.training import checkpoint
 from lift.training.config import RunConfig
 from lift.training.folder import open_run
@@ -24,6 +23,9 @@ from lift.training.prepare import Run, prepare
 from lift.training.step import train_step
 from lift.training.stop import StopRequest
 from lift.world import threads
+
+NAMED = 20
+"""Unreadable images that a run names; the others are counted."""
 
 
 @dataclass(frozen=True)
@@ -65,52 +67,60 @@ def run(config: RunConfig, out: Path, *, resume: bool = False, progress: bool = 
     config = config.resolved()
     folder = open_run(out, config, resume=resume)
     count = folder.facts.get("threads") or config.threads or torch.get_num_threads()
-    with sole_writer(out), threads(count):
+    with sole_writer(out), threads(count), StopRequest() as stop:
         current = prepare(config, folder, count, progress)
         try:
             if not folder.finished:
-                _loop(current)
-            return _finish(current)
+                _loop(current, stop)
+            return _finish(current, stop)
         finally:
             current.log.close()
 
 
-def _loop(run: Run) -> None:
+def _loop(run: Run, stop: StopRequest) -> None:
     """Take every step that is left; once in a while report, judge and save."""
     config, state = run.config, run.state
     accumulate = config.optim.accumulate
     batches = run.loader.batches(state.step * accumulate, config.steps * accumulate)
     meter = Meter(run.loader.wait_s)
     run.model.train()
-    with StopRequest() as stop:
-        while state.step < config.steps:
-            started = time.perf_counter()
-            step_batches = [next(batches) for _ in range(accumulate)]
-            _count_dropped(run, step_batches)
-            rate = learning_rate(state.step, config.steps, config.optim)
-            for group in state.optimizer.param_groups:
-                group["lr"] = rate
-            report = train_step(
-                run.model,
-                state.optimizer,
-                step_batches,
-                config.transform,
-                clip_norm=config.optim.clip_norm,
-                device=run.device,
-                precision=run.precision,
-            )
-            if state.mean is not None and config.ema is not None:
-                update_mean(state.mean, run.model.image, config.ema, state.step)
-            state.step += 1
-            state.seconds += time.perf_counter() - started
-            meter.add(report, time.perf_counter() - started)
-            _once_in_a_while(run, meter, rate, last=state.step == config.steps)
-            if stop.name and state.step < config.steps:
-                checkpoint.save(run.folder.checkpoints, state)
-                raise Stopped(
-                    f"Stopped by {stop.name} after step {state.step} of {config.steps}; the state "
-                    "is saved. Run the same command again to go on."
-                )
+    while state.step < config.steps:
+        _leave_if_asked(run, stop)
+        started = time.perf_counter()
+        step_batches = [next(batches) for _ in range(accumulate)]
+        _count_dropped(run, step_batches)
+        rate = learning_rate(state.step, config.steps, config.optim)
+        for group in state.optimizer.param_groups:
+            group["lr"] = rate
+        report = train_step(
+            run.model,
+            state.optimizer,
+            step_batches,
+            config.transform,
+            clip_norm=config.optim.clip_norm,
+            device=run.device,
+            precision=run.precision,
+        )
+        if state.mean is not None and config.ema is not None:
+            update_mean(state.mean, run.model.image, config.ema, state.step)
+        state.step += 1
+        run.log.advance()
+        state.seconds += time.perf_counter() - started
+        meter.add(report, time.perf_counter() - started)
+        _once_in_a_while(run, meter, rate, last=state.step == config.steps)
+
+
+def _leave_if_asked(run: Run, stop: StopRequest) -> None:
+    """Save the state, unless it is saved already, and raise Stopped if a signal asked for it."""
+    if not stop.name:
+        return
+    state, folder = run.state, run.folder.checkpoints
+    if state.step and checkpoint.steps(folder)[-1:] != [state.step]:
+        checkpoint.save(folder, state)
+    raise Stopped(
+        f"Stopped by {stop.name} after step {state.step} of {run.config.steps}; the state is "
+        "saved. Run the same command again to go on."
+    )
 
 
 def _once_in_a_while(run: Run, meter: Meter, rate: float, *, last: bool) -> None:
@@ -134,7 +144,6 @@ def _once_in_a_while(run: Run, meter: Meter, rate: float, *, last: bool) -> None
             }
         )
         _warn_of_guessing(run, facts["loss"])
-    run.log.advance()
     if config.evaluate_every and due(config.evaluate_every) and not last:
         run.log.evaluation(state.step, _judge(run))
     if due(config.checkpoint_every):
@@ -154,13 +163,17 @@ def _warn_of_guessing(run: Run, loss: float | None) -> None:
         )
 
 
-def _count_dropped(run: Run, batches: Sequence[Any]) -> None:
+def _count_dropped(run: Run, batches: Sequence[Batch]) -> None:
+    """Name each unreadable image once; count images, and the views that were lost with them."""
+    counters, known = run.state.counters, run.state.unreadable
     for batch in batches:
         for key, reason in batch.dropped:
-            name = "unreadable images"
-            run.state.counters[name] = run.state.counters.get(name, 0) + 1
-            if run.state.counters[name] <= 20:  # the count goes on, the naming ends
-                run.log.warning(f"sample {key!r} left out: {reason}")
+            counters["views left out"] = counters.get("views left out", 0) + 1
+            if key not in known:
+                known.add(key)
+                counters["unreadable images"] = len(known)
+                if len(known) <= NAMED:  # the count goes on, the naming ends
+                    run.log.warning(f"image left out: {reason}")
 
 
 def _judge(run: Run) -> list[EvalResult]:
@@ -169,16 +182,24 @@ def _judge(run: Run) -> list[EvalResult]:
     return evaluate(run.judged, run.plans, progress=False)
 
 
-def _finish(run: Run) -> RunResult:
+def _finish(run: Run, stop: StopRequest) -> RunResult:
     """Save the model, judge it, and say that the run is finished."""
     state, folder = run.state, run.folder
+    evals = folder.path / "evals"
     if folder.finished:
-        results = read_results(folder.path / "evals") if run.plans else []
+        results = [read_result(evals / name) for name in folder.facts["results"]]
     else:
+        _leave_if_asked(run, stop)
         run.bundle().save(folder.model)
+        _leave_if_asked(run, stop)
         results = _judge(run)
         run.log.evaluation(state.step, results)
         run.log.event("counters", counters=state.counters)
-        write_results(results, folder.path / "evals")
-        folder.write(status="finished", seconds=round(state.seconds, 3), counters=state.counters)
+        paths = write_results(results, evals)
+        folder.write(
+            status="finished",
+            seconds=round(state.seconds, 3),
+            counters=state.counters,
+            results=[path.name for path in paths],
+        )
     return RunResult(folder.path, tuple(results), state.step, state.seconds, dict(state.counters))

@@ -6,6 +6,7 @@ import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -16,7 +17,7 @@ from lift.cache.reader import EmbeddingCache
 from lift.config import to_dict
 from lift.data.loader import Loader, require_rows
 from lift.data.source import left_out, open_source
-from lift.errors import ConfigError
+from lift.errors import CheckpointError, ConfigError, SpaceMismatch
 from lift.evaluation import CachedTexts, Plan, parse_plan
 from lift.model import TwoSided, build_side, count_parameters
 from lift.terms import Source
@@ -93,25 +94,33 @@ def prepare(config: RunConfig, folder: RunFolder, count: int, progress: bool) ->
     ).to(device)
     mean = copy.deepcopy(model.image).eval() if config.ema else None
     state = TrainState(0, model, make_optimizer(model, config.optim), mean, {})
-    if folder.facts["status"] == "new":
+    facts = {
+        "space": {**to_dict(cache.space), "fingerprint": cache.space.fingerprint},
+        "pairs": {"source": source.name, "samples": len(source), "digest": loader.digest},
+        "device": device.type,
+    }
+    if folder.facts["status"] != "new":
+        _require_same_world(folder, facts)
+    else:
         precision, seconds = _choose_precision(config, model, loader, device)
         folder.write(
             status="running",
             recipe=config.recipe,
-            space={**to_dict(cache.space), "fingerprint": cache.space.fingerprint},
             precision=precision,
             probe=seconds,
             threads=count,
             versions=versions(),
             parameters=_parameters(model),
-            pairs=len(source),
+            **facts,
         )
     if checkpoint.steps(folder.checkpoints):
         checkpoint.restore(folder.checkpoints, state)
     log = Log(folder.path, steps=config.steps, start=state.step, progress=progress)
-    if state.step:
-        log.event("resume", step=state.step)
-    else:
+    if state.step and not folder.finished:
+        log.event("resume")
+    elif not state.step:
+        if config.evaluations and not config.validation:
+            log.warning("No --validation: nothing judges this run; `lift eval` can do so later.")
         _say_what_is_left_out(source, state, log)
         _warn_of_equal_captions(config, loader, log)
     precision = folder.facts["precision"]
@@ -138,6 +147,26 @@ def _open_cache(config: RunConfig) -> EmbeddingCache:
     return cache
 
 
+def _require_same_world(folder: RunFolder, facts: dict[str, Any]) -> None:
+    """Refuse to go on in another text space, on other pairs, or on another kind of device."""
+    was, now = folder.facts["space"]["fingerprint"], facts["space"]["fingerprint"]
+    if was != now:
+        raise SpaceMismatch(
+            f"The run in {folder.path} is in the text space {was}, the cache is in {now}: give "
+            "the cache that the run was started with."
+        )
+    if folder.facts["pairs"]["digest"] != facts["pairs"]["digest"]:
+        raise CheckpointError(
+            f"The run in {folder.path} was started on other pairs ({folder.facts['pairs']}, now "
+            f"{facts['pairs']}): give the data it was started with, or another --out."
+        )
+    if folder.facts["device"] != facts["device"] and not folder.finished:
+        raise CheckpointError(
+            f"The run in {folder.path} was started on {folder.facts['device']}, here is "
+            f"{facts['device']}: go on where it was started, or start anew with another --out."
+        )
+
+
 def _plans(config: RunConfig, cache: EmbeddingCache) -> list[Plan]:
     """Return the evaluations to run, having checked that their captions have rows."""
     if not config.evaluations or not config.validation:
@@ -156,7 +185,7 @@ def _choose_precision(
         return config.precision, {}
     batch = next(iter(loader.batches(0, 1)))
     images = config.transform.normalise(batch.images.to(device))
-    generators = torch.get_rng_state()
+    before = checkpoint.generators()
     model.train()
 
     def step() -> None:
@@ -166,7 +195,9 @@ def _choose_precision(
 
     chosen, seconds = probe_precision(step, device)
     model.zero_grad(set_to_none=True)
-    torch.set_rng_state(generators)  # dropped patches and paths of step 1 are as without a probe
+    checkpoint.restore_generators(
+        before
+    )  # dropped patches and paths of step 1 are as without a probe
     return chosen, seconds
 
 

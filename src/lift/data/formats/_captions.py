@@ -31,11 +31,18 @@ def _checked(text: Any, role: str, sample: str) -> str:
         raise DataError(
             f"Sample {sample} has a caption in {role!r} that is {type(text).__name__}, not text."
         )
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:  # half of a pair, which JSON can spell
+        raise DataError(
+            f"Sample {sample} has a caption in {role!r} that can't be written as UTF-8 "
+            f"({error}); mend it or leave the sample out."
+        ) from error
     return text.strip()
 
 
 def lines(text: bytes, role: str, sample: str) -> list[Caption]:
-    """Return one caption for each line that is not blank.
+    """Return one caption for each line that is not blank; lines end in \\n or \\r\\n only.
 
     Raises:
         DataError: nothing but blanks, or not UTF-8.
@@ -44,7 +51,8 @@ def lines(text: bytes, role: str, sample: str) -> list[Caption]:
         decoded = text.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise DataError(f"Sample {sample} has a caption that is not UTF-8 ({error}).") from error
-    return captions([line for line in decoded.splitlines() if line.strip()], role, sample)
+    # splitlines() would also cut a caption at a form feed or a paragraph separator inside it.
+    return captions([line for line in decoded.split("\n") if line.strip()], role, sample)
 
 
 def as_fields(record: Mapping[str, Any], leave_out: Iterable[str]) -> dict[str, str]:

@@ -79,6 +79,11 @@ def source_name(files: Sequence[Path]) -> str:
     return f"{folder}/{name}" if folder else name
 
 
+def whereabouts(files: Sequence[Path]) -> str:
+    """Return the folders that files lie in, in full, for guesses at what data they are."""
+    return " ".join(sorted({os.path.dirname(os.path.abspath(path)) for path in files}))
+
+
 def _common_start(names: Sequence[str]) -> str:
     least, most = min(names), max(names)
     same = sum(

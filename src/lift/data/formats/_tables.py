@@ -68,6 +68,7 @@ class _Parquet:
         with pq.ParquetFile(path) as file:
             schema, meta = file.schema_arrow, file.metadata
             self.columns = list(schema.names)
+            _require_distinct(path, self.columns)
             self.plain = [field.name for field in schema if _is_plain(field.type)]
             groups = [meta.row_group(number) for number in range(meta.num_row_groups)]
             self.groups = tuple(group.num_rows for group in groups)
@@ -84,6 +85,11 @@ class _Parquet:
         if found.num_rows != self.groups[group]:
             raise DataError(f"{self.path} changed while it was being read; start again.")
         return found.combine_chunks()
+
+
+def _require_distinct(path: Path, names: Sequence[str]) -> None:
+    if len(set(names)) < len(names):
+        raise DataError(f"{path} has two columns of one name: {', '.join(names)}.")
 
 
 def _is_plain(kind: pa.DataType) -> bool:
@@ -120,8 +126,7 @@ def _read_delimited(path: Path, delimiter: str, quote: bool) -> pa.Table:
     read = pyarrow.csv.ReadOptions(use_threads=False, block_size=16 << 20)
     with pyarrow.csv.open_csv(path, read_options=read, parse_options=parse) as file:
         names = file.schema.names
-    if len(set(names)) < len(names):
-        raise DataError(f"{path} has two columns of one name: {', '.join(names)}.")
+    _require_distinct(path, names)
     # Every value stays text: a guessed type would turn the key 007 into 7.
     convert = pyarrow.csv.ConvertOptions(column_types=dict.fromkeys(names, pa.string()))
     table = pyarrow.csv.read_csv(

@@ -10,7 +10,14 @@ import pyarrow as pa
 
 from lift.data.formats import _tables
 from lift.data.formats._captions import as_fields, captions
-from lift.data.formats._paths import expand, inside, key_prefixes, read_bounded, source_name
+from lift.data.formats._paths import (
+    expand,
+    inside,
+    key_prefixes,
+    read_bounded,
+    source_name,
+    whereabouts,
+)
 from lift.data.formats._places import Places
 from lift.data.formats._recent import Recent
 from lift.errors import ConfigError, DataError, unknown
@@ -69,6 +76,7 @@ class Table:
     """Rows of one or more tables. Parquet is read by row group, text formats whole.
 
     Attributes:
+        whereabouts: the folders of the files.
         window_samples: how many samples in random order are read without loading row groups
             again and again.
     """
@@ -78,6 +86,7 @@ class Table:
         self._paths = expand(config.path)
         self._prefixes = key_prefixes(self._paths)
         self.name = source_name(self._paths)
+        self.whereabouts = whereabouts(self._paths)
         self._files = [_tables.open_file(path, config.quote) for path in self._paths]
         groups: list[int] = []
         self._owners: list[tuple[int, int, int]] = []  # file, row group, first row in the file

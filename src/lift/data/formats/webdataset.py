@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from lift.data.formats import _tar
 from lift.data.formats._captions import as_fields, captions, lines
-from lift.data.formats._paths import expand, key_prefixes, source_name
+from lift.data.formats._paths import expand, key_prefixes, source_name, whereabouts
 from lift.data.formats._places import Places
 from lift.data.formats._recent import Recent
 from lift.errors import ConfigError, DataError
@@ -145,6 +145,7 @@ class Shards:
     """Samples of tar shards, read at their offsets.
 
     Attributes:
+        whereabouts: the folders of the shards.
         counters: what was left out while scanning, by reason; zero where nothing was.
         left_out: the first few names of each reason.
     """
@@ -154,6 +155,7 @@ class Shards:
         self._files = expand(config.path)
         self._prefixes = key_prefixes(self._files)
         self.name = source_name(self._files)
+        self.whereabouts = whereabouts(self._files)
         reasons = (
             "without image",
             "without caption",

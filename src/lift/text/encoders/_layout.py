@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from lift.errors import ConfigError
 
-_CONTENT = {".json", ".txt", ".model", ".safetensors", ".bin", ".tiktoken", ".jinja", ".vocab"}
-"""Suffixes of the files that loading reads; `.py` joins them where remote code is trusted."""
+_TRUSTED_PACKAGE = "sentence_transformers."
 
-_OTHER_BACKENDS = {"onnx", "openvino", "coreml"}
-_NOT_READ = {"data_config.json", "modules.json.bak"}
+_NOT_READ = {"data_config.json", "modules.json.bak", "trainer_state.json", "training_args.bin"}
+_NOT_READ_STEMS = {"readme", "license", "licence", "notice"}
+_NOT_READ_SUFFIXES = {".md", ".onnx", ".h5", ".msgpack", ".ot", ".png", ".jpg", ".svg", ".pdf"}
+"""What no loading reads: words about the model, traces of training, weights of other frameworks.
+All other files count: one too many in the hash costs a second cache, one too few a wrong one."""
+
 _POOLING_FLAGS = {
     "pooling_mode_cls_token": "cls",
     "pooling_mode_max_tokens": "max",
@@ -46,14 +48,18 @@ class Layout:
     prompt: str
 
 
-def read_layout(folder: Path) -> Layout:
+def read_layout(folder: Path, trusted: bool = False) -> Layout:
     """Return the layout of a model folder.
+
+    Args:
+        folder: with the JSON files.
+        trusted: whether modules may come from code that is not sentence-transformers' own.
 
     Raises:
         ConfigError: no model there, or a module whose effect on a row is not known here.
     """
     config = _read(folder / "config.json")
-    modules = _read(folder / "modules.json") or []
+    modules = _modules(folder)
     if not config and not modules:
         raise ConfigError(
             f"{folder} holds no model: neither config.json nor modules.json is there."
@@ -62,7 +68,13 @@ def read_layout(folder: Path) -> Layout:
     dimensions = _hidden_size(config)
     transformer = folder
     for module in modules:
-        kind = str(module["type"]).rsplit(".", 1)[-1]
+        kind = module["type"].rsplit(".", 1)[-1]
+        if not trusted and not module["type"].startswith(_TRUSTED_PACKAGE):
+            raise ConfigError(
+                f"The model in {folder} brings its own code for a module ({module['type']!r}); "
+                "read that code, and if you trust it give trust_remote_code=true yourself: what "
+                "a cache or a bundle says about trust is not believed."
+            )
         values = _read(folder / module["path"] / "config.json") if module["path"] else {}
         if kind == "Transformer" or (not steps and "Transformer" in kind):
             transformer = folder / module["path"]
@@ -95,10 +107,10 @@ def read_layout(folder: Path) -> Layout:
     )
 
 
-def content_hash(folder: Path, with_code: bool = False) -> str:
-    """Return "sha256:..." over names and contents of every file that loading the model reads."""
+def content_hash(folder: Path) -> str:
+    """Return "sha256:..." over names and contents of every file that loading the model may read."""
     total = hashlib.sha256()
-    for path in _content_files(folder, with_code):
+    for path in _content_files(folder):
         total.update(f"{path.relative_to(folder).as_posix()}\n{file_hash(path)}\n".encode())
     return f"sha256:{total.hexdigest()}"
 
@@ -109,17 +121,39 @@ def file_hash(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _content_files(folder: Path, with_code: bool) -> Iterator[Path]:
-    wanted = _CONTENT | ({".py"} if with_code else set())
-    for path in sorted(folder.rglob("*")):
-        inside = path.relative_to(folder).parts
-        if path.suffix not in wanted or path.name in _NOT_READ or not path.is_file():
-            continue
-        if any(part.startswith(".") or part in _OTHER_BACKENDS for part in inside):
-            continue
-        if path.suffix == ".bin" and any(path.parent.glob("*.safetensors")):
-            continue  # the older copy of the same weights, which is not read then
-        yield path
+def _content_files(folder: Path) -> list[Path]:
+    """Return the files of the folder and its modules' folders, and Python code anywhere in it."""
+    found = set(folder.iterdir()) | set(folder.rglob("*.py"))
+    for module in _modules(folder):
+        if Path(module["path"]).parts:
+            found |= set((folder / module["path"]).rglob("*"))
+    return sorted(path for path in found if path.is_file() and _may_be_read(path, folder))
+
+
+def _may_be_read(path: Path, folder: Path) -> bool:
+    if any(part.startswith(".") for part in path.relative_to(folder).parts):
+        return False
+    if path.name in _NOT_READ or path.suffix.lower() in _NOT_READ_SUFFIXES:
+        return False
+    if path.name.startswith("pytorch_model") and path.suffix == ".bin":
+        # The older copy of the same weights is not read where the newer one is there.
+        newer = [path.with_name("model.safetensors"), *path.parent.glob("model-*-of-*.safetensors")]
+        return not any(other.is_file() for other in newer)
+    return path.stem.lower() not in _NOT_READ_STEMS
+
+
+def _modules(folder: Path) -> list[dict[str, Any]]:
+    """Return the entries of modules.json, [] where there is none."""
+    modules = _read(folder / "modules.json") or []
+    for module in modules:
+        named = isinstance(module, dict) and isinstance(module.get("type"), str)
+        inside = module.get("path", "") if named else None
+        if not isinstance(inside, str) or Path(inside).is_absolute() or ".." in Path(inside).parts:
+            raise ConfigError(
+                f"{folder / 'modules.json'} lists a module without type, or with a path that "
+                f"leaves the folder ({module!r}); get the model again."
+            )
+    return [{"path": "", **module} for module in modules]
 
 
 def _read(path: Path) -> Any:

@@ -120,9 +120,16 @@ def load_model(source: str | Path, device: str, **options: Any) -> tuple[Any, to
     from sentence_transformers import SentenceTransformer
 
     where = choose_device(device)
+    with loading(source):
+        return SentenceTransformer(str(source), device=str(where), **options), where
+
+
+@contextlib.contextmanager
+def loading(source: str | Path) -> Iterator[None]:
+    """Load a model inside without progress bars; what fails is a ConfigError that names it."""
     try:
         with _no_progress_bars():
-            return SentenceTransformer(str(source), device=str(where), **options), where
+            yield
     except (OSError, ValueError, KeyError) as error:
         raise ConfigError(
             f"The text encoder {str(source)!r} could not be loaded "

