@@ -61,6 +61,11 @@ def test_embed_train_eval_report_use(
     page = (tmp_path / "run" / "report.html").read_text()
     assert "data:image/" in page and "first-caption" in page
 
+    Path(val).rename(photos / "moved.tar")  # the page loses its pictures, not itself
+    assert main(["report", run, "--out", str(tmp_path / "later.html")]) == 0
+    assert "Keys stand in for the pictures" in (tmp_path / "later.html").read_text()
+    (photos / "moved.tar").rename(val)
+
     model = lift.load(run)
     row = model.encode_texts(["a dog runs through the snow"])
     assert row.shape == (1, 384) and abs(float(np.linalg.norm(row)) - 1) < 1e-5

@@ -18,6 +18,7 @@ from lift import plugins
 from lift.cache.reader import EmbeddingCache
 from lift.cache.writer import embed
 from lift.config import Part, from_dict, part, to_dict
+from lift.data.image import decode
 from lift.errors import ConfigError, DataError, StorageError
 from lift.evaluation import (
     CachedTexts,
@@ -209,6 +210,39 @@ def test_same_evaluation_replaces_its_file_and_others_stay(tmp_path, result):
     assert [r.seconds for r in read_results(tmp_path)] == [9.0, 1.5]
     twice = write_results([result, result], tmp_path / "two")
     assert len({path.name for path in twice}) == 2
+
+
+def test_another_measurement_is_never_overwritten(tmp_path, result):
+    """Names are short and plain, so those of two measurements may be equal."""
+    others = [
+        dataclasses.replace(result, protocol="all captions!"),
+        dataclasses.replace(result, encoder="another model"),
+    ]
+    for one in (result, *others):
+        write_results([one], tmp_path)
+    found = read_results(tmp_path)
+    assert len(found) == 3 and all(one in found for one in (result, *others))
+    write_results([dataclasses.replace(others[1], seconds=77.0)], tmp_path)
+    assert sorted(r.seconds for r in read_results(tmp_path)) == [1.5, 1.5, 77.0]
+
+
+def test_an_unreadable_image_does_not_end_an_evaluation(tmp_path, photos):
+    """Also through the part that watches a source, and with the real decoder."""
+
+    class Decoding(Directions):
+        def encode_images(self, images):
+            for image in images:
+                decode(image)
+            return super().encode_images(images)
+
+    path = tmp_path / "one-broken.tar"
+    content = bytearray(photos.read_bytes())
+    content[content.index(b"IHDR") + 4] = 255  # a picture four billion pixels wide
+    path.write_bytes(content)
+    plans = [parse_plan(f"retrieval:data={path}"), parse_plan(f"zeroshot:data={path},label=colour")]
+    for found in evaluate(Decoding(), plans, progress=False):
+        assert found.counts["images"] == 7 and found.counts["unreadable images"] == 1
+        assert any("left out: sample 'red'" in note for note in found.notes)
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path, result):

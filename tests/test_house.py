@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "src" / "lift"
 FILES = sorted(PACKAGE.rglob("*.py"))
-LINES_OF_A_FILE = 350
+LINES_OF_A_FILE = 360
 LINES_OF_A_FUNCTION = 70
 
 

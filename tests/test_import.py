@@ -19,8 +19,8 @@ from lift.towers import vit
 @pytest.fixture
 def checkpoint(tmp_path: Path) -> tuple[Path, vit.ViT, MLPHead]:
     """Write a tiny LIFT in the layout of the released files."""
-    tower = vit.build(vit.clip_size("Ti/16", depth=2, width=128, heads=2, resolution=32)).eval()
-    head = MLPHead(HeadConfig(layers=2), 128, 48)
+    tower = vit.build(vit.clip_size("Ti/16", depth=2, width=192, heads=3, resolution=32)).eval()
+    head = MLPHead(HeadConfig(layers=2), 192, 48)
     state = to_layout(tower.config, tower.state_dict(), "open_clip", prefix=True)
     state.pop("visual.proj", None)
     for name, tensor in head.state_dict().items():

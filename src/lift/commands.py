@@ -333,12 +333,19 @@ def _configured(
 
 
 def _images(spec: str):
-    """Return, by the name of the data, a function from key to image bytes (None: not there)."""
+    """Return, by the name of the data, a function from key to image bytes (None: not there).
+
+    Data that has moved since costs the page its pictures, which it says, and nothing else.
+    """
     from lift.data.source import open_source
+    from lift.errors import ConfigError, DataError
 
     if not spec:
         return None
-    source = open_source(spec)
+    try:
+        source = open_source(spec)
+    except (ConfigError, DataError):
+        return None
     numbers = {key: number for number, (key, _) in enumerate(source.texts())}
 
     def image(key: str) -> bytes | None:

@@ -18,9 +18,9 @@ from lift.model import HeadConfig, MLPHead
 from lift.towers import vit
 
 TINY = vit.Config(
-    width=64,
+    width=192,
     depth=2,
-    heads=1,
+    heads=3,
     patch=8,
     resolution=16,
     class_token=True,
@@ -37,7 +37,7 @@ def tower():
 
 @pytest.fixture
 def head():
-    return MLPHead(HeadConfig(layers=2), 64, 48).eval()
+    return MLPHead(HeadConfig(layers=2), 192, 48).eval()
 
 
 @pytest.fixture
@@ -54,7 +54,7 @@ def lift_keys(tower, head):
 def clip_keys(tower):
     """What its CLIP baseline has."""
     keys = to_layout(TINY, tower.state_dict(), "open_clip", prefix=True)
-    keys |= {"visual.proj": torch.randn(64, 48), "logit_scale": torch.tensor(4.0)}
+    keys |= {"visual.proj": torch.randn(192, 48), "logit_scale": torch.tensor(4.0)}
     names = ("positional_embedding", "text_projection", "token_embedding.weight", "ln_final.bias")
     text = {name: torch.randn(3, 3) for name in names}
     return keys | text | {"transformer.resblocks.0.ln_1.weight": torch.randn(3)}
@@ -63,7 +63,7 @@ def clip_keys(tower):
 def check_lift(found, tower, head):
     assert found.tower == TINY and found.head == HeadConfig(layers=2)
     assert (found.shared, found.log_scale, found.text_state) == (48, 3.5, {})
-    twin, twin_head = vit.build(found.tower).eval(), MLPHead(found.head, 64, found.shared)
+    twin, twin_head = vit.build(found.tower).eval(), MLPHead(found.head, 192, found.shared)
     twin.load_state_dict(found.tower_state)
     twin_head.load_state_dict(found.head_state)
     x = torch.randn(2, 3, 16, 16)
@@ -122,14 +122,14 @@ def test_cosine_runs_have_no_scale(tmp_path, lift_keys):
 @pytest.mark.parametrize("layers", [1, 3])
 def test_other_depths_of_head(tmp_path, lift_keys, layers):
     keys = {n: t for n, t in lift_keys.items() if not n.startswith("mlp_projector")}
-    head = MLPHead(HeadConfig(layers=layers), 64, 48)
+    head = MLPHead(HeadConfig(layers=layers), 192, 48)
     keys |= {
         n.replace("layers.", "mlp_projector.projector."): t for n, t in head.state_dict().items()
     }
     torch.save(keys, tmp_path / "a.pt")
     found = load_reference_checkpoint(tmp_path / "a.pt")
     assert found.head.layers == layers
-    MLPHead(found.head, 64, found.shared).load_state_dict(found.head_state)
+    MLPHead(found.head, 192, found.shared).load_state_dict(found.head_state)
 
 
 def test_clip_baseline(tmp_path, clip_keys, tower):
@@ -139,7 +139,7 @@ def test_clip_baseline(tmp_path, clip_keys, tower):
     assert sorted(found.text_state) == sorted(
         n for n in clip_keys if not n.startswith("visual.") and n != "logit_scale"
     )
-    twin, head = vit.build(found.tower).eval(), MLPHead(found.head, 64, found.shared)
+    twin, head = vit.build(found.tower).eval(), MLPHead(found.head, 192, found.shared)
     twin.load_state_dict(found.tower_state)
     head.load_state_dict(found.head_state)
     x = torch.randn(2, 3, 16, 16)
@@ -158,7 +158,7 @@ def test_clip_baseline(tmp_path, clip_keys, tower):
         ({"logit_bias": torch.zeros(())}, "No place .*logit_bias"),
         ({"logit_scale": torch.zeros(2)}, r"logit_scale has the shape \(2,\)"),
         ({"visual.extra": torch.zeros(1)}, "No place .*extra"),
-        ({"mlp_projector.projector.0.weight": torch.zeros(48, 60)}, "takes 60 .* gives 64"),
+        ({"mlp_projector.projector.0.weight": torch.zeros(48, 60)}, "takes 60 .* gives 192"),
     ],
 )
 def test_lift_keys_that_do_not_fit(tmp_path, lift_keys, change, sentence):
@@ -224,5 +224,5 @@ def test_any_changed_byte_of_the_index_is_one_sentence(tmp_path):
         with zipfile.ZipFile(path, "w") as target:
             for name, data in members.items():
                 target.writestr(name, bytes(content) if name == index else data)
-        with pytest.raises(CheckpointError, match="."):
+        with pytest.raises(CheckpointError, match=r"a\.pt|layout|a state dict"):
             load_reference_checkpoint(path)

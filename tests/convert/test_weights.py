@@ -91,7 +91,7 @@ def test_what_weights_do_not_show_comes_from_the_library():
         theirs = to_layout(config, vit.build(config).state_dict(), layout)
         return from_layout(theirs, layout)[0]
 
-    one = {"width": 64, "heads": 1, "depth": 1, "resolution": 32}
+    one = {"width": 192, "heads": 3, "depth": 1, "resolution": 32}
     clip = one | {"class_token": True, "pre_norm": True, "patch_bias": False}
     for layout, options, expected in (
         ("open_clip", clip, ("token", "gelu", 1e-5)),
@@ -103,7 +103,7 @@ def test_what_weights_do_not_show_comes_from_the_library():
     ):
         config = read(layout, **options)
         assert (config.pooling, config.activation, config.norm_eps) == expected, layout
-        assert config.heads == 1
+        assert config.heads == 3
 
 
 BLOCK = {

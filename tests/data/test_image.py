@@ -254,6 +254,21 @@ def test_truncated_files_are_refused(kind, share):
         decode(content[: int(share * len(content))])
 
 
+def test_a_damaged_avif_ends_in_pixels_or_a_sentence():
+    """Its reader raises RuntimeError where the colours are spoiled."""
+    noise = np.random.default_rng(0).integers(0, 256, (40, 48, 3), dtype=np.uint8)
+    whole = saved(Image.fromarray(noise), "AVIF")
+    sentences = []
+    for place in range(0, len(whole), 20):
+        content = bytearray(whole)
+        content[place : place + 20] = b"\xff" * len(content[place : place + 20])
+        try:
+            assert decode(bytes(content)).shape[0] == 3
+        except DataError as error:
+            sentences.append(str(error))
+    assert any("color planes failed" in sentence for sentence in sentences)
+
+
 def test_spoiled_bytes_end_in_pixels_or_a_sentence():
     noise = np.random.default_rng(0).integers(0, 256, (24, 24, 3), dtype=np.uint8)
     rng = np.random.default_rng(1)

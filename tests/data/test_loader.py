@@ -17,6 +17,7 @@ from lift.data.augment import Augment
 from lift.data.loader import Loader, LoaderConfig, require_rows
 from lift.data.source import open_source
 from lift.data.transform import Transform
+from lift.data.workers import answers
 from lift.errors import ConfigError, DataError, MissingRows
 
 AUGMENT = Augment(scale=(0.4, 1.0), flip=0.5, jitter=0.8, brightness=0.3, hue=0.1, erase=0.3)
@@ -293,6 +294,19 @@ def test_a_killed_worker_ends_in_a_sentence(make, waiting):
         for _ in range(10_000):
             next(stream)
     assert time.monotonic() - started < 20
+
+
+class _Failing(torch.utils.data.Dataset):
+    def __getitem__(self, request):
+        raise RuntimeError("a fault of our own")
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_an_error_inside_a_worker_is_not_its_death(workers):
+    stream = answers(_Failing(), torch.utils.data.SequentialSampler(range(3)), workers)
+    with pytest.raises(RuntimeError, match="a fault of our own"):
+        next(stream)
+    stream.close()
 
 
 def test_workers_go_when_the_consumer_does(make):

@@ -61,3 +61,15 @@ def test_no_foils_stop(list_source, vectors):
 def test_negative_examples_stop():
     with pytest.raises(ConfigError, match=r"compositional\.examples"):
         compositional.build(compositional.Config(examples=-1))
+
+
+def test_one_question_of_many_images_is_counted_as_such(list_source, vectors):
+    asked = [("add", f"right {n}", f"wrong {n}") for n in range(10)]
+    shared = [sample(f"k{i}", f"image {i}".encode(), asked[i % 10]) for i in range(60)]
+    alone = [
+        sample(f"k{i}", f"image {i}".encode(), ("add", f"right {i}", f"wrong {i}"))
+        for i in range(60)
+    ]
+    result = run(list_source(shared), vectors({}))
+    assert all(figure.items == 10 for figure in result.metrics.values())
+    assert all(f.items == 60 for f in run(list_source(alone), vectors({})).metrics.values())

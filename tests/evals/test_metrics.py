@@ -134,6 +134,72 @@ def test_agrees_with_a_bootstrap_over_images():
     assert (figure.low, figure.high) == pytest.approx((low, high), abs=0.006)
 
 
+def by_pairs(amounts, clusters, item, group):
+    """Sum over all pairs, in loops; items of several common groups count several times."""
+    total = 0.0
+    for i in range(len(amounts)):
+        for j in range(len(amounts)):
+            total += amounts[i] * amounts[j] * (clusters[i] == clusters[j])
+            if i != j:
+                both = set(group[item == i]) & set(group[item == j])
+                total += len(both) * amounts[i] * amounts[j]
+    return total
+
+
+def test_pairs_that_are_alike_equal_loops():
+    rng = RNG(4)
+    clusters = rng.integers(0, 8, 20)
+    links = np.unique(rng.integers(0, 20, (30, 2)) // [1, 4], axis=0)
+    alike = metrics.Alike(links[:, 0], links[:, 1])
+    amounts = rng.random(20)
+    expected = by_pairs(amounts, clusters, alike.item, alike.group)
+    assert metrics._pairs(amounts, clusters, alike) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("spread", [0, 1])
+def test_equal_texts_are_covered_as_often_as_intervals_say(spread):
+    """200 titles of 10 images (or 1 to 20): the outcome of a title is one coin for all of them."""
+    rng, hits, blind = RNG(5), 0, 0
+    for _ in range(400):
+        sizes = rng.integers(1, 20, 200) if spread else np.full(200, 10)
+        title = np.repeat(np.arange(200), sizes)
+        values = (rng.random(200) < 0.4)[title].astype(float)
+        images = np.arange(len(values))
+        figure = metrics.share(values, clusters=images, alike=metrics.Alike(images, title))
+        assert figure.items == 200
+        hits += figure.low <= 0.4 <= figure.high
+        naive = metrics.share(values, clusters=images)
+        blind += naive.low <= 0.4 <= naive.high
+    assert 0.93 <= hits / 400 <= 0.975
+    assert blind / 400 < 0.6
+
+
+def test_texts_that_chain_all_images_together_do_not_make_them_one():
+    """Each image has its own caption and one of 30 that many share: no title joins them all."""
+    rng, hits, widths = RNG(6), 0, []
+    for _ in range(200):
+        short = rng.integers(0, 30, 300)
+        owner = np.repeat(np.arange(300), 2)
+        same = np.stack([30 + np.arange(300), short], axis=1).ravel()
+        values = (rng.random(330) < 0.4)[same].astype(float)
+        truth = 0.4
+        alike = metrics.Alike(np.arange(600), same)
+        figure = metrics.share(values, clusters=owner, alike=alike)
+        hits += figure.low <= truth <= figure.high
+        widths.append(figure.high - figure.low)
+    assert 0.9 <= hits / 200
+    assert np.mean(widths) < 0.3
+
+
+def test_perfect_answers_to_equal_texts_are_as_sure_as_the_texts():
+    alike = metrics.Alike(np.arange(50), np.repeat(np.arange(10), 5))
+    figure = metrics.share(np.ones(50), alike=alike)
+    assert figure.items == 10
+    assert (figure.low, figure.high) == pytest.approx(metrics.wilson(1.0, 10))
+    wide, narrow = metrics.median(np.arange(50.0), alike=alike), metrics.median(np.arange(50.0))
+    assert wide.low < narrow.low and wide.high > narrow.high and wide.items == 10
+
+
 def test_mean_per_class_counts_classes_alike():
     labels = np.array([0, 0, 0, 0, 1])
     figure = metrics.share(np.array([1.0, 1, 1, 1, 0]), metrics.class_weights(labels))

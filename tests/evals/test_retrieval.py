@@ -147,3 +147,30 @@ def test_examples_hold_what_the_report_shows(list_source, vectors):
 def test_negative_examples_stop():
     with pytest.raises(ConfigError, match=r"retrieval\.examples"):
         retrieval.build(retrieval.Config(examples=-1))
+
+
+@pytest.mark.parametrize("mark", ["", " (strict)"])
+def test_intervals_know_of_shared_titles(mark, list_source, vectors):
+    """300 images with 30 titles say as much as 30 queries: both ways, strict or not."""
+    samples = [sample(i, f"title {i % 30}") for i in range(300)]
+    rng = np.random.default_rng(0)
+    planted = {}
+    for title in range(30):
+        row = rng.standard_normal(40)
+        planted[f"title {title}"] = row
+        wrong = rng.standard_normal(40)
+        for i in range(title, 300, 30):
+            planted[f"image {i}".encode()] = row if title % 2 else wrong
+    result = retrieval.build(retrieval.Config()).run(vectors(planted, 40), list_source(samples))
+    for name in ("text_to_image", "image_to_text"):
+        figure = result.metrics[f"{name}/R@10{mark}"]
+        assert figure.items == 30, name
+        if not mark:
+            assert figure.high - figure.low > 0.3, name
+        assert result.metrics[f"{name}/median rank{mark}"].items == 30
+
+
+def test_intervals_without_shared_titles_stay(list_source, vectors):
+    samples = [sample(i, f"text {i}", f"other {i}") for i in range(50)]
+    result = retrieval.build(retrieval.Config()).run(vectors({}), list_source(samples))
+    assert all(figure.items == 50 for figure in result.metrics.values())

@@ -94,7 +94,9 @@ def test_template_file(tmp_path, list_source, vectors):
         template_set="pets",
         class_set="pets",
     )
-    assert result.protocol == "class_name, classes of pets, 2 templates of pets"
+    words, _, digest = result.protocol.rpartition(" ")
+    assert words == "class_name, classes of pets, 2 templates of pets"
+    assert len(digest) == len("[01234567]")
     assert result.examples[0]["top"][0] == {"label": "dog", "score": 1.0, "right": True}
     with pytest.raises(ConfigError, match="Did you mean 'pets'"):
         zeroshot.build(zeroshot.Config(template_file=str(path), template_set="pet"))
@@ -143,3 +145,65 @@ def test_faults_of_labels(list_source, vectors):
 def test_options_that_contradict_stop(options, words):
     with pytest.raises(ConfigError, match=words):
         zeroshot.build(zeroshot.Config(**options))
+
+
+def protocol(**options):
+    return zeroshot.build(zeroshot.Config(**options)).protocol
+
+
+def test_the_protocol_says_what_was_measured(tmp_path):
+    path = tmp_path / "p.json"
+    sets = {"S": {"classes": ["a", "b"], "templates": ["x {}", "y {}"]}}
+    path.write_text(json.dumps(sets))
+    file = {"template_file": str(path), "template_set": "S", "class_set": "S"}
+    before = protocol(**file)
+    sets["S"]["classes"] = ["a", "bee"]
+    path.write_text(json.dumps(sets))
+    every = [
+        protocol(),
+        protocol(templates=("{}",)),
+        protocol(templates=("a {}", "the {}")),
+        protocol(templates=("a {}", "one {}")),
+        protocol(classes=("a", "b")),
+        protocol(classes=("a", "c")),
+        protocol(classes=("a", "c"), label_holds="number"),
+        before,
+        protocol(**file),
+    ]
+    assert len(set(every)) == len(every)
+    assert protocol(classes=("a", "b")) == every[4]
+    assert every[0].startswith("class_name, labels of the data, template 'a photo of a {}.' [")
+
+
+@pytest.mark.parametrize(
+    ("classes", "templates", "words"),
+    [
+        ([[]], ["a {}"], r"\[\] stands where"),
+        ([1, 2], ["a {}"], "1 stands where"),
+        (["a", None], ["a {}"], "null stands where"),
+        (["a", [" "]], ["a {}"], "stands where"),
+        ([], ["a {}"], "the classes of 'S' must be a list"),
+        ({"a": 1}, ["a {}"], "the classes of 'S' must be a list"),
+        (["a"], [3], r"\[3\] stands where"),
+        (["a"], "a {}", "the templates of 'S' must be a list"),
+    ],
+)
+def test_malformed_template_files(tmp_path, classes, templates, words):
+    path = tmp_path / "p.json"
+    path.write_text(json.dumps({"S": {"classes": classes, "templates": templates}}))
+    with pytest.raises(DataError, match=words):
+        protocol(template_file=str(path), template_set="S", class_set="S")
+
+
+def test_an_empty_class_name_stops():
+    with pytest.raises(ConfigError, match="empty name"):
+        protocol(classes=("a", " "))
+
+
+def test_unknown_labels_are_found_before_images_are_encoded(list_source, vectors):
+    encoder = vectors({})
+    with pytest.raises(DataError, match=r"sample 'k1'.*'cot'"):
+        run(list_source(images(["cat", "cot"])), encoder, classes=("cat", "dog"))
+    with pytest.raises(DataError, match="Unknown field"):
+        run(list_source(images(["cat"])), encoder, label="clas")
+    assert encoder.calls == []

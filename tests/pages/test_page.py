@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import json
 import re
+import shlex
 from html.parser import HTMLParser
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
-from lift.config import to_dict
-from lift.errors import CheckpointError
+from lift import plugins
+from lift.config import Part, to_dict
+from lift.data.image import decode
+from lift.data.source import parse_part
+from lift.errors import CheckpointError, DataError
 from lift.evaluation import write_results
 from lift.pages.page import write_report
+from lift.pages.pictures import data_uri
+from lift.pages.record import Record
+from lift.pages.repeat import commands_of, encoder_words
 from lift.terms import EvalResult, Metric
 
 HOSTILE = '<script>alert("x")</script> & "quoted" \u202e'
@@ -160,7 +169,7 @@ def read(path: Path) -> tuple[str, Balance]:
 
 
 def test_the_page_is_one_safe_file(run: Path) -> None:
-    path = write_report(run, thumbnails={"a": picture("red"), "b": picture("blue")})
+    path = write_report(run, thumbnails={"val.tar": {"a": picture("red"), "b": picture("blue")}})
     text, parser = read(path)
     assert "script" not in parser.tags
     assert "&lt;script&gt;" in text
@@ -170,20 +179,98 @@ def test_the_page_is_one_safe_file(run: Path) -> None:
     assert not re.search(r"(?:@import|url\()\s*['\"]?(?!#|data:)", text)
     for words in ("all-captions", "30.0%", "25.0% to 35.0%", "text encoder saw these captions"):
         assert words in text, words
-    assert "f" * 64 in text and "unreadable images" in text and "lift train tiny" in text
+    assert (
+        "f" * 64 in text and "unreadable images" in text and "lift train run/ --out again" in text
+    )
     assert text.count("data:image/") >= 3
 
 
 def test_the_same_run_gives_the_same_bytes(run: Path, tmp_path: Path) -> None:
-    thumbnails = {"a": picture("red")}
+    thumbnails = {"val.tar": {"a": picture("red")}}
     one = write_report(run, out=tmp_path / "1.html", thumbnails=thumbnails).read_bytes()
     assert one == write_report(run, out=tmp_path / "2.html", thumbnails=thumbnails).read_bytes()
 
 
 def test_pictures_that_are_missing_or_broken_are_told(run: Path) -> None:
-    text, _ = read(write_report(run, thumbnails={"a": b"no picture", "b": b""}))
-    assert "could not be read as a picture" in text or "had no picture" in text
+    text, _ = read(write_report(run, thumbnails={"val.tar": {"a": b"no picture"}}))
+    assert "could not be read as a picture; the first is a." in text
+    assert "had no picture to show; the first is b." in text
     read(write_report(run))
+
+
+def colours(text: str) -> list[tuple[int, ...]]:
+    found = re.findall(r"data:image/jpeg;base64,([A-Za-z0-9+/=]+)", text)
+    pictures = [Image.open(io.BytesIO(base64.b64decode(data))) for data in found]
+    return [tuple(picture.resize((1, 1)).getpixel((0, 0))) for picture in pictures]  # type: ignore[arg-type]
+
+
+def test_a_picture_belongs_to_its_data(run: Path) -> None:
+    """Keys of tables are row numbers: those of two tables are the same."""
+    write_results([result("other.csv")], run / "evals")
+    red, blue = {"a": picture("red"), "b": picture("red")}, {"a": picture("blue")}
+    text, _ = read(write_report(run, thumbnails={"val.tar": red}))
+    assert colours(text) and all(colour[0] > 200 for colour in colours(text))
+    assert "Keys stand in for the pictures of other.csv" in text
+    text, _ = read(write_report(run, thumbnails={"val.tar": red, "other.csv": blue}))
+    assert {colour[0] > 200 for colour in colours(text)} == {True, False}
+    assert "Keys stand in" not in text
+
+
+def test_a_lookup_that_fails_costs_the_picture_only(run: Path) -> None:
+    def find(key: str) -> bytes:
+        raise DataError(f"Sample {key} can't be read.")
+
+    text, _ = read(write_report(run, thumbnails={"val.tar": find}))
+    assert "could not be read as a picture" in text
+
+
+def test_thumbnails_are_decoded_like_everything_else() -> None:
+    grey = (np.arange(1600, dtype=np.uint16) * 40).reshape(40, 40)
+    packed = io.BytesIO()
+    Image.fromarray(grey).save(packed, "png")
+    small = Image.open(io.BytesIO(base64.b64decode(data_uri(packed.getvalue()).split(",")[1])))
+    expected = decode(packed.getvalue()).float().mean().item()
+    assert abs(np.asarray(small).mean() - expected) < 3
+    eps = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 50 50\n%%EndComments\nshowpage\n"
+    with pytest.raises(DataError, match="it is none of JPEG"):  # no program is started for it
+        data_uri(eps)
+    wide = io.BytesIO()
+    Image.new("RGB", (2000, 300), "green").save(wide, "jpeg")
+    data = base64.b64decode(data_uri(wide.getvalue()).split(",")[1])
+    assert Image.open(io.BytesIO(data)).size == (208, 31)
+
+
+def test_the_commands_repeat_the_run(run: Path) -> None:
+    facts = json.loads((run / "run.json").read_text())
+    options = {"model": "org/m", "revision": "f" * 40, "prompt": None, "max_tokens": None}
+    facts["config"] |= {
+        "data": "a b.tar",
+        "validation": "val.tar",
+        "encoder": {"room": "text/encoders", "name": "sentence_transformer", "options": options},
+    }
+    commands, inferred = commands_of(Record("run", facts))
+    assert inferred and commands[1] == "lift train run/ --out again"
+    words = shlex.split(commands[0])
+    before = ["lift", "embed", "--data", "a b.tar", "val.tar", "--out", "captions", "--encoder"]
+    assert words[:-1] == before
+    part = parse_part("text/encoders", words[-1])
+    assert part.options == {"model": "org/m", "revision": "f" * 40}
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("minilm", {}),
+        ("hashing", {"dimensions": 64}),
+        ("sentence_transformer", {"model": "7", "prompt": "a, b + [c"}),
+        ("sentence_transformer", {"model": "x", "saw": ["coco", "flickr30k"], "max_tokens": 9}),
+    ],
+)
+def test_words_of_an_encoder_mean_the_same_encoder(name: str, options: dict) -> None:
+    part = plugins.resolve(Part("text/encoders", name, options))
+    words = encoder_words(to_dict(part))
+    assert plugins.resolve(parse_part("text/encoders", words)) == part
+    assert options or words == name
 
 
 def test_a_run_that_has_only_begun_has_a_page(run: Path) -> None:

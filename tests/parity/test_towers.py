@@ -83,7 +83,7 @@ def test_export_to_timm(timm, name):
 )
 @torch.no_grad()
 def test_import_from_timm_models(timm, name, facts):
-    small = {"embed_dim": 128, "depth": 2, "num_heads": 2}
+    small = {"embed_dim": 192, "depth": 2, "num_heads": 3}
     model = shake(timm.create_model(name, num_classes=0, **small))
     if facts is None:  # register tokens and layer scale: nothing of ours holds them
         with pytest.raises(CheckpointError, match=r"reg_token|square"):
@@ -158,7 +158,7 @@ def test_export_to_open_clip(open_clip, options):
 
 @torch.no_grad()
 def test_import_from_an_open_clip_model(open_clip):
-    vision = {"image_size": 32, "patch_size": 8, "width": 128, "layers": 2}
+    vision = {"image_size": 32, "patch_size": 8, "width": 192, "layers": 2}
     text = {"context_length": 8, "vocab_size": 50, "width": 64, "heads": 1, "layers": 1}
     model = shake(open_clip.CLIP(embed_dim=48, vision_cfg=vision, text_cfg=text))
     everything = model.state_dict()

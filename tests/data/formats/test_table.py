@@ -312,6 +312,27 @@ def test_options_are_checked(photos):
         table(photos / "t.csv", memory_mb=0)
 
 
+def test_two_columns_of_one_name(photos):
+    (photos / "t.csv").write_text("image,caption,caption\na,b,c\n")
+    columns = [pa.array([b"x"]), pa.array(["c"]), pa.array(["d"])]
+    twins = pa.Table.from_arrays(columns, names=["image", "caption", "caption"])
+    pq.write_table(twins, photos / "t.parquet")
+    for name in ("t.csv", "t.parquet"):
+        with pytest.raises(DataError, match=rf"{name} has two columns of one name: image, capt"):
+            table(photos / name)
+
+
+def test_text_that_is_none_is_refused_by_row(photos):
+    rows = ['{"image": "a", "caption": "fine"}', '{"image": "a", "caption": "x \\ud800"}']
+    (photos / "t.jsonl").write_text("\n".join(rows) + "\n")
+    with pytest.raises(DataError, match=r"t\.jsonl: row 1 .* 'caption' .* as UTF-8"):
+        table(photos / "t.jsonl")
+    lists = '{"image": "a", "caption": ["x", "\\udfff"]}'
+    (photos / "t.jsonl").write_text(lists + "\n")
+    with pytest.raises(DataError, match=r"row 0 .* 'caption'"):
+        table(photos / "t.jsonl")
+
+
 # --- memory -------------------------------------------------------------------------------------
 
 

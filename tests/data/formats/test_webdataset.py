@@ -196,6 +196,7 @@ def test_damaged_extended_headers(tmp_path, extra):
         ({"json": b'{"t": ""}'}, {"caption_field": "t"}, "Sample k has an empty caption in 't'"),
         ({"json": b'{"t": []}'}, {"caption_field": "t"}, "Sample k has an empty caption"),
         ({"json": b'{"t": 3}'}, {"caption_field": "t"}, "Sample k .* is int, not text"),
+        ({"json": b'{"t": "a \\ud800"}'}, {"caption_field": "t"}, "Sample k .* as UTF-8"),
         ({"json": b"[" * 100_000}, {"caption_field": "t"}, "Sample k has a damaged .json"),
     ],
 )
@@ -206,6 +207,17 @@ def test_broken_captions_name_the_sample(tmp_path, write_tar, files, options, se
         source.read(0)
     with pytest.raises(DataError, match=sentence):
         list(source.texts())
+
+
+def test_only_line_ends_end_a_caption(tmp_path, write_tar):
+    text = "one\x0bline\x0c with\x85 odd\u2028 spaces\u2029 in it\r\n\n second\n\r\nthird\r\n"
+    members = [("k.jpg", b"i"), ("k.txt", text.encode())]
+    (_, captions), *_ = shards(write_tar(tmp_path / "s.tar", members)).texts()
+    assert [caption.text for caption in captions] == [
+        "one\x0bline\x0c with\x85 odd\u2028 spaces\u2029 in it",
+        "second",
+        "third",
+    ]
 
 
 def test_several_json_fields_are_roles_and_other_values_fields(tmp_path, write_tar):

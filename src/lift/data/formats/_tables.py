@@ -170,5 +170,19 @@ def _column(path: Path, name: str, values: list[Any]) -> pa.Array:
         values = [[value] if isinstance(value, str) else value for value in values]
     try:
         return pa.array(values, type=pa.list_(pa.string()) if listed else pa.string())
-    except (pa.ArrowException, UnicodeEncodeError) as error:
+    except UnicodeEncodeError as error:  # half of a surrogate pair, which JSON can spell
+        broken = next(n for n, value in enumerate(values) if not _is_writable(value))
+        raise DataError(
+            f"{path}: row {broken} (from 0) has text in {name!r} that can't be written as UTF-8 "
+            f"({error}); mend it or leave the row out."
+        ) from error
+    except pa.ArrowException as error:
         raise DataError(f"{path}: column {name!r} can't be kept as text ({error}).") from error
+
+
+def _is_writable(value: str | list[str] | None) -> bool:
+    try:
+        "".join(value or "").encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -35,7 +35,7 @@ _PARAPHRASE = {
         "multilingual-mpnet-base",
     )
 }
-"""The -v1 models of this family were trained without captions."""
+"""Of the -v1 models only distilroberta-base-v1 is documented, as trained without captions."""
 
 
 def seen_by(model: str, folder: Path) -> tuple[str, ...]:
