@@ -53,7 +53,7 @@ def quickstart() -> RunConfig:
         recipe="quickstart",
         data=f"scenes:count=2400,seed=1,{captions}",
         validation=f"scenes:count=300,start=2400,seed=1,{captions}",
-        samples=38_400,
+        samples=25_600,
         transform=Transform(
             resolution=48, canvas=48, mean=HALF, std=HALF, augment=Augment(scale=(0.8, 1.0))
         ),
