@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
-import resource
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -61,28 +61,23 @@ def test_killed_between_two_renames_the_old_folder_comes_back(tmp_path: Path) ->
     assert os.listdir(tmp_path) == ["model"]
 
 
-def _write_beyond_the_limit(path: Path, answers) -> None:
-    import signal
-
-    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
-    try:
-        with whole_file(path) as aside, open(aside, "wb") as file:
-            file.write(b"x" * 5000)
-    except StorageError as error:
-        answers.put(str(error))
-
-
 def test_a_refused_write_is_told_in_one_sentence(tmp_path: Path) -> None:
-    context = multiprocessing.get_context("spawn")
-    answers = context.Queue()
     path = tmp_path / "a.bin"
     path.write_text("old")
-    process = context.Process(target=_write_beyond_the_limit, args=(path, answers))
-    process.start()
-    message = answers.get(timeout=60)
-    process.join()
-    assert "Can't write" in message and "run the same command again" in message
+    program = (
+        "import resource, signal, sys; from pathlib import Path\n"
+        "from lift.errors import StorageError; from lift.files import whole_file\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
+        "try:\n"
+        "    with whole_file(Path(sys.argv[1])) as aside, open(aside, 'wb') as file:\n"
+        "        file.write(b'x' * 5000)\n"
+        "except StorageError as error:\n"
+        "    print(error)\n"
+    )
+    command = [sys.executable, "-c", program, path]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "Can't write" in done.stdout and "run the same command again" in done.stdout
     assert path.read_text() == "old"
     assert os.listdir(tmp_path) == ["a.bin"]
 

@@ -157,7 +157,7 @@ def test_a_later_evaluation_does_not_change_what_the_run_found(tiny: Maker, tmp_
     out = tmp_path / "run"
     first = run(tiny(samples=64), out, progress=False)
     (out / "evals" / "notes.json").write_text("[]")
-    lift.evaluate(out, on="retrieval:data=scenes:count=9,resolution=32", progress=False)
+    lift.evaluate(out, on="retrieval:data=[scenes:count=9,resolution=32]", progress=False)
     again = run(tiny(samples=64), out, progress=False)
     assert [r.data for r in again.results] == [r.data for r in first.results]
     assert [r.metrics for r in again.results] == [r.metrics for r in first.results]
