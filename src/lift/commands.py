@@ -345,7 +345,7 @@ def _images(spec: str):
     try:
         source = open_source(spec)
     except (ConfigError, DataError):
-        return None
+        return {}
     numbers = {key: number for number, (key, _) in enumerate(source.texts())}
 
     def image(key: str) -> bytes | None:
