@@ -63,7 +63,7 @@ def quickstart() -> RunConfig:
         ),
         optim=OptimConfig(lr=2e-3, weight_decay=0.1, warmup_steps=50),
         evaluations=("retrieval", "compositional"),
-        evaluate_every=200,
+        evaluate_every=100,
         checkpoint_every=200,
     )
 

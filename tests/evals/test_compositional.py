@@ -39,7 +39,7 @@ def test_kinds_means_and_ties(chunk, list_source, vectors, monkeypatch):
     # "a" and "c" are one photograph under two keys: one cluster.
     assert result.counts == {"images": 2, "items": 5, "ties": 1, "images without foils": 1}
     assert result.metrics["accuracy/add"].items == 2
-    assert "1 ties count half" in result.notes and result.chance == 0.5
+    assert "ties, counted half: 1" in result.notes and result.chance == 0.5
     first = next(example for example in result.examples if example["kind"] == "swap")
     assert first == {
         "key": "a",

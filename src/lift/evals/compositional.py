@@ -94,7 +94,7 @@ class Compositional:
             metrics=_figures(items, credit),
             counts=counts,
             chance=0.5,
-            notes=((f"{ties} ties count half",) if ties else ())
+            notes=((f"ties, counted half: {ties}",) if ties else ())
             + images.notes()
             + seen_note(encoder, source, self.config.benchmark),
             examples=_examples(items, credit, self.config.examples),
