@@ -207,3 +207,14 @@ def test_unknown_labels_are_found_before_images_are_encoded(list_source, vectors
     with pytest.raises(DataError, match="Unknown field"):
         run(list_source(images(["cat"])), encoder, label="clas")
     assert encoder.calls == []
+
+
+def test_the_class_may_be_the_caption(list_source, vectors):
+    labels = ["cat", "dog", "cat"]
+    captioned = [
+        Sample(f"k{i}", f"image {i}".encode(), (Caption(label, "class_name"),), {"id": str(i)})
+        for i, label in enumerate(labels)
+    ]
+    as_caption = run(list_source(captioned), vectors({}))
+    as_field = run(list_source(images(labels)), vectors({}))
+    assert as_caption.metrics == as_field.metrics and as_caption.protocol == as_field.protocol

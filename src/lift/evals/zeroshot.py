@@ -33,7 +33,7 @@ class Config:
     """Options of the zero-shot evaluation.
 
     Attributes:
-        label: the field of a sample that says its class.
+        label: the field of a sample, or the role of its caption, that says its class.
         label_holds: "name" (the class's name) or "number" (its place in the list of classes,
             which needs `classes` or `class_set`).
         classes: names; None takes the distinct labels of the source.
@@ -156,10 +156,12 @@ class ZeroShot:
         self._truth(labels, keys, self._classes(labels)[0], source)
 
     def _label(self, sample: Sample, source: Source) -> str:
-        if self.config.label not in sample.fields:
+        # A table of classes has no other text: its class column then is the caption column too.
+        known = {caption.role: caption.text for caption in sample.captions} | dict(sample.fields)
+        if self.config.label not in known:
             where = f"field of {source.name} (sample {sample.key!r}):"
-            raise unknown(where, self.config.label, sample.fields, DataError)
-        return sample.fields[self.config.label].strip()
+            raise unknown(where, self.config.label, known, DataError)
+        return known[self.config.label].strip()
 
     def _classes(self, labels: Sequence[str]) -> tuple[list[Names], tuple[str, ...]]:
         """Return the classes and a note about names that occur twice."""
