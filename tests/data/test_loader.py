@@ -301,6 +301,22 @@ class _Failing(torch.utils.data.Dataset):
         raise RuntimeError("a fault of our own")
 
 
+@pytest.mark.parametrize("kind", [ConnectionResetError, EOFError, FileNotFoundError])
+def test_a_line_that_breaks_in_mid_handover_is_a_death(kind, monkeypatch):
+    """Killed while it hands a batch over, a worker leaves a broken connection behind."""
+    requests = torch.utils.data.SequentialSampler(range(3))
+    stream = answers(_Failing(), requests, 1)
+
+    def broken(self):
+        raise kind
+
+    monkeypatch.setattr(torch.utils.data.dataloader._BaseDataLoaderIter, "__next__", broken)
+    with pytest.raises(DataError, match=r"A data worker died .*Lower loader\.workers"):
+        next(stream)
+    with pytest.raises(kind):
+        next(answers(_Failing(), requests, 0))
+
+
 @pytest.mark.parametrize("workers", [0, 1])
 def test_an_error_inside_a_worker_is_not_its_death(workers):
     stream = answers(_Failing(), torch.utils.data.SequentialSampler(range(3)), workers)

@@ -35,15 +35,25 @@ def answers(dataset: Dataset, requests: Sampler, workers: int) -> Generator[Any,
             answer = next(stream)
         except StopIteration:
             return
-        except RuntimeError as error:
-            # An error of the dataset, passed on by a living worker, begins with "Caught".
-            if not str(error).startswith("DataLoader worker (pid"):
+        except (RuntimeError, ConnectionError, EOFError, FileNotFoundError) as error:
+            if not _is_a_death(error, workers):
                 raise
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise DataError(
-                f"A data worker died ({str(error).splitlines()[0]}); often memory ran out. "
+                f"A data worker died ({reason}); often memory ran out. "
                 "Lower loader.workers and run the same command again."
             ) from error
         yield answer
+
+
+def _is_a_death(error: Exception, workers: int) -> bool:
+    """Return whether a worker died: PyTorch says so, or the line to it broke in mid-handover.
+
+    An error of the dataset, passed on by a living worker, begins with "Caught".
+    """
+    if isinstance(error, RuntimeError):
+        return str(error).startswith("DataLoader worker (pid")
+    return workers > 0 and not str(error).startswith("Caught")
 
 
 def _started(made: DataLoader) -> Iterator[Any]:
