@@ -114,10 +114,10 @@ def budget(
         cache: folder that `lift embed` made, for the width of its space; the encoder's without.
         options: `key=value` words that change the recipe.
     """
-    from lift.cache.keys import count_distinct
     from lift.cache.reader import EmbeddingCache
     from lift.data.source import Captions, open_source
     from lift.text.encoder import space_of
+    from lift.text.keys import count_distinct
     from lift.training.budget import budget as count
 
     config = _configured(recipe, options, data, "", str(cache)).resolved()

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
-from lift.cache.keys import KEY, KeyIndex, KeySet, keys_of
 from lift.cache.reader import EmbeddingCache
 from lift.text.encoder import TextEncoder, clean
+from lift.text.keys import KEY, KeyIndex, KeySet, keys_of
 from lift.world import threads
 
 _CHUNK = 4_096

@@ -11,11 +11,11 @@ import numpy as np
 from jaxtyping import Float32, Int64
 
 from lift.cache import shard as shards
-from lift.cache.keys import KEY, KeyIndex, keys_of
 from lift.cache.manifest import Manifest, is_ours, read_manifest
 from lift.config import Part
 from lift.errors import CacheError, MissingRows
 from lift.text.encoder import clean
+from lift.text.keys import KEY, KeyIndex, keys_of
 from lift.text.space import TextSpace
 from lift.world import Precision
 

@@ -11,10 +11,10 @@ import numpy as np
 import pyarrow as pa
 
 from lift.cache.codec import Codec
-from lift.cache.keys import KEY
 from lift.errors import CacheError
 from lift.files import whole_file
 from lift.text.encoder import KEY_BYTES
+from lift.text.keys import KEY
 
 FORMAT = "lift.cache.shard/1"
 _TAG = b"lift"

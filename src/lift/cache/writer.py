@@ -16,13 +16,13 @@ from tqdm import tqdm
 from lift import plugins
 from lift.cache import manifest as records
 from lift.cache import shard as shards
-from lift.cache.keys import KeySet, keys_of
 from lift.cache.manifest import Manifest, Plan, Shard
 from lift.cache.planning import new_plan, require_plan, version_note, versions
 from lift.config import Part
 from lift.errors import CacheError, ConfigError, DataError, NotFinite, StorageError
 from lift.files import remove_partial, sole_writer
 from lift.text.encoder import TextEncoder, clean
+from lift.text.keys import KeySet, keys_of
 from lift.world import Precision, threads
 
 _CHUNK = 4_096

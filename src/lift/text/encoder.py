@@ -36,11 +36,14 @@ class EncodedTexts:
         rows: the vectors.
         tokens: tokens of the whole text, special tokens and prompt included, before any cut.
         truncated: whether the text was longer than the encoder's cap and was cut.
+        padded: tokens computed in all, cut texts and padding included; 0 where nothing is padded
+            or nobody can tell (a server, stored vectors).
     """
 
     rows: Float32[np.ndarray, "n d"]
     tokens: Int32[np.ndarray, " n"]
     truncated: Bool[np.ndarray, " n"]
+    padded: int = 0
 
 
 @runtime_checkable
@@ -54,12 +57,17 @@ class TextEncoder(Protocol):
         part: rebuilds this encoder; it never says that code of a model may run.
         saw: benchmarks whose captions its own training saw ("coco", "flickr30k").
         device: where it computes ("cpu", "cuda", "mps").
+        matryoshka: whether it was trained so that the first values of a row are a usable row
+            (Kusupati et al. 2022); false where nothing is known.
+        probes: texts whose rows stand for the space in a cache; see `lift.text.probes`.
     """
 
     space: TextSpace
     part: Part
     saw: tuple[str, ...]
     device: str
+    matryoshka: bool
+    probes: tuple[str, ...]
 
     def encode(
         self,

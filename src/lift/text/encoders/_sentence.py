@@ -15,6 +15,7 @@ from jaxtyping import Float32, Int32
 from lift.config import Part
 from lift.errors import ConfigError
 from lift.text.encoder import EncodedTexts, batches, clean, default_token_budget
+from lift.text.probes import PROBES
 from lift.text.space import TextSpace
 from lift.world import Precision, choose_device
 
@@ -45,6 +46,7 @@ class SentenceEncoder:
             ConfigError: model and space disagree on the length of a row or on the token cap.
         """
         self.space, self.part, self.saw, self.device = space, part, saw, device.type
+        self.matryoshka, self.probes = False, PROBES
         # Checkpoints in half precision would otherwise compute in it, whatever is asked for.
         self._model = model.to(device).float().eval().requires_grad_(False)
         self._device = device

@@ -17,6 +17,7 @@ import numpy as np
 from lift.config import Part, to_dict
 from lift.errors import ConfigError
 from lift.text.encoder import EncodedTexts, clean
+from lift.text.probes import PROBES
 from lift.text.space import TextSpace
 from lift.world import Precision
 
@@ -76,6 +77,7 @@ class HashingEncoder:
         self.part = Part("text/encoders", "hashing", to_dict(config))
         self.saw: tuple[str, ...] = ()
         self.device = "cpu"
+        self.matryoshka, self.probes = False, PROBES
         self._config = config
         self._signs = functools.lru_cache(maxsize=50_000)(self._hash_signs)
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from lift.cache.keys import KEY, KeyIndex, KeySet, keys_of
 from lift.text.encoder import caption_key
+from lift.text.keys import KEY, KeyIndex, KeySet, keys_of
 
 
 def random_keys(count: int, seed: int = 0) -> np.ndarray:
