@@ -48,6 +48,10 @@ class CheckpointError(LiftError):
     """A checkpoint or bundle that can't be used as asked."""
 
 
+class ServerError(LiftError):
+    """An embedding server that can't be reached, gave up, or answers what can't be read."""
+
+
 class NotFinite(LiftError):
     """A loss or gradient that is NaN or infinite; raised before the optimiser moves."""
 

@@ -18,6 +18,8 @@ HALF = (0.5, 0.5, 0.5)
 """Mean and deviation of SigLIP's pixels: values from -1 to 1."""
 QUARTER = (0.25, 0.25, 0.25)
 """About the deviation of photos around their mean."""
+ORIGINAL, RECAPTIONS = 77, 323
+"""Tokens after which the paper's captions were cut: those of DataComp, and the longer rewrites."""
 
 
 def names() -> list[str]:
@@ -150,18 +152,18 @@ def products_tiny() -> RunConfig:
 
 
 def lift_b16_128m() -> RunConfig:
-    """The paper's LIFT, ViT-B/16, 128 million samples seen once."""
-    return _paper("lift_b16_128m", samples=128_000_000, pairs=128_000_000)
+    """The paper's LIFT, ViT-B/16, 128 million samples seen once (original captions)."""
+    return _paper("lift_b16_128m", samples=128_000_000, pairs=128_000_000, cap=ORIGINAL)
 
 
 def lift_b16_512m() -> RunConfig:
-    """The paper's LIFT, ViT-B/16, 512 million samples (256 million pairs twice)."""
-    return _paper("lift_b16_512m", samples=512_000_000, pairs=256_000_000)
+    """The paper's LIFT, ViT-B/16, 512 million samples (256 million recaptioned pairs twice)."""
+    return _paper("lift_b16_512m", samples=512_000_000, pairs=256_000_000, cap=RECAPTIONS)
 
 
 def lift_b16_1280m() -> RunConfig:
-    """The paper's LIFT, ViT-B/16, 1.28 billion samples (426 million pairs three times)."""
-    return _paper("lift_b16_1280m", samples=1_278_000_000, pairs=426_000_000)
+    """The paper's LIFT, ViT-B/16, 1.28 billion samples (426 million original pairs three times)."""
+    return _paper("lift_b16_1280m", samples=1_278_000_000, pairs=426_000_000, cap=ORIGINAL)
 
 
 def lift_b16_128m_cosine() -> RunConfig:
@@ -185,8 +187,11 @@ def _cosine(config: RunConfig) -> RunConfig:
     )
 
 
-def _paper(name: str, *, samples: int, pairs: int) -> RunConfig:
+def _paper(name: str, *, samples: int, pairs: int, cap: int) -> RunConfig:
     """Return the released configuration, value by value (docs/reproduce.md has the sources).
+
+    `--set encoder.model=FOLDER` says where the text encoder was when the cache was made, and
+    `--set encoder=none` takes rows of any other encoder with 4,096 dimensions.
 
     Gradient checkpointing, on in the release, is off: it changes no number and costs a third.
     """
@@ -194,7 +199,7 @@ def _paper(name: str, *, samples: int, pairs: int) -> RunConfig:
         recipe=name,
         samples=samples,
         pairs=pairs,
-        encoder=None,  # NV-Embed-v2, 77 tokens for original captions, 323 for recaptions
+        encoder=part("text/encoders", "nv_embed", max_tokens=cap),
         dimensions=4096,
         transform=Transform(
             resolution=224,

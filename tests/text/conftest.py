@@ -55,3 +55,12 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def _write(path: Path, value: object) -> None:
     path.parent.mkdir(exist_ok=True)
     path.write_text(json.dumps(value))
+
+
+@pytest.fixture(scope="session")
+def tiny_decoder() -> Path:
+    """Return a folder with a three-layer Llama of 64 positions, which begins texts with <s>."""
+    pytest.importorskip("transformers")
+    import decoder_folders
+
+    return decoder_folders.folder()

@@ -65,20 +65,26 @@ def parse_part(room: str, words: str) -> Part:
     """Return the part that `name`, `name:key=value,key=value` or `name:path` name.
 
     A value is read as JSON where it is JSON, `a+b` as a list where the option takes one (but in
-    a path), else as text; commas inside brackets and quotes separate nothing.
+    a path), else as text; commas inside brackets and quotes separate nothing. An option that is
+    itself a part (`part_field`) is given in the same words, in quotes where they hold a comma.
 
     Raises:
         ConfigError: an unknown name or option, with the nearest match.
     """
     name, _, rest = words.partition(":")
     options: dict[str, Any] = {}
-    known = {f.name: str(f.type) for f in dataclasses.fields(plugins.load(room, name).Config)}
+    fields = {f.name: f for f in dataclasses.fields(plugins.load(room, name).Config)}
+    known = {key: str(field.type) for key, field in fields.items()}
     pieces = list(_pieces(rest))
     for number, piece in enumerate(pieces):
         key, equals, value = piece.partition("=")
         if equals and key.isidentifier():
             lists = key != "path" and "tuple" in known.get(key, "")
             options[key] = _value(value, lists)
+            inner = fields[key].metadata.get("room") if key in fields else None
+            if inner and isinstance(options[key], str):
+                none = value == "none" and "None" in known[key]
+                options[key] = None if none else parse_part(inner, options[key])
         elif number == 0 and "path" in known:
             options["path"] = piece
         else:

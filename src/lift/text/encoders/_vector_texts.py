@@ -1,0 +1,180 @@
+"""Texts or ids beside rows of vectors, a chunk at a time: lines, jsonl, csv, parquet, npy."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.csv
+
+from lift.errors import DataError, unknown
+from lift.text.encoders._vector_files import batches_of, damaged, map_npy, open_parquet
+
+SUFFIXES = (".txt", ".jsonl", ".csv", ".tsv", ".parquet", ".npy")
+"""What texts may stand in."""
+
+TEXT_COLUMNS = ("caption", "text", "captions", "texts", "sentence", "title")
+KEY_COLUMNS = ("key", "id", "ids", "uid", "image_path", "filename", "url")
+"""Columns that are taken where none is named, the first that is there."""
+
+_CHUNK = 4_096
+_LONGEST_LINE = 16 << 20
+
+
+def texts_of(path: Path, column: str | None, keys: bool) -> Iterator[list[str | None]]:
+    """Yield the texts of one file in order, in chunks; None where a text is missing.
+
+    Args:
+        path: of one of `SUFFIXES`.
+        column: where the file has columns; None takes the usual one.
+        keys: whether keys of images are wanted rather than texts; numbers are keys too.
+
+    Raises:
+        ConfigError: no such column (with the known ones).
+        DataError: a file that can't be read.
+    """
+    if path.suffix == ".txt":
+        yield from _chunks(_lines(path))
+    elif path.suffix == ".jsonl":
+        yield from _chunks(_jsonl(path, column, keys))
+    elif path.suffix in (".csv", ".tsv"):
+        yield from _delimited(path, column, keys)
+    elif path.suffix == ".parquet":
+        yield from _parquet(path, column, keys)
+    elif path.suffix == ".npy":
+        yield from _npy(path, keys)
+    else:
+        raise unknown(f"suffix of {path}:", path.suffix, SUFFIXES, DataError)
+
+
+def pick_column(path: Path, names: list[str], column: str | None, keys: bool) -> str:
+    """Return the column to read; raises ConfigError with the known ones where none fits."""
+    usual = KEY_COLUMNS if keys else TEXT_COLUMNS
+    if column is None and len(names) == 1:
+        return names[0]
+    for name in (column,) if column else usual:
+        if name in names:
+            return name
+    option = "id_column" if keys else "text_column"
+    raise unknown(f"column of {path} ({option}=...):", column or " or ".join(usual), names)
+
+
+def _chunks(items: Iterator[str | None]) -> Iterator[list[str | None]]:
+    chunk: list[str | None] = []
+    for item in items:
+        chunk.append(item)
+        if len(chunk) == _CHUNK:
+            yield chunk
+            chunk = []
+    if chunk:
+        yield chunk
+
+
+def _lines(path: Path) -> Iterator[str]:
+    """Yield lines without their end; only line feeds end one, U+2028 and the like do not."""
+    try:
+        with path.open("rb") as file:
+            number = 0
+            while line := file.readline(_LONGEST_LINE + 1):
+                number += 1
+                if len(line) > _LONGEST_LINE:
+                    raise DataError(
+                        f"{path}, line {number}, is longer than {_LONGEST_LINE:,} bytes; "
+                        "give a text file with one text a line."
+                    )
+                try:
+                    yield line.removesuffix(b"\n").removesuffix(b"\r").decode("utf-8")
+                except UnicodeDecodeError as error:
+                    raise DataError(f"{path}, line {number}, is not UTF-8 ({error}).") from error
+    except OSError as error:
+        raise DataError(f"{path} can't be read ({error.strerror or error}).") from error
+
+
+def _jsonl(path: Path, column: str | None, keys: bool) -> Iterator[str | None]:
+    picked: str | None = None
+    for number, line in enumerate(_lines(path), 1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise DataError(f"{path}, line {number}, is not JSON ({error}).") from error
+        if isinstance(row, dict):
+            picked = picked or pick_column(path, list(row), column, keys)
+            row = row.get(picked)
+        yield _text(row, f"{path}, line {number}", keys)
+
+
+def _delimited(path: Path, column: str | None, keys: bool) -> Iterator[list[str | None]]:
+    parse = pyarrow.csv.ParseOptions(
+        delimiter="," if path.suffix == ".csv" else "\t", newlines_in_values=True
+    )
+    read = pyarrow.csv.ReadOptions(use_threads=False)
+    try:
+        with pyarrow.csv.open_csv(path, read_options=read, parse_options=parse) as file:
+            column = pick_column(path, file.schema.names, column, keys)
+        # A guessed type would turn the id 007 into 7.
+        convert = pyarrow.csv.ConvertOptions(
+            column_types={column: pa.string()}, include_columns=[column]
+        )
+        with pyarrow.csv.open_csv(
+            path, read_options=read, parse_options=parse, convert_options=convert
+        ) as file:
+            for batch in file:
+                yield from _sliced(batch.column(0).to_pylist())
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        raise damaged(path, error) from error
+
+
+def _parquet(path: Path, column: str | None, keys: bool) -> Iterator[list[str | None]]:
+    with open_parquet(path) as file:
+        schema = file.schema_arrow
+        column = pick_column(path, schema.names, column, keys)
+        kind = schema.field(column).type
+        kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+        if not (_is_text(kind) or (keys and pa.types.is_integer(kind))):
+            raise DataError(
+                f"The column {column!r} of {path} holds {kind}, not text; name another one "
+                f"({', '.join(schema.names)})."
+            )
+        for batch in batches_of(path, file, column, _CHUNK):
+            try:
+                values = batch.column(0).to_pylist()
+            except UnicodeDecodeError as error:
+                raise damaged(path, error) from error
+            yield values if _is_text(kind) else [None if v is None else str(v) for v in values]
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    types = pa.types
+    return types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind)
+
+
+def _npy(path: Path, keys: bool) -> Iterator[list[str | None]]:
+    values = map_npy(path)
+    if values.ndim != 1 or values.dtype.kind not in ("USiu" if keys else "US"):
+        raise DataError(
+            f"{path} holds {values.dtype} of the shape {values.shape}, not one text a row; save "
+            "texts with astype(str), or as .txt or .jsonl."
+        )
+    for start in range(0, len(values), _CHUNK):
+        chunk = values[start : start + _CHUNK].tolist()
+        try:
+            yield [v.decode("utf-8") if isinstance(v, bytes) else str(v) for v in chunk]
+        except UnicodeDecodeError as error:
+            raise DataError(f"{path}: a text from {start} on is not UTF-8 ({error}).") from error
+
+
+def _sliced(values: list[str | None]) -> Iterator[list[str | None]]:
+    for start in range(0, len(values), _CHUNK):
+        yield values[start : start + _CHUNK]
+
+
+def _text(value: object, where: str, keys: bool) -> str | None:
+    if value is None or isinstance(value, str):
+        return value
+    if keys and isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    raise DataError(f"{where}: {value!r:.80} is not text.")
