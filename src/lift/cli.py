@@ -18,32 +18,60 @@ Options = Annotated[tuple[str, ...], tyro.conf.arg(name="set", metavar="KEY=VALU
 
 def embed(
     *,
-    data: Words,
-    out: Path,
+    out: str,
+    data: Words = (),
     encoder: str = "minilm",
-    codec: Literal["float16", "float32"] = "float16",
+    codec: str = "",
+    part: str = "",
     precision: Literal["float32", "bfloat16", "auto"] = "float32",
+    roles: tuple[str, ...] = (),
+    derive: tuple[Literal["sub-caption", "phrase", "negative"], ...] = (),
+    language: str = "",
+    device: str = "auto",
     quiet: bool = False,
 ) -> None:
     """Compute every distinct caption's vector once and store it.
 
-    Running it again goes on where it stopped, or adds the captions of more data.
+    Running it again goes on where it stopped, or adds the captions of more data. Parts run on
+    any machines with a common folder; under torchrun each process takes its own.
 
     For example:
 
       lift embed --data 'flickr8k/*.tar' --out captions
       lift embed --data pairs.csv --out captions --encoder sentence_transformer:model=BAAI/bge-m3
+      lift embed --data pairs.csv --out captions --encoder causal_lm:preset=qwen3_embedding
+        --codec int8 --part 2/3
+      lift embed --data pairs.csv --out captions --encoder api:model=text-embedding-3-small
+      lift embed --encoder vectors:path=rows.npy,of=minilm --out captions
+      torchrun --nproc-per-node 8 -m lift.cli embed --data 'cc12m/*.tar' --out s3://bucket/cc12m
 
     Args:
+        out: the cache's folder, or a URL (s3://bucket/captions).
         data: where the captions are: paths, globs, `scenes:count=500`, `format:key=value,...`.
-        out: the cache's folder.
-        encoder: the frozen text encoder: `minilm`, `sentence_transformer:model=...`.
-        codec: how numbers are stored.
+        encoder: the frozen text encoder: `minilm`, `sentence_transformer:model=...`,
+            `causal_lm:model=...`, `nv_embed`, `api:model=...,url=...`, `vectors:path=...`.
+        codec: how numbers are stored: float16 (if not given), float32, int8, int4,
+            `prefix:dimensions=256`.
+        part: `2/3` embeds the second of three parts; all of them if not given.
         precision: what the encoder computes in; auto times both and keeps the faster.
+        roles: embed captions of these roles only.
+        derive: also embed what is made of each caption: its sentences, noun phrases, negatives.
+        language: of the captions (`en`); kept beside each.
+        device: auto, cpu, cuda, cuda:1 or mps.
         quiet: no progress bar.
     """
     report = commands.embed(
-        data, out=out, encoder=encoder, codec=codec, precision=precision, progress=not quiet
+        data,
+        out=out,
+        encoder=encoder,
+        codec=codec,
+        part=part,
+        precision=precision,
+        roles=roles,
+        derive=derive,
+        language=language,
+        device=device,
+        progress=not quiet,
     )
     print(report.table())
 
@@ -134,9 +162,9 @@ def eval_(
 
 
 def audit(
-    cache: tyro.conf.Positional[Path], *, data: Words = (), sample: int = 256, live: bool = True
+    cache: tyro.conf.Positional[str], *, data: Words = (), sample: int = 256, live: bool = True
 ) -> None:
-    """Prove a cache: checksums, norms, NaN, duplicates, coverage, re-encoded rows.
+    """Prove a cache: checksums, norms, NaN, duplicates, coverage, probes, re-encoded rows.
 
     For example:
 
@@ -147,7 +175,7 @@ def audit(
         cache: the folder.
         data: pairs whose captions should all have rows.
         sample: captions to encode again and compare with the stored rows.
-        live: encode again (needs the text encoder and --data).
+        live: encode the stored probe sentences and the sample again (needs the text encoder).
     """
     found = commands.audit(cache, data=data, sample=sample, live=live)
     print(found.table())

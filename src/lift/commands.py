@@ -18,13 +18,18 @@ if TYPE_CHECKING:
 
 
 def embed(
-    data: Sequence[str],
+    data: Sequence[str] = (),
     *,
     out: str | Path,
     encoder: str = "minilm",
-    codec: str = "float16",
+    codec: str = "",
+    part: str = "",
     precision: Literal["float32", "bfloat16", "auto"] = "float32",
+    roles: Sequence[str] = (),
+    derive: Sequence[Literal["sub-caption", "phrase", "negative"]] = (),
+    language: str = "",
     rows_per_shard: int | None = None,
+    device: str = "auto",
     progress: bool = True,
 ) -> EmbedReport:
     """Compute the vector of every distinct caption once and store it.
@@ -33,34 +38,41 @@ def embed(
 
     Args:
         data: where the captions are: paths (`train-*.tar`, `pairs.parquet`), `scenes:count=500`,
-            or `format:key=value,...`.
-        out: the cache's folder.
+            or `format:key=value,...`. Vectors that lie beside their texts need none.
+        out: the cache's folder, or a URL that fsspec knows (`s3://bucket/captions`).
         encoder: a text encoder: `minilm`, `sentence_transformer:model=FOLDER_OR_HUB_ID`, ...
-        codec: how numbers are stored: float16 or float32.
+        codec: how numbers are stored: float16, float32, int8, int4, `prefix:dimensions=256`, ...;
+            "" takes float16, or what the cache has.
+        part: "2/3" embeds the second of three parts, on this machine or another; "" all of them.
         precision: what the encoder computes in; auto times both and keeps the faster.
+        roles: embed captions of these roles only.
+        derive: also embed what can be made of each caption: its sentences, its noun phrases,
+            negatives.
+        language: of the captions ("en"); kept beside each.
         rows_per_shard: rows of one file; None takes the default.
+        device: auto, cpu, cuda, cuda:1, mps.
         progress: draw a progress bar.
 
     Raises:
         LiftError: bad input, another space or something else in the folder, a full disk.
     """
-    from lift.cache import writer
-    from lift.data.source import Captions, left_out, open_source, parse_part
-    from lift.text.encoder import build_encoder
+    from lift.data.source import parse_part
+    from lift.embedding import embed as run
 
-    sources = [open_source(spec) for spec in ([data] if isinstance(data, str) else data)]
-    more = {} if rows_per_shard is None else {"rows_per_shard": rows_per_shard}
-    report = writer.embed(
-        Captions(sources),
-        build_encoder(parse_part("text/encoders", encoder), trusted=True),
-        Path(out),
-        codec=codec,
+    return run(
+        [data] if isinstance(data, str) else data,
+        parse_part("text/encoders", encoder),
+        out,
+        part=part,
+        codec=parse_part("cache/codecs", codec) if codec else None,
         precision=precision,
+        roles=roles,
+        derived=derive,
+        language=language,
+        rows_per_shard=rows_per_shard,
+        device=device,
         progress=progress,
-        **more,
     )
-    counts = {f"{s.name}, {why}": n for s in sources for why, n in left_out(s).items()}
-    return dataclasses.replace(report, left_out=counts)
 
 
 def train(
@@ -122,7 +134,7 @@ def budget(
 
     config = _configured(recipe, options, data, "", str(cache)).resolved()
     if config.cache:
-        dimensions = EmbeddingCache.open(Path(config.cache)).dimensions
+        dimensions = EmbeddingCache.open(config.cache).dimensions
     elif config.dimensions or config.encoder is None:
         dimensions = config.dimensions
     else:
@@ -167,7 +179,7 @@ def evaluate(
     encoder = bundle.load(model, device=device)
     judged = encoder
     if cache is not None:
-        stored = EmbeddingCache.open(Path(cache))
+        stored = EmbeddingCache.open(cache)
         stored.space.require_same(encoder.space, ours=f"the cache {cache}", theirs=f"model {model}")
         judged = CachedTexts(encoder, stored)
     require_writable(folder)  # told before the work, not after it
@@ -209,67 +221,43 @@ def import_reference(checkpoint: str | Path, *, cache: str | Path, out: str | Pa
         CheckpointError: not such a checkpoint, or something else is in `out`.
         SpaceMismatch: the cache's rows are not as wide as the checkpoint's vectors.
     """
-    import math
+    from lift.convert.checkpoint import import_reference as convert
 
-    from lift import bundle, plugins
-    from lift.cache.reader import EmbeddingCache
-    from lift.config import Part, to_dict
-    from lift.convert.reference import load_reference_checkpoint
-    from lift.data.transform import Transform
-    from lift.errors import SpaceMismatch
-    from lift.model import SideConfig, build_side
-
-    found = load_reference_checkpoint(checkpoint)
-    stored = EmbeddingCache.open(Path(cache))
-    if stored.dimensions != found.shared:
-        raise SpaceMismatch(
-            f"{checkpoint} makes vectors of {found.shared} numbers, the cache {cache} holds rows "
-            f"of {stored.dimensions}: give a cache made with the checkpoint's text encoder."
-        )
-    tower = plugins.resolve(Part("towers", "vit", to_dict(found.tower)))
-    side = SideConfig(tower=tower, head=found.head)
-    record = bundle.BundleRecord(
-        image=side,
-        transform=Transform(resolution=found.tower.resolution),
-        space=stored.space,
-        encoder=stored.part,
-        saw=stored.saw,
-        scalars={} if found.log_scale is None else {"scale": math.exp(found.log_scale)},
-        origin={"imported from": Path(checkpoint).name},
-    )
-    model = build_side(side, None, found.shared)
-    tensors = {f"tower.{name}": value for name, value in found.tower_state.items()}
-    tensors |= {f"head.{name}": value for name, value in found.head_state.items()}
-    model.load_state_dict(tensors)
-    made = bundle.Bundle(model.eval(), record, name=Path(out).name)
-    made.save(out)
-    return made
+    return convert(checkpoint, cache=cache, out=out)
 
 
 def audit(
     cache: str | Path, *, data: Sequence[str] = (), sample: int = 256, live: bool = True
 ) -> AuditReport:
-    """Prove a cache: checksums, norms, NaN, duplicates, coverage, re-encoded rows.
+    """Prove a cache: checksums, norms, NaN, duplicates, coverage, probes, re-encoded rows.
 
     Args:
         cache: the folder.
         data: pairs whose captions should all have rows; also where re-encoded texts come from.
         sample: captions to encode again and compare.
-        live: whether to encode again (needs the text encoder and `data`).
+        live: whether to encode the probe sentences again, and the sample where there is `data`.
+            Without `data` an encoder that is not installed is told, and is no error.
 
     Raises:
         CacheError: the folder holds no readable cache.
+        MissingPackage: there is `data`, and the encoder is not installed.
     """
     from lift.cache.audit import audit as prove
     from lift.cache.reader import EmbeddingCache
     from lift.data.source import Captions, open_source
+    from lift.errors import ConfigError, MissingPackage
     from lift.text.encoder import build_encoder
 
     captions = Captions([open_source(spec) for spec in data]) if data else None
-    encoder = None
-    if live and captions is not None:
-        encoder = build_encoder(EmbeddingCache.open(Path(cache)).part)
-    return prove(Path(cache), captions=captions, encoder=encoder, sample=sample)
+    encoder, not_live = None, ""
+    if live:
+        try:
+            encoder = build_encoder(EmbeddingCache.open(cache).part)
+        except (MissingPackage, ConfigError) as error:
+            if data:
+                raise
+            not_live = str(error)
+    return prove(cache, captions=captions, encoder=encoder, sample=sample, not_live=not_live)
 
 
 def report(run: str | Path, *, out: str | Path | None = None) -> Path:

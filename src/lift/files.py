@@ -24,17 +24,22 @@ _DISK_REFUSED = {
 }
 _ASIDE = ".partial-"
 _OLD = ".replaced-"
+_LOCK = ".lock"
 
 
 @contextlib.contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
+def whole_file(path: Path, *, first: bool = False) -> Iterator[Path]:
     """Yield a name beside `path` to write to; it becomes `path` when the block ends well.
+
+    Args:
+        path: the file.
+        first: leave a `path` that another process made meanwhile as it is: the first one stays.
 
     Raises:
         StorageError: the disk is full or not writable; what was written aside is removed and an
             older `path` is as it was.
     """
-    aside = path.with_name(f"{_ASIDE}{path.name}")
+    aside = path.with_name(f"{_ASIDE}{path.name}{f'.{os.getpid()}' if first else ''}")
     if path.is_dir():
         raise StorageError(f"{path} is a folder; give the name of a file.")
     with told_plainly(path):
@@ -42,7 +47,10 @@ def whole_file(path: Path) -> Iterator[Path]:
         try:
             yield aside
             _flush(aside)
-            os.replace(aside, path)
+            if first:
+                _become_first(aside, path)
+            else:
+                os.replace(aside, path)
             _flush(path.parent)
         except BaseException:
             aside.unlink(missing_ok=True)
@@ -125,7 +133,7 @@ def sole_writer(folder: Path) -> Iterator[None]:
     created = not folder.exists()
     with told_plainly(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        lock = open(folder / ".lock", "w")
+        lock = open(folder / _LOCK, "w")
     with lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -136,9 +144,14 @@ def sole_writer(folder: Path) -> Iterator[None]:
         try:
             yield
         finally:
-            if created and [path.name for path in folder.iterdir()] == [".lock"]:
-                (folder / ".lock").unlink()
+            if created and [path.name for path in folder.iterdir()] == [_LOCK]:
+                (folder / _LOCK).unlink()
                 folder.rmdir()
+
+
+def is_leftover(name: str) -> bool:
+    """Return whether a file of this name is a lock, or was left aside by a killed writer."""
+    return name == _LOCK or name.startswith((_ASIDE, _OLD))
 
 
 def is_ours_or_empty(folder: Path, marker: str) -> bool:
@@ -149,7 +162,7 @@ def is_ours_or_empty(folder: Path, marker: str) -> bool:
         return False
     if (folder / marker).exists():
         return True
-    return all(p.name == ".lock" or p.name.startswith((_ASIDE, _OLD)) for p in folder.iterdir())
+    return all(is_leftover(p.name) for p in folder.iterdir())
 
 
 @contextlib.contextmanager
@@ -164,6 +177,17 @@ def told_plainly(path: Path) -> Iterator[None]:
             f"Can't write {path}: {error.strerror}. Nothing half-written was left; make room "
             "there (or choose another folder) and run the same command again."
         ) from error
+
+
+def _become_first(aside: Path, path: Path) -> None:
+    try:
+        os.link(aside, path)  # unlike a rename, refused where `path` is there
+    except FileExistsError:
+        pass
+    except OSError:  # a file system without hard links
+        if not path.exists():
+            os.replace(aside, path)
+    aside.unlink(missing_ok=True)
 
 
 def _flush(path: Path) -> None:

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float32, Int64, UInt8
+from jaxtyping import Float, Float32, Int64, Shaped, UInt8
 from torch import Tensor
 
 ImageLike: TypeAlias = "str | PathLike[str] | bytes | np.ndarray | Any"
@@ -22,10 +22,10 @@ ImageLike: TypeAlias = "str | PathLike[str] | bytes | np.ndarray | Any"
 
 
 class Caption(NamedTuple):
-    """One text of an image and the part it plays ("raw", "short", "long", "title", ...)."""
+    """One text of an image and the part it plays (see `lift.text.roles.ROLES`, or any word)."""
 
     text: str
-    role: str = "caption"
+    role: str = "raw"
 
 
 class Foil(NamedTuple):
@@ -86,7 +86,9 @@ class Batch:
 
     Attributes:
         images: canvas pixels after augmentation, not yet normalised.
-        texts: stored rows of the captions, not yet unit length.
+        texts: rows of the captions as the cache stores them (bytes of its codec; float32 rows
+            where the loader mixes captions). `Loader.decode` makes float32 rows [c d] of them on
+            the device where they are; those are not yet unit length.
         owner: for each caption, the position in `images` that it describes.
         row: for each caption, its row in the cache: equal captions have equal rows.
         index: for each image, its number in the source (for error messages).
@@ -94,7 +96,7 @@ class Batch:
     """
 
     images: UInt8[Tensor, "b 3 h w"]
-    texts: Float32[Tensor, "c d"]
+    texts: Shaped[Tensor, "c stored"]
     owner: Int64[Tensor, " c"]
     row: Int64[Tensor, " c"]
     index: Int64[Tensor, " b"]

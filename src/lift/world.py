@@ -1,10 +1,12 @@
-"""Where a run computes: device, threads, precision. One process for now."""
+"""Where a run computes: device, threads, precision, and which of several processes it is."""
 
 from __future__ import annotations
 
 import contextlib
+import os
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -14,15 +16,53 @@ from lift.errors import ConfigError
 Precision = Literal["float32", "bfloat16"]
 
 
+@dataclass(frozen=True)
+class Worker:
+    """One of the processes that `torchrun` started; alone where nothing did.
+
+    Attributes:
+        rank: number among all processes, from 0.
+        size: how many there are.
+        local: number among those of this machine, from 0.
+    """
+
+    rank: int = 0
+    size: int = 1
+    local: int = 0
+
+
+def worker() -> Worker:
+    """Return which process this is, from the variables that `torchrun` sets.
+
+    Raises:
+        ConfigError: they contradict each other.
+    """
+    words = {name: os.environ.get(name, "") for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK")}
+    if not words["WORLD_SIZE"]:
+        return Worker()
+    try:
+        rank, size = int(words["RANK"]), int(words["WORLD_SIZE"])
+        found = Worker(rank, size, int(words["LOCAL_RANK"] or rank))
+    except ValueError:
+        found = Worker(-1)
+    if not 0 <= found.rank < found.size or found.local < 0:
+        told = ", ".join(f"{name}={value!r}" for name, value in words.items())
+        raise ConfigError(f"{told} name no process of a group; start with torchrun, or unset them.")
+    return found
+
+
 def choose_device(name: str = "auto") -> torch.device:
     """Return the device to compute on: cuda, else mps, else cpu, unless one is named.
+
+    Of several GPUs each process of `torchrun` takes its own.
 
     Raises:
         ConfigError: the named device is not usable here.
     """
     if name == "auto":
         if torch.cuda.is_available():
-            return torch.device("cuda")
+            own = worker().local if worker().size > 1 else None
+            return torch.device("cuda", own) if own is not None else torch.device("cuda")
         if torch.backends.mps.is_available():
             return torch.device("mps")
         return torch.device("cpu")

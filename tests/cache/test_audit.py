@@ -10,17 +10,19 @@ import pytest
 
 from lift.cache import shard as shards
 from lift.cache.audit import audit
-from lift.cache.manifest import read_manifest, write_record
+from lift.cache.manifest import read_manifest, write_manifest
+from lift.cache.place import place_of
 from lift.cache.writer import embed
 from lift.config import part
 from lift.errors import CacheError, SpaceMismatch
 from lift.text.encoder import build_encoder
 from lift.text.encoders.hashing import Config, HashingEncoder
+from lift.text.probes import PROBES
 
 
 def rewrite(folder, **columns):
     """Replace columns of the first shard and make the manifest agree with it."""
-    manifest = read_manifest(folder)
+    manifest = read_manifest(place_of(folder))
     plan = manifest.plan
     codec, path = plan.build_codec(), folder / "shard-00000.arrow"
     view = shards.open_shard(path, plan.schema(), codec)
@@ -31,12 +33,12 @@ def rewrite(folder, **columns):
         "truncated": pa.array(view.truncated),
     }
     arrays.update({name: change(view, codec) for name, change in columns.items()})
-    shards.write_shard(path, plan.schema(), arrays)
+    shards.write_shard(place_of(folder), path.name, plan.schema(), arrays, view.fidelity)
     record = dataclasses.replace(
         manifest.shards[0], bytes=path.stat().st_size, sha256=shards.file_hash(path)
     )
     changed = (record, *manifest.shards[1:])
-    write_record(folder, dataclasses.replace(manifest, shards=changed))
+    write_manifest(place_of(folder), dataclasses.replace(manifest, shards=changed))
 
 
 def rows_changed(change):
@@ -63,7 +65,7 @@ def test_a_sound_cache_is_ok(folder, encoder, captions):
     assert report.coverage.distinct == 60 and report.coverage.captions == 90
     assert report.resampled.sample == 50
     assert report.resampled.min_cosine > 0.999999
-    if "float32" in str(read_manifest(folder).plan.codec):
+    if "float32" in str(read_manifest(place_of(folder)).plan.codec):
         assert report.resampled.max_difference == 0
     else:
         assert 0 < report.resampled.max_difference < 2**-12
@@ -88,7 +90,8 @@ def test_sample_depends_on_seed_not_on_order(folder, captions):
 
     class Watched(HashingEncoder):
         def encode(self, texts, **options):
-            asked.append(tuple(texts))
+            if tuple(texts) != PROBES:
+                asked.append(tuple(texts))
             return super().encode(texts)
 
     for order, seed in ((captions, 0), (captions[::-1], 0), (captions, 1)):
@@ -108,19 +111,12 @@ def test_flipped_bit(folder):
 
 
 def test_not_finite(folder):
-    def change(rows):
+    def column(view, codec):
+        rows = view.stored.copy()
         rows[3, 0], rows[4, 1] = np.nan, np.inf
+        return shards_lists(rows)
 
-    if "float16" in str(read_manifest(folder).plan.codec):
-
-        def column(view, codec):
-            rows = view.stored.copy()
-            rows[3, 0], rows[4, 1] = np.nan, np.inf
-            return shards_lists(rows)
-
-        rewrite(folder, row=column)
-    else:
-        rewrite(folder, row=rows_changed(change))
+    rewrite(folder, row=column)
     report = audit(folder)
     assert report.not_finite == 2 and "2 row(s) not finite" in report.faults
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import multiprocessing
 import pickle
@@ -11,6 +12,7 @@ import sys
 import numpy as np
 import pytest
 
+from lift.cache.manifest import write_manifest
 from lift.cache.reader import EmbeddingCache
 from lift.cache.writer import embed
 from lift.errors import CacheError, MissingRows
@@ -113,7 +115,7 @@ def test_a_cache_that_grows_keeps_its_first_rows(cache, encoder):
 
 
 def test_many_shards_are_not_all_kept_open(cache, monkeypatch):
-    monkeypatch.setattr("lift.cache.reader._OPEN_SHARDS", 2)
+    monkeypatch.setattr("lift.cache.rows._OPEN_SHARDS", 2)
     expected = cache.take(range(60))
     assert len(cache._views) == 2
     np.testing.assert_array_equal(cache.take(range(60)), expected)
@@ -146,8 +148,8 @@ def test_damaged_files_are_refused(cache):
 def test_manifests_of_tomorrow_and_of_nobody_are_refused(cache):
     path = cache.folder / "manifest.json"
     values = json.loads(path.read_text())
-    path.write_text(json.dumps({**values, "version": 2}))
-    with pytest.raises(CacheError, match=r"version 2, and this lift reads up to 1"):
+    path.write_text(json.dumps({**values, "version": 3}))
+    with pytest.raises(CacheError, match=r"version 3, and this lift reads up to 2"):
         EmbeddingCache.open(cache.folder)
     for text in ("", "[]", "{}", json.dumps({**values, "extra": 1})):
         path.write_text(text)
@@ -189,5 +191,10 @@ def test_a_shard_of_another_length_is_refused(cache):
     values = json.loads(path.read_text())
     values["shards"][1]["rows"] = 17
     path.write_text(json.dumps(values))
+    with pytest.raises(CacheError, match=r"changed after it was written: .*checksum"):
+        EmbeddingCache.open(cache.folder)
+    changed = dataclasses.replace(cache.manifest.shards[1], rows=17)
+    shards = (cache.manifest.shards[0], changed, *cache.manifest.shards[2:])
+    write_manifest(cache.place, dataclasses.replace(cache.manifest, shards=shards))
     with pytest.raises(CacheError, match=r"shard-00001\.arrow .*16 rows, the manifest says 17"):
         EmbeddingCache.open(cache.folder).take([20])

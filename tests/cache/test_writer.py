@@ -101,6 +101,7 @@ def test_more_captions_are_appended(tmp_path, encoder, captions):
         "rows": 60,
         "tokens": int(encoder.encode(captions[:60]).tokens.sum()),
         "truncated": 15,
+        "links": 0,
         "captions": 90,
         "distinct": 60,
     }
@@ -247,7 +248,7 @@ def test_rows_that_are_not_finite_are_never_stored(tmp_path, captions):
 
     with pytest.raises(NotFinite, match=r"1 caption.*'a red cat by a wall'"):
         embed(captions, Broken(Config()), tmp_path / "c")
-    assert not list((tmp_path / "c").glob("*.arrow"))
+    assert not list((tmp_path / "c").glob("shard-*.arrow"))
 
 
 def test_a_second_writer_is_refused(tmp_path, encoder, captions):
@@ -341,7 +342,7 @@ def test_new_versions_are_recorded_and_told_once(tmp_path, encoder, captions, mo
     assert first.notes == () and "note" not in first.table()
     (then,) = EmbeddingCache.open(folder).manifest.versions
     now = {**then, "torch": "99.0", "new-package": "1"}
-    monkeypatch.setattr("lift.cache.writer.versions", lambda: now)
+    monkeypatch.setattr("lift.cache.part.versions", lambda: now)
     assert embed(captions[:10], encoder, folder, progress=False).notes == ()  # no rows, no note
     second = embed(captions[:20], encoder, folder, progress=False)
     (note,) = second.notes
@@ -358,6 +359,6 @@ def test_versions_of_a_cache_that_was_stopped(tmp_path, encoder, captions, monke
     embed(captions[:10], encoder, folder, progress=False)
     (folder / "manifest.json").unlink()
     plan = json.loads((folder / "plan.json").read_text())
-    monkeypatch.setattr("lift.cache.writer.versions", lambda: {"torch": "99.0"})
+    monkeypatch.setattr("lift.cache.part.versions", lambda: {"torch": "99.0"})
     assert "torch 99.0" in embed(captions, encoder, folder, progress=False).notes[0]
     assert EmbeddingCache.open(folder).manifest.versions == (plan["versions"], {"torch": "99.0"})

@@ -1,7 +1,8 @@
-"""Check a finished cache: checksums, coverage, norms, duplicates, cuts, a re-encoded sample."""
+"""Check a finished cache: checksums, coverage, norms, duplicates, cuts, probes, a new sample."""
 
 from __future__ import annotations
 
+import hashlib
 import heapq
 import itertools
 from collections.abc import Iterable
@@ -10,15 +11,20 @@ from pathlib import Path
 
 import numpy as np
 
+from lift.cache import probes
+from lift.cache.fidelity import Fidelity, merge
+from lift.cache.probes import Drift
 from lift.cache.reader import EmbeddingCache
 from lift.text.encoder import TextEncoder, clean
-from lift.text.keys import KEY, KeyIndex, KeySet, keys_of
+from lift.text.keys import KEY, KeySet, keys_of
 from lift.world import threads
 
 _CHUNK = 4_096
 _SLACK = {"float32": 1e-5, "bfloat16": 2e-2}
 """How far a value of a unit row may move with the company it is encoded in, and the machine:
 1.3e-7 measured for MiniLM in float32 on one CPU; bfloat16 has 8 bits of significand."""
+
+_NO_PROBES = "not compared: the encoder can't embed them (stored vectors)"
 
 _UNIT_TOLERANCE = 2e-3
 """Rounding every value of a unit row to float16 changes its length by at most 2^-11."""
@@ -58,26 +64,35 @@ class AuditReport:
     Attributes:
         folder: the cache.
         fingerprint: of its space.
-        rows, dimensions, shards, bytes: its size.
+        rows, dimensions, parts, shards, links, bytes: its size; bytes are those of the rows.
+        codec: how rows are stored.
+        fidelity: what that changed, measured when they were written.
         damaged: shard files without their checksum.
         norm_min, norm_mean, norm_max: lengths of the stored rows.
         not_unit: rows whose length is not 1, where the space says that it is.
         not_finite: rows with NaN or infinity.
-        duplicate_keys: rows that repeat another row's key.
+        duplicate_keys: rows that repeat another row's key in their part.
+        shared_keys: rows whose key another part has, too: texts derived from captions of both.
         duplicate_rows: rows bit-equal to another's (two captions that the encoder can't tell
             apart, "A dog." and "a dog." for an uncased one: no fault of the cache).
         truncated: rows whose caption was cut.
         counters_differ: counters of the manifest that the shards don't bear out.
         coverage: where captions were given.
         resampled: where captions and an encoder were given.
+        drift: of the stored probe sentences, where an encoder was given.
+        not_live: why the encoder could not be asked, "" where it was or nobody wanted it.
     """
 
     folder: str
     fingerprint: str
     rows: int
     dimensions: int
+    parts: int
     shards: int
+    links: int
     bytes: int
+    codec: str
+    fidelity: Fidelity | None
     damaged: tuple[str, ...]
     norm_min: float
     norm_mean: float
@@ -85,11 +100,14 @@ class AuditReport:
     not_unit: int
     not_finite: int
     duplicate_keys: int
+    shared_keys: int
     duplicate_rows: int
     truncated: int
     counters_differ: tuple[str, ...]
     coverage: Coverage | None = None
     resampled: Resampled | None = None
+    drift: Drift | None = None
+    not_live: str = ""
     faults: tuple[str, ...] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -107,6 +125,8 @@ class AuditReport:
             found = self.resampled
             checks.append((found.beyond, f"{found.beyond} re-encoded value(s) too far off"))
             checks.append((found.sample == 0, "nothing to re-encode: no given caption is stored"))
+        if self.drift is not None:
+            checks.append((not self.drift.ok, "the encoder drifted from the stored probes"))
         object.__setattr__(self, "faults", tuple(words for bad, words in checks if bad))
 
     @property
@@ -119,12 +139,18 @@ class AuditReport:
         lines = [
             ("cache", self.folder),
             ("space", self.fingerprint),
-            ("rows", f"{self.rows:,} x {self.dimensions} in {self.shards} shard(s)"),
-            ("size", f"{self.bytes / 1e6:,.1f} MB"),
+            (
+                "rows",
+                f"{self.rows:,} x {self.dimensions} in {self.shards} shard(s), {self.parts} "
+                "part(s)",
+            ),
+            ("links", f"{self.links:,} from texts to images"),
+            ("size", f"{self.bytes / 1e6:,.1f} MB, codec {self.codec}"),
+            ("codec error", self.fidelity.words() if self.fidelity else "not measured (version 1)"),
             ("checksums", "all right" if not self.damaged else f"WRONG: {', '.join(self.damaged)}"),
             ("norms", f"{self.norm_min:.6f} / {self.norm_mean:.6f} / {self.norm_max:.6f}"),
             ("not finite", f"{self.not_finite:,}"),
-            ("duplicate keys", f"{self.duplicate_keys:,}"),
+            ("duplicate keys", f"{self.duplicate_keys:,} ({self.shared_keys:,} over parts)"),
             ("duplicate rows", f"{self.duplicate_rows:,}"),
             ("truncated", f"{self.truncated:,}"),
         ]
@@ -142,6 +168,10 @@ class AuditReport:
                     f"smallest cosine {r.min_cosine:.6f}",
                 )
             )
+        if self.drift is not None:
+            lines.append(("probes", str(self.drift) if self.drift.probes else _NO_PROBES))
+        elif self.not_live:
+            lines.append(("probes", f"not compared: {self.not_live}"))
         lines.append(("verdict", "ok" if self.ok else "; ".join(self.faults)))
         return "\n".join(f"{name:<16}{value}" for name, value in lines)
 
@@ -153,15 +183,18 @@ def audit(
     encoder: TextEncoder | None = None,
     sample: int = 256,
     seed: int = 0,
+    not_live: str = "",
 ) -> AuditReport:
     """Read all of a cache and report what is wrong with it.
 
     Args:
         folder: of a finished cache.
         captions: those it should cover; read once, in chunks.
-        encoder: of the cache's space, to make a sample of `captions` again.
+        encoder: of the cache's space, to make its probe sentences and a sample of `captions`
+            again.
         sample: how many distinct captions to make again, chosen by hash.
         seed: of the choice.
+        not_live: why there is no encoder, for the report.
 
     Raises:
         CacheError: no finished cache, or shards that can't be opened.
@@ -176,59 +209,78 @@ def audit(
     damaged = tuple(cache.damaged())
     rows = _scan(cache)
     coverage, chosen = (None, []) if captions is None else _cover(cache, captions, sample, seed)
+    stored = cache.probes()
+    drift = None
+    if encoder is not None and stored is not None:
+        with threads(cache.plan.threads):
+            drift = probes.drift(stored, encoder, cache.plan)
+    measured = [manifest.fidelity for manifest in cache.manifests]
     return AuditReport(
         folder=str(folder),
         fingerprint=cache.space.fingerprint,
         rows=len(cache),
         dimensions=cache.dimensions,
-        shards=len(cache.manifest.shards),
-        bytes=sum(shard.bytes for shard in cache.manifest.shards),
+        parts=len(cache.manifests),
+        shards=len(cache.shards),
+        links=cache.counters.get("links", 0),
+        bytes=sum(shard.bytes for _, shard in cache.shards),
+        codec=cache.codec.name,
+        fidelity=merge(found for found in measured if found) if all(measured) else None,
         damaged=damaged,
         coverage=coverage,
         resampled=_resample(cache, encoder, chosen) if encoder and coverage else None,
+        drift=drift,
+        not_live=not_live,
         **rows,
     )
 
 
 def _scan(cache: EmbeddingCache) -> dict:
     """Return every figure that the stored columns give, in one pass with bounded memory."""
-    weights = np.random.default_rng(0).integers(
-        1, 2**63, 4 * cache.dimensions, np.uint64
-    ) | np.uint64(1)
-    keys: list[np.ndarray] = [np.empty(0, KEY)]
-    marks: list[np.ndarray] = [np.empty(0, np.uint64)]
-    lengths: list[np.ndarray] = []
-    tokens = truncated = not_finite = 0
-    for number in range(len(cache.manifest.shards)):
+    low, high, total, count = np.inf, 0.0, 0.0, 0
+    tokens = truncated = not_finite = not_unit = repeated = 0
+    tolerance = _UNIT_TOLERANCE + cache.codec.length_error
+    scratch = cache.shards[0][0].scratch if cache.shards else None
+    contents, keys = KeySet(scratch), KeySet(scratch)
+    within, part = 0, None
+    for number, (place, _) in enumerate(cache.shards):
         view = cache.view(number)
-        keys.append(view.keys)
+        if place is not part:
+            part, keys = place, KeySet(scratch)
+        within += int((~keys.add(view.keys)).sum())
         tokens += int(view.tokens.sum())
         truncated += int(view.truncated.sum())
         for start in range(0, len(view.keys), _CHUNK):
-            stored = view.stored[start : start + _CHUNK]
-            words = np.ascontiguousarray(stored).view(np.uint16).astype(np.uint64)
-            # A 64-bit multiply-add hash of the bits: equal rows have equal marks, and among a
-            # million rows two others share one with a probability of 3e-8.
-            marks.append(words @ weights[: words.shape[1]])
+            stored = np.ascontiguousarray(view.stored[start : start + _CHUNK])
+            repeated += int((~contents.add(_content_keys(stored))).sum())
             decoded = cache.codec.decode(stored).astype(np.float64)
             length = np.sqrt((decoded * decoded).sum(axis=1))
             not_finite += int((~np.isfinite(length)).sum())
-            lengths.append(length[np.isfinite(length)].astype(np.float32))
-    norms = np.concatenate([np.empty(0, np.float32), *lengths])
-    all_marks = np.concatenate(marks)
+            length = length[np.isfinite(length)]
+            low, high = min(low, length.min(initial=np.inf)), max(high, length.max(initial=0.0))
+            total, count = total + float(length.sum()), count + len(length)
+            not_unit += int((np.abs(length - 1) > tolerance).sum()) * cache.space.normalised
     counted = {"rows": len(cache), "tokens": tokens, "truncated": truncated}
-    stated = cache.manifest.counters
+    stated = cache.counters
     return {
-        "norm_min": float(norms.min(initial=np.inf)),
-        "norm_mean": float(norms.mean(dtype=np.float64)) if len(norms) else float("nan"),
-        "norm_max": float(norms.max(initial=0.0)),
-        "not_unit": int((np.abs(norms - 1) > _UNIT_TOLERANCE).sum()) * cache.space.normalised,
+        "norm_min": float(low),
+        "norm_mean": total / count if count else float("nan"),
+        "norm_max": float(high),
+        "not_unit": not_unit,
         "not_finite": not_finite,
-        "duplicate_keys": KeyIndex(np.concatenate(keys)).repeated(),
-        "duplicate_rows": len(all_marks) - len(np.unique(all_marks)),
+        "duplicate_keys": within,
+        "shared_keys": cache.index().repeated() - within,
+        "duplicate_rows": repeated,
         "truncated": truncated,
         "counters_differ": tuple(n for n, v in counted.items() if stated.get(n) != v),
     }
+
+
+def _content_keys(stored: np.ndarray) -> np.ndarray:
+    """Return 16 bytes for the content of every stored row [n w]: equal rows, equal keys."""
+    lines = stored.view(np.uint8).reshape(len(stored), -1)
+    digests = (hashlib.blake2b(line.data, digest_size=KEY.itemsize).digest() for line in lines)
+    return np.frombuffer(b"".join(digests), KEY)
 
 
 def _cover(
@@ -236,7 +288,7 @@ def _cover(
 ) -> tuple[Coverage, list[str]]:
     """Return the coverage, and the `sample` stored captions with the smallest salted key."""
     salt = np.frombuffer(np.random.default_rng(seed).bytes(8), np.uint64)[0]
-    seen = KeySet()
+    seen = KeySet(cache.shards[0][0].scratch if cache.shards else None)
     count = missing = 0
     first: str | None = None
     smallest: list[tuple[int, str]] = []  # a heap of (-salted key, caption)
@@ -266,7 +318,7 @@ def _resample(cache: EmbeddingCache, encoder: TextEncoder, texts: list[str]) -> 
     """Encode texts as the cache's plan says and compare with what is stored."""
     if not texts:
         return Resampled(sample=0, max_difference=0.0, min_cosine=1.0, beyond=0)
-    plan = cache.manifest.plan
+    plan = cache.plan
     with threads(plan.threads):
         again = encoder.encode(texts, precision=plan.precision, token_budget=plan.token_budget).rows
     stored = cache.take(cache.require(texts))

@@ -4,65 +4,121 @@ from __future__ import annotations
 
 import importlib.metadata
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 
-from lift import __version__
+from lift import __version__, plugins
 from lift.cache import manifest as records
 from lift.cache.manifest import Plan
+from lift.cache.place import Place
+from lift.cache.shard import is_shard
 from lift.config import Part
-from lift.errors import CacheError
+from lift.errors import CacheError, ConfigError
 from lift.text.encoder import TextEncoder, default_token_budget
 from lift.world import Precision, probe_precision
 
 ROWS_PER_SHARD = 16_384
 """A kill loses at most this many rows: under a minute of MiniLM on one CPU core."""
 
-BLOCK = 1_024
-"""Captions that the encoder gets at once: enough to batch by length, a progress bar that moves."""
+CPU_BLOCK = 4_096
+"""Captions that the encoder gets at once on a CPU: enough to batch by length, and a progress bar
+that moves. Accelerators get a whole shard: their batches hold more."""
+
+DEFAULT_CODEC = "float16"
 
 
-def new_plan(
-    folder: Path, encoder: TextEncoder, wanted: Mapping[str, Any], sample: list[str]
-) -> Plan:
-    """Choose everything that a run may choose, once, and write it down."""
-    if any(folder.glob("shard-*.arrow")) or (folder / records.MANIFEST).exists():
+@dataclass(frozen=True, kw_only=True)
+class Wishes:
+    """What a caller asks for; None takes what the cache has, or the default of a new one."""
+
+    codec: Part | None = None
+    precision: Precision | None = None
+    token_budget: int | None = None
+    rows_per_shard: int | None = None
+    parts: int | None = None
+
+
+def settle(place: Place, encoder: TextEncoder, wishes: Wishes, sample: list[str]) -> Plan:
+    """Return the plan of a cache, chosen and written down once, and the caller held to it.
+
+    Raises:
+        SpaceMismatch: the cache holds rows of another space.
+        CacheError: it was created with other choices, or holds something else.
+        ConfigError: the codec does not suit the encoder.
+    """
+    plan = records.read_plan(place)
+    if plan is None:
+        records.write_plan(place, _new(place, encoder, wishes, sample))
+        plan = records.read_plan(place)  # another part may have been first: its plan counts
+    assert plan is not None
+    require_plan(plan, encoder, wishes, place)
+    return plan
+
+
+def require_ours(place: Place) -> None:
+    """Refuse a folder that holds anything but a cache, before anything is written into it."""
+    foreign = [name for name in place.names() if not records.is_ours(name)]
+    if foreign:
         raise CacheError(
-            f"{folder} has shards but no {records.PLAN}; remove the folder and embed again."
+            f"{place} holds something else ({', '.join(foreign[:3])}"
+            f"{', ...' if len(foreign) > 3 else ''}); give an empty or a new folder."
         )
+
+
+def _new(place: Place, encoder: TextEncoder, wishes: Wishes, sample: list[str]) -> Plan:
+    """Choose everything that a run may choose."""
+    if any(is_shard(name) or name == records.MANIFEST for name in place.names()):
+        raise CacheError(
+            f"{place} has shards but no {records.PLAN}; remove the folder and embed again."
+        )
+    rows_per_shard = wishes.rows_per_shard or ROWS_PER_SHARD
     plan = Plan(
         space=encoder.space,
         fingerprint=encoder.space.fingerprint,
         encoder=encoder.part,
         saw=encoder.saw,
-        codec=wanted["codec"],
-        precision=wanted["precision"] or _faster_precision(encoder, sample),
-        token_budget=wanted["token_budget"] or default_token_budget(encoder.device),
-        rows_per_shard=wanted["rows_per_shard"] or ROWS_PER_SHARD,
-        block=BLOCK,
+        codec=wishes.codec or plugins.resolve(Part("cache/codecs", DEFAULT_CODEC)),
+        precision=wishes.precision or _faster_precision(encoder, sample),
+        token_budget=wishes.token_budget or default_token_budget(encoder.device),
+        rows_per_shard=rows_per_shard,
+        block=min(rows_per_shard, CPU_BLOCK if encoder.device == "cpu" else rows_per_shard),
+        parts=wishes.parts or 1,
         threads=torch.get_num_threads(),
         device=encoder.device,
         versions=versions(),
     )
-    records.write_record(folder, plan)
+    codec = plan.build_codec()
+    if codec.needs_matryoshka and not encoder.matryoshka:
+        raise ConfigError(
+            f"The codec {codec.name} keeps the first values of a row, and nothing says that the "
+            f"encoder {encoder.part.name} was trained for that: its neighbours would be lost. Use "
+            f"codec int8 or int4, or say {codec.name}:force=true."
+        )
     return plan
 
 
-def require_plan(plan: Plan, encoder: TextEncoder, wanted: Mapping[str, Any], folder: Path) -> None:
+def require_plan(plan: Plan, encoder: TextEncoder, wishes: Wishes, place: Place) -> None:
     """Refuse an encoder of another space, and choices other than those of the plan."""
     plan.space.require_same(
-        encoder.space, ours=f"the cache {folder}", theirs=f"the encoder {encoder.part.name}"
+        encoder.space, ours=f"the cache {place}", theirs=f"the encoder {encoder.part.name}"
     )
-    for name, value in wanted.items():
+    for name, value in vars(wishes).items():
         ours = getattr(plan, name)
         if value is not None and value != ours:
-            shown = (ours.name, value.name) if isinstance(ours, Part) else (ours, value)
+            shown = [_shown(choice) for choice in (ours, value)]
             raise CacheError(
-                f"{folder} was created with {name} {shown[0]}, not {shown[1]}; use "
+                f"{place} was created with {name} {shown[0]}, not {shown[1]}; use "
                 f"{name}={shown[0]}, or another folder."
             )
+
+
+def _shown(choice: Any) -> str:
+    if not isinstance(choice, Part):
+        return str(choice)
+    options = ",".join(f"{name}={value}" for name, value in choice.options.items())
+    return f"{choice.name}:{options}" if options else choice.name
 
 
 def _faster_precision(encoder: TextEncoder, sample: list[str]) -> Precision:

@@ -2,33 +2,34 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float32, Int64
+from jaxtyping import Int64
 
+from lift.cache import links, probes
+from lift.cache import manifest as records
 from lift.cache import shard as shards
-from lift.cache.manifest import Manifest, is_ours, read_manifest
+from lift.cache.manifest import Manifest
+from lift.cache.place import Place, place_of
+from lift.cache.rows import StoredRows
 from lift.config import Part
 from lift.errors import CacheError, MissingRows
 from lift.text.encoder import clean
-from lift.text.keys import KEY, KeyIndex, keys_of
+from lift.text.keys import keys_of
 from lift.text.space import TextSpace
 from lift.world import Precision
 
-_OPEN_SHARDS = 1_024
-"""Mapped at once; the system allows some 65,000 maps a process."""
 
-
-class EmbeddingCache:
-    """A finished cache, mapped; safe after fork, and pickled as its path.
+class EmbeddingCache(StoredRows):
+    """A finished cache, mapped; safe after fork, and pickled as its address.
 
     Attributes:
-        folder: where it lies.
-        manifest: its record.
+        folder: where it lies: a path or a URL.
+        manifests: its records, one a part.
+        plan: how its rows were made, whichever part they are in.
         space: what its rows mean.
         part: the encoder that made it.
         saw: benchmarks whose captions that encoder was trained on.
@@ -38,76 +39,74 @@ class EmbeddingCache:
         dimensions: length of a row.
     """
 
-    def __init__(self, folder: Path, manifest: Manifest) -> None:
+    def __init__(self, folder: str | Path, manifests: Sequence[Manifest]) -> None:
         """Use `open` instead."""
-        self.folder, self.manifest = folder, manifest
-        self.space: TextSpace = manifest.plan.space
-        self.part: Part = manifest.plan.encoder
-        self.saw = manifest.plan.saw
-        self.codec = manifest.plan.build_codec()
-        self.precision: Precision = manifest.plan.precision
+        self.folder, self.manifests = folder, tuple(manifests)
+        self.plan = self.manifests[0].plan
+        self.space: TextSpace = self.plan.space
+        self.part: Part = self.plan.encoder
+        self.saw = self.plan.saw
+        self.precision: Precision = self.plan.precision
         self.dimensions = self.space.dimensions
-        self._schema = manifest.plan.schema()
-        sizes = [shard.rows for shard in manifest.shards]
-        self._starts = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
-        self._views: OrderedDict[int, shards.ShardView] = OrderedDict()
-        self._index: KeyIndex | None = None
+        self.place = place_of(folder)
+        self._places = [records.part_place(self.place, self.plan, m.part) for m in self.manifests]
+        owned = [(p, s) for p, m in self._parts() for s in m.shards]
+        super().__init__(str(folder), owned, self.plan.schema(), self.plan.build_codec())
 
     @classmethod
     def open(cls, folder: str | Path, *, verify: bool = False) -> EmbeddingCache:
-        """Return the cache in `folder`, the sizes of its files checked.
+        """Return the cache in `folder`, its parts compared and the sizes of its files checked.
 
         Args:
-            folder: of the cache.
-            verify: also compare every shard with its checksum (reads all of it).
+            folder: of the cache: a path, or a URL that fsspec knows.
+            verify: also compare every file with its checksum (reads all of it).
 
         Raises:
             CacheError: nothing there, not finished, damaged, or of a newer format.
         """
-        folder = Path(folder)
-        manifest = read_manifest(folder)
-        if manifest is None:
-            raise CacheError(_why_not(folder))
-        cache = cls(folder, manifest)
-        for shard in manifest.shards:
-            path = folder / shard.file
-            size = path.stat().st_size if path.is_file() else None
+        place = place_of(folder)
+        plan = records.read_plan(place)
+        manifests = records.read_manifests(place, plan)
+        if missing := [number for number, found in manifests.items() if found is None]:
+            raise CacheError(_why_not(place, plan, missing))
+        cache = cls(folder, [found for found in manifests.values() if found is not None])
+        for own, shard in cache.files():
+            size = own.size(shard.file)
             if size != shard.bytes:
                 found = "is missing" if size is None else f"has {size} bytes"
                 raise CacheError(
-                    f"{path} {found}, the manifest says {shard.bytes}: the cache is damaged; "
-                    "copy it again, or remove the folder and embed again."
+                    f"{own}/{shard.file} {found}, the manifest says {shard.bytes}: the cache is "
+                    "damaged; copy it again, or remove the folder and embed again."
                 )
         if verify and (bad := cache.damaged()):
             raise CacheError(
-                f"{folder / bad[0]} does not have its checksum ({len(bad)} of "
-                f"{len(manifest.shards)} shards): the cache is damaged; copy it again, or remove "
-                "the folder and embed again."
+                f"{folder}/{bad[0]} does not have its checksum ({len(bad)} of "
+                f"{len(list(cache.files()))} files): the cache is damaged; copy it again, or "
+                "remove the folder and embed again."
             )
         return cache
 
-    def __len__(self) -> int:
-        return int(self._starts[-1])
-
     def __getstate__(self) -> dict[str, Any]:
-        return {"folder": self.folder, "manifest": self.manifest}
+        return {"folder": self.folder, "manifests": self.manifests}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        # With the manifest of then: a cache that has grown since keeps its first rows.
-        self.__init__(state["folder"], state["manifest"])
+        # With the manifests of then: a cache that has grown since keeps its first rows.
+        self.__init__(state["folder"], state["manifests"])
+
+    @property
+    def manifest(self) -> Manifest:
+        """Return the manifest of a cache in one part; of several, that of the first."""
+        return self.manifests[0]
+
+    @property
+    def counters(self) -> Mapping[str, int]:
+        """Return the counters of all parts, added up."""
+        names = {name: None for m in self.manifests for name in m.counters}
+        return {name: sum(m.counters.get(name, 0) for m in self.manifests) for name in names}
 
     def find(self, texts: Sequence[str]) -> Int64[np.ndarray, " n"]:
         """Return the row number of every text, -1 where it has none."""
         return self.find_keys(keys_of([clean(text) for text in texts]))
-
-    def find_keys(self, keys: Sequence[bytes] | np.ndarray) -> Int64[np.ndarray, " n"]:
-        """Return the row number of every 16-byte key (see `caption_key`), -1 where none."""
-        if self._index is None:
-            views = [self.view(number).keys for number in range(len(self.manifest.shards))]
-            self._index = KeyIndex(np.concatenate([np.empty(0, KEY), *views]))
-        if not isinstance(keys, np.ndarray):
-            keys = np.frombuffer(b"".join(keys), KEY)
-        return self._index.find(keys)
 
     def require(self, texts: Sequence[str]) -> Int64[np.ndarray, " n"]:
         """Return the row number of every text.
@@ -125,56 +124,46 @@ class EmbeddingCache:
             )
         return rows
 
-    def take(self, rows: Sequence[int] | np.ndarray) -> Float32[np.ndarray, "n d"]:
-        """Return the rows of these numbers, in their order, decoded to float32.
+    def links(self) -> Iterable[links.LinkTable]:
+        """Yield what ties texts to images, file by file; see `lift.cache.links`."""
+        for place, manifest in self._parts():
+            for shard in manifest.links:
+                yield links.read(place, shard)
 
-        Raises:
-            CacheError: a number outside the cache (-1 among them: see `require`).
-        """
-        rows = np.asarray(rows, np.int64)
-        if len(rows) and not 0 <= rows.min() <= rows.max() < len(self):
-            bad = rows[(rows < 0) | (rows >= len(self))][0]
-            raise CacheError(
-                f"The cache {self.folder} has rows 0 to {len(self) - 1}, not {bad}; look captions "
-                "up with require()."
-            )
-        taken = np.empty((len(rows), self.dimensions), np.float32)
-        owner = np.searchsorted(self._starts, rows, side="right") - 1
-        for number in np.unique(owner):
-            of_shard = owner == number
-            stored = self.view(int(number)).stored
-            taken[of_shard] = self.codec.decode(stored[rows[of_shard] - self._starts[number]])
-        return taken
+    def probes(self) -> probes.Probes | None:
+        """Return the probe sentences with their rows, None in a cache of an older lift."""
+        return probes.read(self.place, self.space)
 
-    def view(self, number: int) -> shards.ShardView:
-        """Return shard `number`, mapped without a copy."""
-        view = self._views.get(number)
-        if view is None:
-            shard = self.manifest.shards[number]
-            path = self.folder / shard.file
-            view = shards.open_shard(path, self._schema, self.codec, shard.rows)
-            self._views[number] = view
-            if len(self._views) > _OPEN_SHARDS:
-                self._views.popitem(last=False)
-        return view
+    def files(self) -> Iterable[tuple[Place, records.Shard]]:
+        """Yield every file that a manifest lists, with the place that holds it."""
+        for place, manifest in self._parts():
+            yield from ((place, shard) for shard in (*manifest.shards, *manifest.links))
 
     def damaged(self) -> list[str]:
-        """Return the shard files whose content is not what their checksum says."""
-        return [
-            s.file
-            for s in self.manifest.shards
-            if shards.file_hash(self.folder / s.file) != s.sha256
-        ]
+        """Return the files whose content is not what their checksum says."""
+        return [s.file for p, s in self.files() if shards.file_hash(p.local(s.file)) != s.sha256]
+
+    def _parts(self) -> Iterable[tuple[Place, Manifest]]:
+        return zip(self._places, self.manifests, strict=True)
 
 
-def _why_not(folder: Path) -> str:
-    """Say why a folder without a manifest is no cache."""
-    names: Iterable[str] = [p.name for p in folder.iterdir()] if folder.is_dir() else []
-    ours = [name for name in names if is_ours(name)]
-    if not ours:
-        return f"There is no cache in {folder}; make one with `lift embed`."
-    rows = sum(shards.rows_in(path) for path in folder.glob("shard-*.arrow"))
+def _why_not(place: Place, plan: records.Plan | None, missing: Sequence[int]) -> str:
+    """Say why a folder that lacks a manifest is no cache."""
+    if plan is None and not any(records.is_ours(name) for name in place.names()):
+        return f"There is no cache in {place}; make one with `lift embed`."
+    parts = plan.parts if plan else 1
+    rows = 0
+    for number in range(parts):
+        own = records.part_place(place, plan, number) if plan else place
+        names = [name for name in own.names() if shards.is_shard(name)]
+        rows += sum(shards.rows_in(own.local(name)) for name in names)
+    if parts == 1:
+        what, how = "no manifest", "the same `lift embed` command"
+    else:
+        names = ", ".join(f"{number + 1}/{parts}" for number in missing)
+        what = f"no manifest of part {names}"
+        how = f"`lift embed` with --part {missing[0] + 1}/{parts}, and so on for each of them,"
     return (
-        f"The cache in {folder} is not finished: {rows} rows are there, but no manifest; run the "
-        "same `lift embed` command again, it goes on from them."
+        f"The cache in {place} is not finished: {rows} rows are there, but {what}; run {how} "
+        "again, it goes on from them."
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,13 +12,15 @@ import numpy as np
 import pyarrow as pa
 
 from lift.cache.codec import Codec
-from lift.errors import CacheError
-from lift.files import whole_file
+from lift.cache.fidelity import Fidelity
+from lift.cache.place import Place
+from lift.errors import CacheError, ConfigError
 from lift.text.encoder import KEY_BYTES
 from lift.text.keys import KEY
 
 FORMAT = "lift.cache.shard/1"
 _TAG = b"lift"
+_FIDELITY = b"lift.fidelity"
 
 
 @dataclass(frozen=True)
@@ -29,17 +32,19 @@ class ShardView:
         stored: the codec's form of the rows [n w], a view of the file.
         tokens: int32 [n], tokens before any cut, a view of the file.
         truncated: bool [n] (Arrow packs bits, so this one is a copy).
+        fidelity: what the codec changed in these rows, None where version 1 wrote them.
     """
 
     keys: np.ndarray
     stored: np.ndarray
     tokens: np.ndarray
     truncated: np.ndarray
+    fidelity: Fidelity | None
 
 
 _DAMAGE = (
     *(pa.ArrowException, OSError, ValueError, IndexError, KeyError),
-    *(TypeError, AttributeError, OverflowError, MemoryError),
+    *(TypeError, AttributeError, OverflowError, MemoryError, ConfigError),
 )
 """What reading a shard with changed bytes was seen to raise, and its neighbours: Arrow checks
 lengths and text of a file only as far as it needs them."""
@@ -66,13 +71,18 @@ def name_of(number: int) -> str:
     return f"shard-{number:05d}.arrow"
 
 
-def schema(codec: Codec, dimensions: int, fingerprint: str) -> pa.Schema:
+def is_shard(name: str) -> bool:
+    """Return whether a file of this name holds rows."""
+    return name.startswith("shard-") and name.endswith(".arrow")
+
+
+def schema(codec: Codec, fingerprint: str) -> pa.Schema:
     """Return the schema of every shard of a cache; its metadata names space and codec."""
     tag = json.dumps({"format": FORMAT, "fingerprint": fingerprint, "codec": codec.name})
     return pa.schema(
         [
             pa.field("key", pa.binary(KEY_BYTES), nullable=False),
-            pa.field("row", codec.type(dimensions), nullable=False),
+            pa.field("row", codec.type, nullable=False),
             pa.field("tokens", pa.int32(), nullable=False),
             pa.field("truncated", pa.bool_(), nullable=False),
         ],
@@ -80,18 +90,28 @@ def schema(codec: Codec, dimensions: int, fingerprint: str) -> pa.Schema:
     )
 
 
-def write_shard(path: Path, shape: pa.Schema, columns: dict[str, pa.Array]) -> None:
+def write_shard(
+    place: Place,
+    name: str,
+    shape: pa.Schema,
+    columns: Mapping[str, pa.Array],
+    fidelity: Fidelity,
+) -> None:
     """Write one shard whole; equal columns give equal bytes.
 
     Raises:
         StorageError: the disk is full or the folder can't be written.
     """
-    arrays = [columns[name] for name in shape.names]
+    arrays = [columns[column] for column in shape.names]
     batch = pa.RecordBatch.from_arrays(arrays, schema=shape)
-    # A Python file: its OSError keeps the number that tells a full disk from others.
-    with whole_file(path) as aside, aside.open("wb") as file:
-        with pa.ipc.new_file(file, shape) as writer:
-            writer.write_batch(batch)
+    told = {_FIDELITY: json.dumps(fidelity.as_dict()).encode("ascii")}
+
+    def fill(path: Path) -> None:
+        # A Python file: its OSError keeps the number that tells a full disk from others.
+        with path.open("wb") as file, pa.ipc.new_file(file, shape) as writer:
+            writer.write_batch(batch, custom_metadata=told)
+
+    place.write(name, fill)
 
 
 def open_shard(path: Path, shape: pa.Schema, codec: Codec, rows: int | None = None) -> ShardView:
@@ -114,7 +134,7 @@ def open_shard(path: Path, shape: pa.Schema, codec: Codec, rows: int | None = No
                 f"{path} is not a shard of this cache (its schema says "
                 f"{_describe(reader.schema)}); remove it and embed again."
             )
-        batch = reader.get_batch(0)
+        batch, told = reader.get_batch_with_custom_metadata(0)
         batch.validate()  # lengths of the buffers: numpy would read beyond the file otherwise
         if any(column.null_count for column in batch.columns):
             raise ValueError("values are missing in it")
@@ -126,6 +146,7 @@ def open_shard(path: Path, shape: pa.Schema, codec: Codec, rows: int | None = No
             stored=codec.stored(row),
             tokens=tokens.to_numpy(zero_copy_only=True),
             truncated=truncated.to_numpy(zero_copy_only=False),
+            fidelity=_fidelity(told),
         )
         if len(view.stored) != len(batch):
             raise ValueError(f"it has {len(view.stored)} vectors for {len(batch)} rows")
@@ -135,6 +156,11 @@ def open_shard(path: Path, shape: pa.Schema, codec: Codec, rows: int | None = No
             "cache again, or remove the folder and embed again."
         ) from error
     return view
+
+
+def _fidelity(told: pa.KeyValueMetadata | None) -> Fidelity | None:
+    stated = (told or {}).get(_FIDELITY)
+    return None if stated is None else Fidelity.from_dict(json.loads(stated))
 
 
 def _describe(found: pa.Schema) -> str:

@@ -1,31 +1,30 @@
-"""Embed captions into a folder: each distinct one once, shard by shard, resumable anywhere."""
+"""Embed captions into a cache: each distinct one once, shard by shard, resumable anywhere."""
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sized
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-import numpy as np
-import pyarrow as pa
 from tqdm import tqdm
 
 from lift import plugins
 from lift.cache import manifest as records
-from lift.cache import shard as shards
-from lift.cache.manifest import Manifest, Plan, Shard
-from lift.cache.planning import new_plan, require_plan, version_note, versions
+from lift.cache import probes
+from lift.cache.fidelity import Fidelity, merge
+from lift.cache.part import OpenPart
+from lift.cache.place import place_of
+from lift.cache.planning import Wishes, require_ours, settle
 from lift.config import Part
-from lift.errors import CacheError, ConfigError, DataError, NotFinite, StorageError
-from lift.files import remove_partial, sole_writer
+from lift.errors import ConfigError, DataError
 from lift.text.encoder import TextEncoder, clean
-from lift.text.keys import KeySet, keys_of
+from lift.text.roles import Linked
 from lift.world import Precision, threads
 
-_CHUNK = 4_096
 _PROBED = 64
 
 
@@ -35,289 +34,248 @@ class EmbedReport:
 
     Attributes:
         folder: the cache.
-        captions: captions offered, repeats included.
+        part: which part this run worked on, from 0 (-1: several), and of how many.
+        captions: captions offered to this part, repeats included.
         distinct: distinct ones among them (after cleaning).
         stored: distinct ones that had a row before this run.
         embedded: rows that this run made.
         truncated: rows of this run whose caption was longer than the encoder's cap.
-        rows: rows in the cache now.
+        rows: rows in this part now.
+        links: links from texts to images that this run stored.
+        padding: share of the tokens computed by this run that were padding; None where unknown.
+        fidelity: what the codec changed, measured; see `lift.cache.fidelity`.
         precision, threads, device: what the encoder computed with.
         seconds: wall time of the whole run.
         captions_per_second: rows made in a second of this run.
-        left_out: items of the data that are no samples, by reason.
+        derived: texts made from captions, by what they are.
+        left_out: what the data or the tool left out, by reason.
         notes: sentences about this run that are no error, such as new versions of packages.
     """
 
     folder: str
+    part: tuple[int, int] = (0, 1)
     captions: int
     distinct: int
     stored: int
     embedded: int
     truncated: int
     rows: int
+    links: int = 0
+    padding: float | None = None
+    fidelity: Fidelity | None = None
     precision: Precision
     threads: int
     device: str
     seconds: float
     captions_per_second: float
+    derived: Mapping[str, int] = field(default_factory=dict)
     left_out: Mapping[str, int] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
     def table(self) -> str:
         """Return the counters as lines of text."""
-        lines = [
+        number, parts = self.part
+        which = f"{number + 1} of {parts}" if number >= 0 else f"all {parts} of them, or its share"
+        lines = [("part", which)] if parts > 1 else []
+        lines += [
             ("captions", f"{self.captions:,}"),
             ("distinct", f"{self.distinct:,}"),
             ("already stored", f"{self.stored:,}"),
             ("embedded now", f"{self.embedded:,}"),
             ("truncated", f"{self.truncated:,}"),
-            ("rows in cache", f"{self.rows:,}"),
+            ("rows in cache" if parts == 1 else "rows in part", f"{self.rows:,}"),
+        ]
+        if self.links:
+            lines.append(("links stored now", f"{self.links:,}"))
+        if self.padding is not None:
+            lines.append(("padding", f"{self.padding:.1%} of the tokens computed"))
+        if self.fidelity is not None:
+            lines.append(("codec", self.fidelity.words()))
+        lines += [
             ("computed in", f"{self.precision} on {self.device}, {self.threads} thread(s)"),
             ("time", f"{self.seconds:.1f} s ({self.captions_per_second:,.0f} captions/s)"),
         ]
+        lines += [(f"derived: {what}", f"{count:,}") for what, count in self.derived.items()]
         lines += [(f"left out: {why}", f"{count:,}") for why, count in self.left_out.items()]
         lines += [("note", note) for note in self.notes]
         wide = max(len(name) for name, _ in lines)
         return "\n".join(f"{name:<{wide}}  {value}" for name, value in lines)
 
 
+def together(reports: Sequence[EmbedReport]) -> EmbedReport:
+    """Return the reports of several parts that one process worked on, one after another, as one."""
+    first, *others = reports
+    if not others:
+        return first
+
+    def added(name: str) -> Any:
+        return sum(getattr(report, name) for report in reports)
+
+    counted = ("captions", "distinct", "stored", "embedded", "truncated", "rows", "links")
+    measured = [report.fidelity for report in reports if report.fidelity is not None]
+    left_out = {why for report in reports for why in report.left_out}
+    return dataclasses.replace(
+        first,
+        **{name: added(name) for name in counted},
+        part=(-1, first.part[1]),
+        padding=None,
+        fidelity=merge(measured) if len(measured) == len(reports) else None,
+        seconds=added("seconds"),
+        captions_per_second=added("embedded") / added("seconds"),
+        left_out={why: sum(r.left_out.get(why, 0) for r in reports) for why in sorted(left_out)},
+        notes=tuple(dict.fromkeys(note for report in reports for note in report.notes)),
+    )
+
+
 def embed(
-    captions: Iterable[str],
+    captions: Iterable[str | Linked],
     encoder: TextEncoder,
     folder: str | Path,
     *,
-    codec: str | Part = "float16",
+    part: tuple[int, int] | None = None,
+    codec: str | Part | None = None,
     precision: Precision | Literal["auto"] = "float32",
     rows_per_shard: int | None = None,
     token_budget: int | None = None,
+    total: int | None = None,
     progress: bool = True,
 ) -> EmbedReport:
     """Store a row for every distinct caption; the same command again goes on where it stopped.
 
     The first run writes a plan (precision, batching, threads) that later runs obey, so a cache
     that was killed and resumed is bit-equal to one that was not. Captions that a finished cache
-    lacks are appended as new shards. Memory holds one shard and two keys of 16 bytes a caption.
+    lacks are appended as new shards. Memory holds one shard, whatever the number of captions.
+
+    A cache in several parts is complete when every part is. A caption belongs to a part by its
+    hash, so each part is offered all captions and takes its own; parts can run anywhere, in any
+    order, at the same time.
 
     Args:
-        captions: any number of texts; read once, in order.
+        captions: any number of texts. Those with an image (`Linked` with a key) also get a link,
+            in a second reading: then this has to be something that can be read twice.
         encoder: makes the rows.
-        folder: of the cache; created where it is missing.
-        codec: the file in `cache/codecs`.
+        folder: of the cache, a path or a URL that fsspec knows; created where it is missing.
+        part: (number from 0, of how many); None takes the only part.
+        codec: the file in `cache/codecs`, or a part of it with options; None takes float16, or
+            what the cache has.
         precision: inside the encoder; "auto" times both when the cache is created.
         rows_per_shard: None takes 16,384, or what the cache was created with.
         token_budget: padded tokens a batch; None takes the device's default, or the cache's.
+        total: captions to come, for the bar; None takes the length of `captions`, if it has one.
         progress: show a bar with captions/s and time left, where stderr is a terminal.
 
     Raises:
-        ConfigError: no such codec, or a number that is not positive.
+        ConfigError: no such codec, or one that the encoder was not trained for; a bad number.
         DataError: no captions, an empty one, or one that is not text; the message says which.
-        SpaceMismatch: the folder holds rows of another space.
+        SpaceMismatch: the folder holds rows of another space, or the encoder drifted.
         CacheError: the folder holds something else, other choices, or damaged files.
-        StorageError: the disk is full, or another process writes into the folder; what was
-            written before stays whole.
+        StorageError: a full disk, or another process in this part; what was stored stays whole.
         NotFinite: the encoder returned NaN or infinity.
     """
     start = time.perf_counter()
-    folder = Path(folder)
-    total = len(captions) if isinstance(captions, Sized) else None
-    texts = _cleaned(captions)
-    first = list(itertools.islice(texts, _PROBED))
+    wishes = _wishes(part, codec, precision, rows_per_shard, token_budget)
+    items = _cleaned(captions)
+    first = list(itertools.islice(items, _PROBED))
     if not first:
         raise DataError("There are no captions to embed: the set is empty.")
+    number, parts = part or (0, 1)
+    known = len(captions) if total is None and isinstance(captions, Sized) else total
+    with tqdm(
+        total=None if known is None else known // parts,
+        unit=" captions",
+        dynamic_ncols=True,
+        disable=None if progress else True,
+        desc="embed" if parts == 1 else f"embed {number + 1}/{parts}",
+    ) as bar:
+        place = place_of(folder)
+        require_ours(place)
+        with (place if parts == 1 else place.sub(records.part_name(number, parts))).held():
+            plan = settle(place, encoder, wishes, [item.text for item in first])
+            with threads(plan.threads):
+                moved = probes.require(place, plan, encoder)
+                run = OpenPart(place, plan, number, encoder, bar.update)
+                if run.embed(itertools.chain(first, items)):
+                    bar.set_description("links")
+                    run.link(_again(captions))
+                notes = [run.finish()]
+    if moved is not None and not moved.probes:
+        notes.append("the encoder can't embed the stored probes: its drift was not looked for")
+    return _report(run, str(folder), time.perf_counter() - start, [n for n in notes if n])
+
+
+def _wishes(
+    part: tuple[int, int] | None,
+    codec: str | Part | None,
+    precision: Precision | Literal["auto"],
+    rows_per_shard: int | None,
+    token_budget: int | None,
+) -> Wishes:
     for name, value in (("rows_per_shard", rows_per_shard), ("token_budget", token_budget)):
         if value is not None and value < 1:
             raise ConfigError(f"{name} must be positive, not {value}.")
-    part = codec if isinstance(codec, Part) else Part("cache/codecs", codec)
-    wanted = {
-        "codec": plugins.resolve(part),
-        "precision": None if precision == "auto" else precision,
-        "rows_per_shard": rows_per_shard,
-        "token_budget": token_budget,
-    }
-    _prepare(folder)
-    with sole_writer(folder):
-        remove_partial(folder)
-        plan = records.read_plan(folder)
-        if plan is None:
-            plan = new_plan(folder, encoder, wanted, first)
-        require_plan(plan, encoder, wanted, folder)
-        bar = tqdm(
-            total=total,
-            unit=" captions",
-            dynamic_ncols=True,
-            disable=None if progress else True,
-            desc="embed",
+    if part is not None and not 0 <= part[0] < part[1]:
+        raise ConfigError(
+            f"There is no part {part[0] + 1} of {part[1]}: parts count from 1 to {part[1]}."
         )
-        with threads(plan.threads), bar:
-            run = _Run(folder, plan, encoder, bar)
-            run.take(itertools.chain(first, texts))
-            return run.finish(start)
+    named = Part("cache/codecs", codec) if isinstance(codec, str) else codec
+    return Wishes(
+        codec=plugins.resolve(named) if named else None,
+        precision=None if precision == "auto" else precision,
+        rows_per_shard=rows_per_shard,
+        token_budget=token_budget,
+        parts=part[1] if part else 1,
+    )
 
 
-class _Run:
-    """One run over one folder; the caller holds its lock."""
+def _report(run: OpenPart, folder: str, seconds: float, notes: list[str]) -> EmbedReport:
+    counts = run.counts
+    real, padded = counts["real tokens"], counts["padded tokens"]
+    return EmbedReport(
+        folder=folder,
+        part=(run.number, run.plan.parts),
+        captions=counts["captions"],
+        distinct=run.distinct,
+        stored=counts["stored"],
+        embedded=counts["embedded"],
+        truncated=counts["truncated"],
+        rows=run.rows,
+        links=counts["links"],
+        padding=1 - real / padded if padded else None,
+        fidelity=run.fidelity(),
+        precision=run.plan.precision,
+        threads=run.plan.threads,
+        device=run.encoder.device,
+        seconds=seconds,
+        captions_per_second=counts["embedded"] / seconds,
+        left_out={n: c for n, c in counts.items() if n.startswith("negatives ")},
+        notes=tuple(notes),
+    )
 
-    def __init__(self, folder: Path, plan: Plan, encoder: TextEncoder, bar: tqdm) -> None:
-        self.folder, self.plan, self.encoder, self.bar = folder, plan, encoder, bar
-        self.codec = plan.build_codec()
-        self.schema = plan.schema()
-        self.stored = KeySet()
-        self.before = records.read_manifest(folder)
-        self.shards = self._read_shards()
-        self.seen = KeySet()
-        self.pending: list[str] = []
-        self.captions = self.found = self.embedded = self.truncated = 0
 
-    def _read_shards(self) -> list[Shard]:
-        """Return the shards that are there, listed in the manifest or not, and learn their keys."""
-        listed = self.before.shards if self.before else ()
-        count = sum(1 for _ in self.folder.glob("shard-*.arrow"))
-        found: list[Shard] = []
-        for number in range(max(count, len(listed))):
-            path = self.folder / shards.name_of(number)
-            size = path.stat().st_size if path.is_file() else None
-            if size is None or (number < len(listed) and size != listed[number].bytes):
-                raise CacheError(
-                    f"{path} is missing or does not have its size any more; remove the folder "
-                    "and embed again."
-                )
-            rows = listed[number].rows if number < len(listed) else None
-            view = shards.open_shard(path, self.schema, self.codec, rows)
-            self.stored.add(view.keys)
-            found.append(listed[number] if number < len(listed) else _shard_record(path, view))
-        return found
-
-    def take(self, texts: Iterator[str]) -> None:
-        """Embed every caption that is neither stored nor repeated."""
-        while chunk := list(itertools.islice(texts, _CHUNK)):
-            keys = keys_of(chunk)
-            new = self.seen.add(keys)
-            stored = self.stored.contains(keys) & new
-            fresh = new & ~stored
-            self.captions += len(chunk)
-            self.found += int(stored.sum())
-            self.pending += [chunk[i] for i in np.flatnonzero(fresh)]
-            self.bar.update(len(chunk) - int(fresh.sum()))
-            while len(self.pending) >= self.plan.rows_per_shard:
-                self._write(self.pending[: self.plan.rows_per_shard])
-                del self.pending[: self.plan.rows_per_shard]
-        if self.pending:
-            self._write(self.pending)
-            self.pending = []
-
-    def _write(self, texts: list[str]) -> None:
-        """Embed and store one shard; its bytes depend on its captions and the plan alone."""
-        rows, tokens, cuts = [], [], []
-        for start in range(0, len(texts), self.plan.block):
-            block = texts[start : start + self.plan.block]
-            encoded = self.encoder.encode(
-                block, precision=self.plan.precision, token_budget=self.plan.token_budget
-            )
-            finite = np.isfinite(encoded.rows).all(axis=1)
-            if not finite.all():
-                raise NotFinite(
-                    f"The encoder returned NaN or infinity for {int((~finite).sum())} caption(s), "
-                    f"first for {block[int(np.argmin(finite))]!r}; check its weights or use "
-                    "precision float32."
-                )
-            rows.append(self.codec.encode(encoded.rows))
-            tokens.append(encoded.tokens)
-            cuts.append(encoded.truncated)
-            self.bar.update(len(block))
-        columns = {
-            "key": pa.array(keys_of(texts).view("V16").tolist(), self.schema.field("key").type),
-            "row": pa.concat_arrays(rows),
-            "tokens": pa.array(np.concatenate(tokens)),
-            "truncated": pa.array(np.concatenate(cuts)),
-        }
-        path = self.folder / shards.name_of(len(self.shards))
-        shards.write_shard(path, self.schema, columns)
-        record = _shard_record(path, shards.open_shard(path, self.schema, self.codec))
-        self.shards.append(record)
-        self.embedded += record.rows
-        self.truncated += record.truncated
-
-    def finish(self, start: float) -> EmbedReport:
-        """Write the manifest, if there is anything new to say, and return the report."""
-        rows = sum(shard.rows for shard in self.shards)
-        known = (self.before.versions if self.before else ()) or (self.plan.versions,)
-        now = versions()
-        note = version_note(known, now) if self.embedded else ""
-        if self.before is None or len(self.before.shards) != len(self.shards):
-            earlier = self.before.devices if self.before else (self.plan.device,)
-            records.write_record(
-                self.folder,
-                Manifest(
-                    plan=self.plan,
-                    shards=tuple(self.shards),
-                    counters={
-                        "rows": rows,
-                        "tokens": sum(shard.tokens for shard in self.shards),
-                        "truncated": sum(shard.truncated for shard in self.shards),
-                        "captions": self.captions,
-                        "distinct": len(self.seen),
-                    },
-                    devices=tuple(sorted({*earlier, self.encoder.device})),
-                    versions=(*known, now) if note else tuple(known),
-                ),
-            )
-        seconds = time.perf_counter() - start
-        return EmbedReport(
-            folder=str(self.folder),
-            captions=self.captions,
-            distinct=len(self.seen),
-            stored=self.found,
-            embedded=self.embedded,
-            truncated=self.truncated,
-            rows=rows,
-            precision=self.plan.precision,
-            threads=self.plan.threads,
-            device=self.encoder.device,
-            seconds=seconds,
-            captions_per_second=self.embedded / seconds,
-            notes=(note,) if note else (),
+def _again(captions: Iterable[str | Linked]) -> Iterator[Linked]:
+    if iter(captions) is captions:
+        raise ConfigError(
+            "Captions with images are read twice, and these can be read only once; give a list, or "
+            "an object whose __iter__ begins again. The rows are stored."
         )
+    return _cleaned(captions)
 
 
-def _cleaned(captions: Iterable[str]) -> Iterator[str]:
+def _cleaned(captions: Iterable[str | Linked]) -> Iterator[Linked]:
     """Yield cleaned captions, counting from 1 to name the one that is none."""
     previous = None
-    for number, caption in enumerate(captions, 1):
+    for number, item in enumerate(captions, 1):
+        linked = item if isinstance(item, Linked) else Linked(item)
         after = f" (after {previous!r})" if previous is not None else ""
-        if not isinstance(caption, str):
+        if not isinstance(linked.text, str):
             raise DataError(
-                f"Caption {number}{after} is not text but {caption!r}; remove or mend it."
+                f"Caption {number}{after} is not text but {linked.text!r}; remove or mend it."
             )
-        text = clean(caption)
+        text = clean(linked.text)
         if not text:
-            raise DataError(f"Caption {number}{after} is empty: {caption!r}; remove or mend it.")
-        yield text
-        previous = caption
-
-
-def _prepare(folder: Path) -> None:
-    """Make the folder; refuse one that holds anything but a cache."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        foreign = sorted(p.name for p in folder.iterdir() if not records.is_ours(p.name))
-    except OSError as error:
-        raise StorageError(
-            f"Can't make a cache in {folder}: {error.strerror}; give a folder that you may "
-            "write to."
-        ) from error
-    if foreign:
-        raise CacheError(
-            f"{folder} holds something else ({', '.join(foreign[:3])}"
-            f"{', ...' if len(foreign) > 3 else ''}); give an empty or a new folder."
-        )
-
-
-def _shard_record(path: Path, view: shards.ShardView) -> Shard:
-    return Shard(
-        file=path.name,
-        rows=len(view.keys),
-        bytes=path.stat().st_size,
-        sha256=shards.file_hash(path),
-        tokens=int(view.tokens.sum()),
-        truncated=int(view.truncated.sum()),
-    )
+            raise DataError(
+                f"Caption {number}{after} is empty: {linked.text!r}; remove or mend it."
+            )
+        parent = clean(linked.parent) if linked.parent else ""
+        yield linked._replace(text=text, parent=parent)
+        previous = linked.text

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import heapq
 import importlib
 import unicodedata
 from collections.abc import Sequence
@@ -21,6 +22,13 @@ from lift.world import Precision
 
 ROOM = "text/encoders"
 KEY_BYTES = 16
+
+PADDING = 0.02
+"""Padding that one call of `encode` may compute, as a share of its tokens."""
+
+_PADDING_OF_FEW = 64
+"""Padding that is worth fewer batches anyway: MiniLM's share of a batch's fixed cost on one core
+is that of some 20 tokens."""
 
 CPU_TOKEN_BUDGET = 2_048
 """Padded tokens a batch: MiniLM on one core runs at full speed from 900 to 3,600."""
@@ -95,16 +103,20 @@ def build_encoder(part: Part, device: str = "auto", *, trusted: bool = False) ->
         part: the encoder's name and options.
         device: where to compute (see `choose_device`).
         trusted: whether the options are the user's own words. A part that was read from a
-            cache, a bundle or a run is somebody else's: its `trust_remote_code` counts as false.
+            cache, a bundle or a run is somebody else's: its `trust_remote_code` counts as false,
+            and an encoder with a function `distrust` refuses what a stranger must not choose.
 
     Raises:
-        ConfigError: no such encoder, a wrong option, or a model that only runs with its own code.
+        ConfigError: no such encoder, a wrong option, a model that only runs with its own code, or
+            a server that only the user's own words may name.
         MissingPackage: its packages or weights are not installed.
     """
-    config = plugins.configure(part)
+    config, module = plugins.configure(part), plugins.load(part.room, part.name)
     if not trusted and getattr(config, "trust_remote_code", False):
         config = dataclasses.replace(config, trust_remote_code=False)
-    return plugins.load(part.room, part.name).build(config, device)
+    if not trusted and hasattr(module, "distrust"):
+        config = module.distrust(config)
+    return module.build(config, device)
 
 
 def space_of(part: Part) -> TextSpace:
@@ -155,14 +167,51 @@ def batches(tokens: Int32[np.ndarray, " n"], token_budget: int) -> list[np.ndarr
     """Return positions in batches of similar length, longest first.
 
     A batch padded to its longest text holds at most `token_budget` tokens; a single text above
-    that is a batch of its own. The result depends on nothing but the arguments.
+    that is a batch of its own. Texts of one length make batches without padding, and neighbours
+    are joined, the pair that needs least padding first, until 2% of all tokens would be padding
+    (or 64 tokens, where a few texts are that few tokens). The result depends on nothing but the
+    arguments.
     """
     order = np.argsort(-tokens, kind="stable")
-    found: list[np.ndarray] = []
-    start = 0
-    while start < len(order):
-        longest = max(1, int(tokens[order[start]]))
-        end = start + max(1, token_budget // longest)
-        found.append(order[start:end])
-        start = end
-    return found
+    lengths, counts = np.unique(np.maximum(tokens, 1), return_counts=True)
+    groups: list[tuple[int, int]] = []
+    for length, count in zip(lengths[::-1].tolist(), counts[::-1].tolist(), strict=True):
+        full = max(1, token_budget // length)
+        rest = [(length, count % full)] if count % full else []
+        groups += [(length, full)] * (count // full) + rest
+    allowed = max(int(PADDING * tokens.sum(dtype=np.int64)), _PADDING_OF_FEW)
+    sizes = _joined(groups, token_budget, allowed)
+    return np.split(order, np.cumsum(sizes)[:-1]) if sizes else []
+
+
+def _joined(groups: list[tuple[int, int]], token_budget: int, allowed: int) -> list[int]:
+    """Return the texts of each batch after joining neighbours of (length, texts), longest first."""
+    texts = [count for _, count in groups]
+    after = list(range(1, len(groups) + 1))
+    before = list(range(-1, len(groups) - 1))
+    offers: list[tuple[int, int, int, int]] = []
+
+    def offer(left: int, right: int) -> None:
+        if left < 0 or right >= len(groups):
+            return
+        longest = groups[left][0]
+        if longest * (texts[left] + texts[right]) <= token_budget:
+            padding = (longest - groups[right][0]) * texts[right]
+            heapq.heappush(offers, (padding, left, texts[left], texts[right]))
+
+    for left in range(len(groups) - 1):
+        offer(left, left + 1)
+    while offers and offers[0][0] <= allowed:
+        padding, left, ours, theirs = heapq.heappop(offers)
+        right = after[left]
+        # An offer made before one of the two was joined to another is void; its heir made its own.
+        if texts[left] != ours or right >= len(groups) or texts[right] != theirs:
+            continue
+        allowed -= padding
+        texts[left], texts[right] = ours + theirs, 0
+        after[left] = after[right]
+        if after[left] < len(groups):
+            before[after[left]] = left
+        offer(before[left], left)
+        offer(left, after[left])
+    return [count for count in texts if count]

@@ -1,4 +1,4 @@
-"""Sentences whose rows are stored with every cache: an encoder that drifted can't hide from them."""
+"""Sentences whose rows are stored with every cache: a drifted encoder can't hide from them."""
 
 from __future__ import annotations
 

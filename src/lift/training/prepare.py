@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -131,7 +130,7 @@ def _open_cache(config: RunConfig) -> EmbeddingCache:
     """Open the cache and compare its space with the recipe's, before anything is loaded."""
     if not config.cache:
         raise ConfigError("No cache: make one with `lift embed`, then give it with --cache.")
-    cache = EmbeddingCache.open(Path(config.cache))
+    cache = EmbeddingCache.open(config.cache)
     if config.dimensions not in (0, cache.dimensions):
         raise ConfigError(
             f"Recipe {config.recipe} needs rows of {config.dimensions} numbers, the cache "

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
-from jaxtyping import Float32
+from jaxtyping import Float16, Float32
+from torch import Tensor
 
-from lift.cache.codec import as_array, as_lists
-from lift.errors import CacheError
+from lift.cache.codec import Codec, as_lists, require_storable
 
 LARGEST = 65504.0
 
@@ -19,41 +19,34 @@ class Config:
     """No options."""
 
 
-def build(config: Config) -> Float16Codec:
-    """Return the codec."""
-    return Float16Codec()
+def build(config: Config, dimensions: int) -> Float16Codec:
+    """Return the codec for rows of `dimensions` numbers."""
+    return Float16Codec(dimensions)
 
 
-class Float16Codec:
+class Float16Codec(Codec):
     """IEEE 754 binary16, rounded to nearest; see `Codec`."""
 
     name = "float16"
+    length_error = 2**-11
 
-    def type(self, dimensions: int) -> pa.DataType:
-        """Return fixed_size_list<halffloat>[dimensions]."""
-        return pa.list_(pa.float16(), dimensions)
+    @property
+    def type(self) -> pa.FixedSizeListType:
+        """fixed_size_list<halffloat>[d]."""
+        return pa.list_(pa.float16(), self.dimensions)
 
     def encode(self, rows: Float32[np.ndarray, "n d"]) -> pa.FixedSizeListArray:
         """Return `rows` rounded to half precision.
 
         Raises:
-            CacheError: a value above 65504, which would become infinite.
+            CacheError: NaN, or a value above 65504, which would become infinite.
         """
-        largest = float(np.abs(rows).max(initial=0.0))
-        if largest > LARGEST:
-            raise CacheError(
-                f"The codec float16 holds values up to {LARGEST:.0f}, but a row has {largest:.6g}; "
-                "use codec float32."
-            )
+        require_storable(rows, self.name, LARGEST)
         return as_lists(rows.astype(np.float16))
 
-    def stored(self, column: pa.FixedSizeListArray) -> np.ndarray:
-        """Return the float16 values [n d] of a column, not copied."""
-        return as_array(column)
-
-    def decode(self, stored: np.ndarray) -> Float32[np.ndarray, "n d"]:
+    def decode_on(self, stored: Float16[Tensor, "n d"]) -> Float32[Tensor, "n d"]:
         """Return the values widened to float32, which is exact."""
-        return stored.astype(np.float32)
+        return stored.float()
 
     def bound(self, rows: Float32[np.ndarray, "n d"]) -> Float32[np.ndarray, "n d"]:
         """Return 2^-11 of each value (11 bits of significand), 2^-25 where it is subnormal."""

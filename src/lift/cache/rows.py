@@ -1,0 +1,129 @@
+"""Rows of several shards under one numbering: mapped, found by key, decoded when they are taken."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import pyarrow as pa
+from jaxtyping import Float32, Int64, Shaped
+from torch import Tensor
+
+from lift.cache import shard as shards
+from lift.cache.codec import Codec
+from lift.cache.manifest import Shard
+from lift.cache.place import Place
+from lift.errors import CacheError
+from lift.text.keys import KEY, KeyIndex
+
+_OPEN_SHARDS = 1_024
+"""Mapped at once; the system allows some 65,000 maps a process."""
+
+_INDEXED_IN_MEMORY = 250_000
+"""Rows whose index (5 MB) is quicker to make in memory than on disk."""
+
+
+class StoredRows:
+    """Rows of shards, numbered in their order.
+
+    Attributes:
+        codec: how rows are stored.
+        shards: each with the place that holds it.
+    """
+
+    def __init__(
+        self, name: str, owned: Sequence[tuple[Place, Shard]], schema: pa.Schema, codec: Codec
+    ) -> None:
+        """Map nothing yet.
+
+        Args:
+            name: of the cache, for messages.
+            owned: the shards in the order of row numbers.
+            schema: of every one of them.
+            codec: of every one of them.
+        """
+        self.codec, self.shards = codec, tuple(owned)
+        self._name, self._schema = name, schema
+        sizes = [shard.rows for _, shard in owned]
+        self._starts = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
+        self._views: OrderedDict[int, shards.ShardView] = OrderedDict()
+        self._index: KeyIndex | None = None
+
+    def __len__(self) -> int:
+        return int(self._starts[-1])
+
+    def keys(self) -> Iterator[np.ndarray]:
+        """Yield the keys [n] of every shard."""
+        for number in range(len(self.shards)):
+            yield self.view(number).keys
+
+    def find_keys(self, keys: Sequence[bytes] | np.ndarray) -> Int64[np.ndarray, " n"]:
+        """Return the row number of every 16-byte key (see `caption_key`), -1 where none.
+
+        The first call makes an index: in memory for a small cache, else in an unnamed temporary
+        file that is mapped, so that memory does not grow with the rows.
+        """
+        if not isinstance(keys, np.ndarray):
+            keys = np.frombuffer(b"".join(keys), KEY)
+        return self.index().find(keys)
+
+    def index(self) -> KeyIndex:
+        """Return the index of all keys."""
+        if self._index is None:
+            if len(self) <= _INDEXED_IN_MEMORY:
+                self._index = KeyIndex(np.concatenate([np.empty(0, KEY), *self.keys()]))
+            else:
+                scratch = self.shards[0][0].scratch
+                self._index = KeyIndex.on_disk(self.keys(), scratch)
+        return self._index
+
+    def take(self, rows: Sequence[int] | np.ndarray) -> Float32[np.ndarray, "n d"]:
+        """Return the rows of these numbers, in their order, decoded to float32.
+
+        Raises:
+            CacheError: a number outside the cache.
+        """
+        return self.codec.decode(self.take_stored(rows))
+
+    def take_stored(self, rows: Sequence[int] | np.ndarray) -> np.ndarray:
+        """Return the rows of these numbers as the codec stores them [n w].
+
+        Raises:
+            CacheError: a number outside the cache (-1 among them: see `require`).
+        """
+        rows = np.asarray(rows, np.int64)
+        if len(rows) and not 0 <= rows.min() <= rows.max() < len(self):
+            bad = rows[(rows < 0) | (rows >= len(self))][0]
+            raise CacheError(
+                f"The cache {self._name} has rows 0 to {len(self) - 1}, not {bad}; look captions "
+                "up with require()."
+            )
+        taken = self._empty(len(rows))
+        owner = np.searchsorted(self._starts, rows, side="right") - 1
+        for number in np.unique(owner):
+            of_shard = owner == number
+            stored = self.view(int(number)).stored
+            taken[of_shard] = stored[rows[of_shard] - self._starts[number]]
+        return taken
+
+    def decode(self, stored: Shaped[Tensor, "n w"]) -> Float32[Tensor, "n d"]:
+        """Return the rows of what `take_stored` gave, on the device where that is now."""
+        return self.codec.decode_on(stored)
+
+    def view(self, number: int) -> shards.ShardView:
+        """Return shard `number`, mapped without a copy."""
+        view = self._views.get(number)
+        if view is None:
+            place, shard = self.shards[number]
+            path = place.local(shard.file)
+            view = shards.open_shard(path, self._schema, self.codec, shard.rows)
+            self._views[number] = view
+            if len(self._views) > _OPEN_SHARDS:
+                self._views.popitem(last=False)
+        return view
+
+    def _empty(self, count: int) -> np.ndarray:
+        """Return room for `count` stored rows."""
+        row = self._schema.field("row").type
+        return np.empty((count, row.list_size), row.value_type.to_pandas_dtype())
