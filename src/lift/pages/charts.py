@@ -88,6 +88,7 @@ class Chart:
         about: one sentence for the caption; also read out in place of the picture.
         smooth: draw the raw values faintly under a running mean.
         stops: steps at which the run was resumed.
+        across: label of the horizontal axis, whose ticks are whole numbers.
     """
 
     slug: str
@@ -101,6 +102,7 @@ class Chart:
     zero: bool = False
     log: bool = False
     stops: tuple[int, ...] = ()
+    across: str = "optimiser step"
 
 
 def draw(chart: Chart) -> str:
@@ -195,7 +197,7 @@ def _dress(axes: Any, chart: Chart) -> None:
     if chart.zero and not chart.log:
         axes.set_ylim(0, max(high, 1e-9))
     axes.margins(x=0.01)
-    axes.set_xlabel("optimiser step", labelpad=6)
+    axes.set_xlabel(chart.across, labelpad=6)
     axes.set_title(chart.unit, loc="left", x=-40 / (WIDTH - 64), fontsize=11, color=_MUTED, pad=7)
     for step in chart.stops:
         axes.axvline(step, color=_MUTED, lw=1, ls=(0, (1, 2.5)))
