@@ -13,12 +13,17 @@ import pytest
 import torch
 
 import lift.data.loader as loader_module
+from lift import plugins
+from lift.cache.reader import EmbeddingCache
+from lift.cache.writer import embed
+from lift.config import part
 from lift.data.augment import Augment
 from lift.data.loader import Loader, LoaderConfig, require_rows
-from lift.data.source import open_source
+from lift.data.source import Captions, open_source
 from lift.data.transform import Transform
 from lift.data.workers import answers
 from lift.errors import ConfigError, DataError, MissingRows
+from lift.text.encoder import build_encoder
 
 AUGMENT = Augment(scale=(0.4, 1.0), flip=0.5, jitter=0.8, brightness=0.3, hue=0.1, erase=0.3)
 CANVAS = Transform(resolution=16, canvas=24, augment=AUGMENT)
@@ -107,7 +112,27 @@ def test_batches_hold_the_samples_they_name(make, stored):
             owner += [place] * len(captions)
         assert batch.owner.tolist() == owner
         assert batch.row.tolist() == cache.find(texts).tolist()
-        assert np.array_equal(batch.texts.numpy(), cache.take(batch.row.numpy()))
+        assert np.array_equal(batch.texts.numpy(), cache.take_stored(batch.row.numpy()))
+
+
+@pytest.mark.parametrize("codec", plugins.names("cache/codecs"))
+@pytest.mark.parametrize("captions", ["one", "all", "mix"])
+def test_batches_carry_stored_rows_that_decode_to_the_caches(tmp_path, make, codec, captions):
+    options = {"dimensions": 8, "force": True} if codec == "prefix" else {}
+    texts = Captions([open_source(SCENES)])
+    encoder = build_encoder(part("text/encoders", "hashing", dimensions=16))
+    embed(texts, encoder, tmp_path, codec=part("cache/codecs", codec, **options), progress=False)
+    cache = EmbeddingCache.open(tmp_path)
+    loader = make(cache=cache, captions=captions, workers=1)
+    for batch in loader.batches(0, 2):
+        rows = loader.decode(batch.texts)
+        assert rows.dtype == torch.float32 and rows.shape == (len(batch.row), 16)
+        if captions == "mix":  # between rows, so there is nothing stored to carry
+            assert rows is batch.texts
+            continue
+        assert batch.texts.dtype == torch.from_numpy(cache.take_stored([0])).dtype
+        expected = cache.take(batch.row.numpy())
+        np.testing.assert_allclose(rows.numpy(), expected, rtol=1e-6, atol=1e-7)
 
 
 def test_an_epoch_shows_every_image_once(make):
@@ -389,6 +414,12 @@ def test_the_sources_window_is_kept(tmp_path):
 
         def take(self, rows):
             return np.zeros((len(rows), 4), np.float32)
+
+        def take_stored(self, rows):
+            return self.take(rows)
+
+        def decode(self, stored):
+            return stored
 
     loader = Loader(source, Everything(), CANVAS, LoaderConfig(batch_size=10), seed=0)
     groups = [set((request.numbers // 50).tolist()) for request in loader.requests(0, 30)]

@@ -58,6 +58,39 @@ def test_batches_fill_the_budget():
     assert [len(b) for b in batches(np.zeros(3, np.int32), 20)] == [3]
 
 
+def padding(tokens: np.ndarray, found: list[np.ndarray]) -> int:
+    return sum(len(batch) * int(tokens[batch].max()) for batch in found) - int(tokens.sum())
+
+
+@pytest.mark.parametrize("budget", [512, 2_048, 16_384])
+def test_padding_is_at_most_two_percent_and_no_batch_is_made_for_nothing(budget):
+    draw = np.random.default_rng(1)
+    short = draw.poisson(13, 800).clip(3)
+    tokens = np.concatenate([short, draw.integers(60, 257, 200)]).astype(np.int32)
+    found = batches(tokens, budget)
+    assert padding(tokens, found) <= 0.02 * tokens.sum()
+    # Neighbours that would still fit into one batch are apart for their padding only.
+    if budget == 16_384:
+        assert len(found) < len(np.unique(tokens)) / 2
+        assert padding(tokens, found) > 0.01 * tokens.sum()
+
+
+def test_texts_of_one_length_are_never_padded():
+    tokens = np.repeat(np.array([9, 200, 31], np.int32), [400, 50, 120])
+    assert padding(tokens, batches(tokens, 2_048)) == 0
+
+
+def test_a_few_short_texts_are_one_batch():
+    assert [len(b) for b in batches(np.array([7, 5, 6, 12], np.int32), 2_048)] == [4]
+
+
+def test_the_cheapest_neighbours_are_joined():
+    # 64 tokens of padding are allowed: 41 and 40 join for 20, then 10 and 9 for 30; 60 stays.
+    tokens = np.repeat(np.array([60, 41, 40, 10, 9], np.int32), [5, 20, 20, 30, 30])
+    found = batches(tokens, 100_000)
+    assert [sorted(set(tokens[b].tolist())) for b in found] == [[60], [40, 41], [9, 10]]
+
+
 def test_budget_depends_on_the_device():
     assert default_token_budget("cpu") < default_token_budget("cuda")
 

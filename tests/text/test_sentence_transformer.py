@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 import json
 import shutil
@@ -10,12 +11,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from lift.cache.manifest import write_manifest, write_plan
+from lift.cache.place import LocalPlace
 from lift.cache.reader import EmbeddingCache
 from lift.cache.writer import embed
 from lift.config import part
 from lift.errors import ConfigError
 from lift.text.encoder import build_encoder, space_of
-from lift.text.encoders._training_data import seen_by
+from lift.text.encoders._training_data import seen_by, usable_prefixes
 
 TEXTS = ["a dog", "the quick brown fox", "x", "", "jumps over " * 30]
 
@@ -69,7 +72,7 @@ def test_half_precision_weights_compute_in_float32(copy):
     )
     edit(copy, "config.json", dtype="float16")
     encoder = build_encoder(of(copy), "cpu")
-    assert {p.dtype for p in encoder._model.parameters()} == {torch.float32}
+    assert {p.dtype for p in encoder.model.parameters()} == {torch.float32}
 
 
 def test_identity_is_the_content_not_the_path(tiny_model, copy):
@@ -231,10 +234,13 @@ def test_code_runs_only_on_the_callers_own_word(with_code, monkeypatch, tmp_path
 def test_a_cache_can_not_ask_for_trust(with_code, tiny_model, tmp_path):
     embed(["a dog"], build_encoder(of(tiny_model), "cpu"), tmp_path / "c", progress=False)
     assert "trust_remote_code" not in (tmp_path / "c" / "plan.json").read_text()
-    path = tmp_path / "c" / "manifest.json"
-    values = json.loads(path.read_text())
-    values["plan"]["encoder"]["options"] = {"model": str(with_code), "trust_remote_code": True}
-    path.write_text(json.dumps(values))
+    manifest = EmbeddingCache.open(tmp_path / "c").manifest
+    options = {"model": str(with_code), "trust_remote_code": True}
+    asking = dataclasses.replace(manifest.plan.encoder, options=options)
+    plan = dataclasses.replace(manifest.plan, encoder=asking)
+    place = LocalPlace(tmp_path / "c")
+    write_plan(place, plan)
+    write_manifest(place, dataclasses.replace(manifest, plan=plan))
     with pytest.raises(ConfigError, match="its own code"):
         EmbeddingCache.open(tmp_path / "c").manifest.plan.build_encoder("cpu")
     assert not (with_code.parent / "ran").exists()
@@ -289,3 +295,158 @@ def test_known_training_data_by_name_and_by_weights(tiny_model, tmp_path):
         file.seek(-1, 2)
         file.write(b"\x01")
     assert seen_by("local", tmp_path) == ()
+
+
+@pytest.fixture
+def normalised(copy) -> Path:
+    """Return a model that scales its rows to unit length, without a default prompt."""
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.base.modules import Dense, Normalize
+
+    model = SentenceTransformer(str(copy), device="cpu")
+    model.append(Dense(32, 24))
+    model.append(Normalize())
+    model.default_prompt_name = None
+    model.save(str(copy / "unit"))
+    return copy / "unit"
+
+
+def test_a_prompt_by_name_is_that_prompt(copy):
+    from sentence_transformers import SentenceTransformer
+
+    edit(copy, "config_sentence_transformers.json", prompts={"query": "find: ", "other": "see: "})
+    named = build_encoder(of(copy, prompt_name="other"), "cpu")
+    assert named.space.prompt == "see: "
+    assert named.space == space_of(of(copy, prompt="see: ")) == space_of(named.part)
+    assert space_of(of(copy)).prompt == "find: "  # the model's default
+    library = SentenceTransformer(str(copy), device="cpu")
+    texts = [text.strip() for text in TEXTS]
+    expected = library.encode(texts, prompt_name="other")
+    np.testing.assert_allclose(named.encode(TEXTS).rows, expected, atol=1e-6)
+
+
+def test_a_prompt_is_said_once_and_exists(tiny_model):
+    with pytest.raises(
+        ConfigError, match=r"'qery'\. Did you mean 'query'\? Known: document, query"
+    ):
+        space_of(of(tiny_model, prompt_name="qery"))
+    with pytest.raises(ConfigError, match=r"prompt='x ' and prompt_name='query' both say"):
+        of_both = of(tiny_model, prompt="x ", prompt_name="query")
+        space_of(of_both)
+
+
+def test_prompts_that_are_no_texts_are_refused(copy):
+    edit(copy, "config_sentence_transformers.json", prompts={"query": ["find: "]})
+    with pytest.raises(ConfigError, match="not texts by name"):
+        space_of(of(copy))
+
+
+def test_a_prompt_that_pooling_leaves_out(copy):
+    from sentence_transformers import SentenceTransformer
+
+    pooling = {"pooling_mode_cls_token": False, "pooling_mode_mean_tokens": True}
+    edit(copy, "1_Pooling/config.json", include_prompt=False, **pooling)
+    encoder = build_encoder(of(copy), "cpu")
+    assert encoder.space.pooling == "mean-no-prompt"
+    texts = [*TEXTS, "jumps over " * 2]
+    expected = SentenceTransformer(str(copy), device="cpu").encode([t.strip() for t in texts])
+    np.testing.assert_allclose(encoder.encode(texts).rows, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("unit", [False, True])
+def test_a_prefix_is_the_librarys(copy, normalised, unit):
+    from sentence_transformers import SentenceTransformer
+
+    folder = normalised if unit else copy
+    encoder = build_encoder(of(folder, dimensions=7, matryoshka=True), "cpu")
+    pooling = "cls > dense24 > prefix7" if unit else "cls > prefix7"
+    assert (encoder.space.pooling, encoder.space.dimensions) == (pooling, 7)
+    assert encoder.space.normalised == unit
+    assert encoder.space == space_of(encoder.part) == build_encoder(encoder.part, "cpu").space
+    library = SentenceTransformer(str(folder), device="cpu")
+    texts = [text.strip() for text in TEXTS]
+    expected = library.encode(texts, truncate_dim=7, normalize_embeddings=unit)
+    np.testing.assert_allclose(encoder.encode(TEXTS).rows, expected, atol=1e-6)
+
+
+def test_a_prefix_needs_a_model_trained_for_it(copy, tmp_path):
+    for folder_says in (False, True):
+        if folder_says:
+            (copy / "README.md").write_text("---\ntags:\n- loss:MatryoshkaLoss\n---\n# A model\n")
+            assert space_of(of(copy, dimensions=8)).dimensions == 8
+            with pytest.raises(ConfigError, match="not known to be trained"):
+                space_of(of(copy, dimensions=8, matryoshka=False))
+        else:
+            with pytest.raises(ConfigError, match=r"first 8 of 32 values .*matryoshka=true"):
+                space_of(of(copy, dimensions=8))
+        assert build_encoder(of(copy), "cpu").matryoshka == folder_says
+    assert space_of(of(copy, dimensions=32)) == space_of(of(copy))  # the whole row
+    for dimensions in (0, 33, -1):
+        with pytest.raises(ConfigError, match=f"from 1 to 32.*not {dimensions}"):
+            space_of(of(copy, dimensions=dimensions, matryoshka=True))
+
+
+def test_what_is_known_of_prefixes(tiny_model, copy):
+    assert usable_prefixes("nomic-ai/nomic-embed-text-v1.5", tiny_model)
+    assert usable_prefixes("Qwen/Qwen3-Embedding-8B", tiny_model)
+    assert not usable_prefixes("nomic-ai/nomic-embed-text-v1", tiny_model)
+    assert not usable_prefixes("local", copy)
+    (copy / "README.md").write_text("It was not trained with loss:MatryoshkaLoss.")
+    assert not usable_prefixes("local", copy)
+    edit(copy, "config.json", matryoshka_dimensions=[8, 16])
+    assert usable_prefixes("local", copy)
+
+
+@pytest.mark.parametrize("weights", ["bfloat16", "float16"])
+def test_half_precision_weights(normalised, weights):
+    import torch
+
+    whole = build_encoder(of(normalised), "cpu")
+    half = build_encoder(of(normalised, weights=weights), "cpu")
+    assert half.space == whole.space  # what only rounds is no other space
+    assert build_encoder(half.part, "cpu").model.dtype == getattr(torch, weights)
+
+    def size(encoder) -> int:
+        return sum(p.numel() * p.element_size() for p in encoder.model[0].parameters())
+
+    assert size(half) == size(whole) / 2
+    assert {p.dtype for p in half.model[2].parameters()} == {torch.float32}
+    a, b = whole.encode(TEXTS).rows, half.encode(TEXTS).rows
+    assert b.dtype == np.float32
+    np.testing.assert_allclose(np.linalg.norm(b, axis=1), 1, atol=1e-6)
+    assert 0.999 < (a * b).sum(axis=1).min() < 1 - 1e-9
+    # The weights decide: nothing is rounded twice.
+    np.testing.assert_array_equal(half.encode(TEXTS, precision="bfloat16").rows, b)
+
+
+def test_weights_of_another_kind_are_refused(tiny_model):
+    with pytest.raises(ConfigError, match="bfloat16"):
+        space_of(of(tiny_model, weights="bfloat"))
+
+
+def test_bfloat16_is_that_of_autocast(tiny_model):
+    import torch
+
+    encoder = build_encoder(of(tiny_model, prompt=""), "cpu")
+    library = build_encoder(of(tiny_model, prompt=""), "cpu").model
+    features = library.preprocess(["a dog", "a fox"])
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+        states = library[0](dict(features))["token_embeddings"]
+    found = encoder.encode(["a dog", "a fox"], precision="bfloat16").rows
+    np.testing.assert_array_equal(found, states[:, 0].float().numpy())
+
+
+def test_a_device_with_a_number(tiny_model):
+    encoder = build_encoder(of(tiny_model), "cpu:0")
+    assert encoder.device == "cpu"
+    np.testing.assert_array_equal(
+        encoder.encode(TEXTS).rows, build_encoder(of(tiny_model), "cpu").encode(TEXTS).rows
+    )
+
+
+def test_computed_tokens_are_counted(tiny_model):
+    encoder = build_encoder(of(tiny_model, prompt="", max_tokens=8), "cpu")
+    assert encoder.encode([]).padded == 0
+    assert encoder.encode(["dog", "", "dog"]).padded == 3 * 5  # one batch, padded to the longest
+    assert encoder.encode(["abcdefghijkl"] * 3).padded == 3 * 8  # cut
+    assert encoder.encode(["abcd"] * 3, token_budget=6).padded == 3 * 6

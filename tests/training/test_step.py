@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 
 import pytest
 import torch
@@ -50,7 +51,7 @@ def join(a: Batch, b: Batch) -> Batch:
     )
 
 
-def step(two_sided: TwoSided, batches: list[Batch], clip: float | None = 1.0):
+def step(two_sided: TwoSided, batches: list[Batch], clip: float | None = 1.0, **more):
     optimizer = make_optimizer(two_sided, OptimConfig(lr=1e-2, warmup_steps=0))
     return train_step(
         two_sided,
@@ -59,7 +60,7 @@ def step(two_sided: TwoSided, batches: list[Batch], clip: float | None = 1.0):
         TRANSFORM,
         clip_norm=clip,
         device=CPU,
-        precision="float32",
+        **{"precision": "float32", **more},
     )
 
 
@@ -93,6 +94,30 @@ def test_not_finite_texts_are_named_and_nothing_moves() -> None:
     with pytest.raises(NotFinite, match=r"row\(s\) \[102\].*lift audit"):
         step(two_sided, [batch(4, 2), bad])
     assert all(torch.equal(before[name], value) for name, value in two_sided.state_dict().items())
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_stored_rows_are_decoded_in_float32_whatever_the_towers_run_in(precision) -> None:
+    codec = plugins.build(part("cache/codecs", "int4"), 8)
+    plain = batch(4, 1)
+    stored = codec.stored(codec.encode(plain.texts.numpy()))
+    packed = dataclasses.replace(plain, texts=torch.from_numpy(stored.copy()))
+    decoded = dataclasses.replace(plain, texts=torch.from_numpy(codec.decode(stored)))
+    one, two = model("softmax"), model("softmax")
+    ours = step(one, [packed], precision=precision, decode=codec.decode_on)
+    theirs = step(two, [decoded], precision=precision)
+    assert (ours.loss, ours.grad_norm) == (theirs.loss, theirs.grad_norm)
+    for p, q in zip(one.parameters(), two.parameters(), strict=True):
+        assert torch.equal(p, q)
+
+
+def test_stored_rows_that_are_not_finite_are_named() -> None:
+    codec = plugins.build(part("cache/codecs", "int8"), 8)
+    stored = codec.stored(codec.encode(batch(4, 1).texts.numpy())).copy()
+    stored[2, -4:] = 255  # the scale of a row is NaN
+    bad = dataclasses.replace(batch(4, 1), texts=torch.from_numpy(stored))
+    with pytest.raises(NotFinite, match=r"row\(s\) \[102\].*lift audit"):
+        step(model("softmax"), [bad], decode=codec.decode_on)
 
 
 def test_a_gradient_that_is_not_finite_stops_before_the_step() -> None:

@@ -19,6 +19,7 @@ from lift.text.encoder import KEY_BYTES
 from lift.text.keys import KEY
 
 FORMAT = "lift.cache.shard/1"
+_MAGIC = b"ARROW1"
 _TAG = b"lift"
 _FIDELITY = b"lift.fidelity"
 
@@ -33,6 +34,7 @@ class ShardView:
         tokens: int32 [n], tokens before any cut, a view of the file.
         truncated: bool [n] (Arrow packs bits, so this one is a copy).
         fidelity: what the codec changed in these rows, None where version 1 wrote them.
+        offset: where the stored rows begin in the file, in bytes.
     """
 
     keys: np.ndarray
@@ -40,6 +42,7 @@ class ShardView:
     tokens: np.ndarray
     truncated: np.ndarray
     fidelity: Fidelity | None
+    offset: int
 
 
 _DAMAGE = (
@@ -128,7 +131,9 @@ def open_shard(path: Path, shape: pa.Schema, codec: Codec, rows: int | None = No
     """
     try:
         # The views keep the map alive; closing it here would pull memory from under them.
-        reader = pa.ipc.open_file(pa.memory_map(str(path)))
+        mapped = pa.memory_map(str(path))
+        start = mapped.read_buffer(len(_MAGIC)).address
+        reader = pa.ipc.open_file(mapped)
         if not reader.schema.equals(shape, check_metadata=True) or reader.num_record_batches != 1:
             raise CacheError(
                 f"{path} is not a shard of this cache (its schema says "
@@ -141,12 +146,14 @@ def open_shard(path: Path, shape: pa.Schema, codec: Codec, rows: int | None = No
         if rows not in (None, len(batch)):
             raise ValueError(f"it has {len(batch)} rows, the manifest says {rows}")
         key, row, tokens, truncated = (batch.column(name) for name in shape.names)
+        stored = codec.stored(row)
         view = ShardView(
             keys=np.frombuffer(key.buffers()[1], KEY, count=len(batch)),
-            stored=codec.stored(row),
+            stored=stored,
             tokens=tokens.to_numpy(zero_copy_only=True),
             truncated=truncated.to_numpy(zero_copy_only=False),
             fidelity=_fidelity(told),
+            offset=stored.__array_interface__["data"][0] - start,
         )
         if len(view.stored) != len(batch):
             raise ValueError(f"it has {len(view.stored)} vectors for {len(batch)} rows")

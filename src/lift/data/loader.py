@@ -11,6 +11,8 @@ from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import torch
+from jaxtyping import Float32
+from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
 from lift.data.canvas import CanvasStore
@@ -73,6 +75,14 @@ class Rows(Protocol):
         """Return the rows of these numbers as float32 [n d]."""
         ...
 
+    def take_stored(self, rows: np.ndarray) -> np.ndarray:
+        """Return the rows of these numbers as they are stored [n w]."""
+        ...
+
+    def decode(self, stored: Tensor) -> Float32[Tensor, "n d"]:
+        """Return the rows of stored ones, computed where those are."""
+        ...
+
 
 class Loader:
     """Batches of a source, addressed by their step.
@@ -103,6 +113,7 @@ class Loader:
         self._window = min(WINDOW_SAMPLES, getattr(source, "window_samples", WINDOW_SAMPLES))
         self._config = config
         self._seed = seed
+        self._cache = cache
         self.digest = require_rows(source, cache, config.roles)
         self._batches = _BatchMaker(source, cache, transform, config, seed)
 
@@ -127,6 +138,10 @@ class Loader:
                 if isinstance(batch, LiftError):
                     raise batch
                 yield batch
+
+    def decode(self, texts: Tensor) -> Float32[Tensor, "c d"]:
+        """Return the rows of a batch's texts, computed on the device where those are."""
+        return texts if self._config.captions == "mix" else self._cache.decode(texts)
 
     def requests(self, start_step: int, stop_step: int) -> Iterator[_Request]:
         """Yield (epoch, sample numbers) of the steps; made from seed and epoch alone."""
@@ -257,7 +272,7 @@ class _BatchMaker(Dataset):
         return np.concatenate(shown)
 
     def _batch(self, request: _Request) -> Batch:
-        views, texts, rows, owner, index, dropped = [], [], [], [], [], []
+        views, mixtures, rows, owner, index, dropped = [], [], [], [], [], []
         for number in request.numbers.tolist():
             try:
                 key, own_rows, canvas = self._sample(number)
@@ -268,8 +283,9 @@ class _BatchMaker(Dataset):
                 continue
             rng = generator(self._seed, _VIEW, request.epoch, number)
             views.append(self._transform.train(canvas, rng))
-            shown, text = self._texts(number, key, own_rows, request.epoch)
-            texts.append(text)
+            shown = self._shown(key, own_rows, request.epoch)
+            if self._config.captions == "mix":
+                mixtures.append(self._mixture(number, own_rows, request.epoch))
             rows.append(shown)
             owner += [len(views) - 1] * len(shown)
             index.append(number)
@@ -278,11 +294,13 @@ class _BatchMaker(Dataset):
                 f"No image of a batch of {len(request.numbers)} can be read; the last: "
                 f"{dropped[-1][1]}"
             )
+        row = np.concatenate(rows)
+        texts = np.concatenate(mixtures) if mixtures else self._cache.take_stored(row)
         return Batch(
             images=torch.stack(views),
-            texts=torch.from_numpy(np.concatenate(texts)),
+            texts=torch.from_numpy(texts),
             owner=torch.tensor(owner),
-            row=torch.from_numpy(np.concatenate(rows)),
+            row=torch.from_numpy(row),
             index=torch.tensor(index),
             dropped=tuple(dropped),
         )
@@ -316,21 +334,15 @@ class _BatchMaker(Dataset):
             self._known[number] = sample.key, rows
         return sample.key, rows, sample.image
 
-    def _texts(
-        self, number: int, key: str, rows: np.ndarray, epoch: int
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Return the row numbers and the texts of a sample in an epoch."""
-        if self._config.captions != "mix":
-            shown = self._shown(key, rows, epoch)
-            return shown, self._cache.take(shown)
+    def _mixture(self, number: int, rows: np.ndarray, epoch: int) -> np.ndarray:
+        """Return a sample's point [1 d] between its captions in an epoch."""
         texts = self._cache.take(rows)
         texts /= np.maximum(np.linalg.norm(texts, axis=1, keepdims=True), 1e-12)
         weights = generator(self._seed, _MIX, epoch, number).dirichlet(np.ones(len(rows)))
-        # The first caption's row stands for the mixture: samples with equal captions share it.
-        return rows[:1], weights.astype(np.float32)[None] @ texts
+        return weights.astype(np.float32)[None] @ texts
 
     def _shown(self, key: str, rows: np.ndarray, epoch: int) -> np.ndarray:
-        """Return all rows, or the one whose turn it is (the first stands for a mixture)."""
+        """Return all rows, or the one whose turn it is (for a mixture the first stands)."""
         if self._config.captions == "all":
             return rows
         if self._config.captions == "mix":

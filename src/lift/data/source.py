@@ -21,6 +21,9 @@ SUFFIXES = {
     ".tsv": "table",
     ".jsonl": "table",
     ".parquet": "table",
+    ".txt": "texts",
+    ".txt.gz": "texts",
+    ".jsonl.gz": "texts",
 }
 """Which format reads a path that names none."""
 

@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import itertools
 import mmap
+import os
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -196,6 +197,8 @@ def _merged(long: np.ndarray, short: np.ndarray, scratch: Path | None) -> np.nda
 @contextlib.contextmanager
 def _spill(scratch: Path | None) -> Iterator[Callable[[], BinaryIO]]:
     """Yield a maker of unnamed temporary files; all are closed at the end, maps of them stay."""
+    if scratch is not None and not os.access(scratch, os.W_OK):
+        scratch = None  # a cache that may only be read
     with told_plainly(scratch or Path(tempfile.gettempdir())), contextlib.ExitStack() as stack:
 
         def spilled() -> BinaryIO:

@@ -100,6 +100,7 @@ def _loop(run: Run, stop: StopRequest) -> None:
             clip_norm=config.optim.clip_norm,
             device=run.device,
             precision=run.precision,
+            decode=run.loader.decode,
         )
         if state.mean is not None and config.ema is not None:
             update_mean(state.mean, run.model.image, config.ema, state.step)

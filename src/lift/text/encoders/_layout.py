@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lift.errors import ConfigError
+from lift.errors import ConfigError, unknown
 
 _TRUSTED_PACKAGE = "sentence_transformers."
 
@@ -38,14 +38,28 @@ class Layout:
         max_tokens: the model's own cap, None where no file names one.
         normalised: whether the last step scales rows to unit length.
         dimensions: length of a row.
-        prompt: the model's default prompt, "" for none.
+        prompts: the model's prompts by name.
+        default_prompt: name of the one that it uses unasked, None for none.
     """
 
     pooling: str
     max_tokens: int | None
     normalised: bool
     dimensions: int
-    prompt: str
+    prompts: dict[str, str]
+    default_prompt: str | None
+
+    def prompt(self, name: str | None) -> str:
+        """Return the prompt of a name, or the default one ("" where there is none).
+
+        Raises:
+            ConfigError: the model has no such prompt; the message names the nearest.
+        """
+        if name is None:
+            return self.prompts.get(self.default_prompt or "", "")
+        if name not in self.prompts:
+            raise unknown("prompt of the model", name, self.prompts)
+        return self.prompts[name]
 
 
 def read_layout(folder: Path, trusted: bool = False) -> Layout:
@@ -96,6 +110,7 @@ def read_layout(folder: Path, trusted: bool = False) -> Layout:
             )
     if not modules:  # a plain transformers folder: the library puts a mean over it
         steps = ["mean"]
+    stated = _read(folder / "config_sentence_transformers.json")
     if not dimensions:
         raise ConfigError(f"The files in {folder} don't say how long the model's rows are.")
     return Layout(
@@ -103,7 +118,8 @@ def read_layout(folder: Path, trusted: bool = False) -> Layout:
         max_tokens=_cap(transformer),
         normalised=bool(steps) and [s for s in steps if s != "dropout"][-1] == "normalize",
         dimensions=dimensions,
-        prompt=_default_prompt(_read(folder / "config_sentence_transformers.json")),
+        prompts=_prompts(stated.get("prompts"), folder),
+        default_prompt=stated.get("default_prompt_name"),
     )
 
 
@@ -198,6 +214,12 @@ def _cap(transformer: Path) -> int | None:
     return min(known) if known else None
 
 
-def _default_prompt(config: dict[str, Any]) -> str:
-    name = config.get("default_prompt_name")
-    return config.get("prompts", {}).get(name, "") if name else ""
+def _prompts(stated: Any, folder: Path) -> dict[str, str]:
+    """Return the prompts by name, after a look at what the file holds."""
+    prompts = stated or {}
+    if not isinstance(prompts, dict) or not all(isinstance(p, str) for p in prompts.values()):
+        raise ConfigError(
+            f"The prompts in {folder / 'config_sentence_transformers.json'} are not texts by name "
+            f"({str(stated)[:100]}); get the model again."
+        )
+    return prompts

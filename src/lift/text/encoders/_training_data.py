@@ -1,12 +1,15 @@
-"""What is known of the captions that published text encoders were trained on.
+"""What is known of how published text encoders were trained: on which captions, for which prefixes.
 
-Sources: the model cards of sentence-transformers/all-*, and for the paraphrase family the table of
-pretrained models in the documentation of sentence-transformers, where "Training Data" lists
-coco_captions and flickr30k_captions.
+Sources for captions: the model cards of sentence-transformers/all-*, and for the paraphrase family
+the table of pretrained models in the documentation of sentence-transformers, where "Training Data"
+lists coco_captions and flickr30k_captions. For prefixes: each model's own card or announcement,
+which names Matryoshka representation learning (Kusupati et al. 2022, arXiv 2205.13147).
 """
 
 from __future__ import annotations
 
+import json
+import re
 from pathlib import Path
 
 from lift.text.encoders._layout import file_hash
@@ -36,6 +39,43 @@ _PARAPHRASE = {
     )
 }
 """Of the -v1 models only distilroberta-base-v1 is documented, as trained without captions."""
+
+
+_MATRYOSHKA = (
+    "nomic-ai/nomic-embed-text-v1.5",
+    "nomic-ai/nomic-embed-text-v2-moe",
+    "nomic-ai/modernbert-embed-base",
+    "mixedbread-ai/mxbai-embed-large-v1",
+    "mixedbread-ai/mxbai-embed-2d-large-v1",
+    "Qwen/Qwen3-Embedding-0.6B",
+    "Qwen/Qwen3-Embedding-4B",
+    "Qwen/Qwen3-Embedding-8B",
+    "Snowflake/snowflake-arctic-embed-m-v1.5",
+    "Snowflake/snowflake-arctic-embed-m-v2.0",
+    "Snowflake/snowflake-arctic-embed-l-v2.0",
+    "google/embeddinggemma-300m",
+    "jinaai/jina-embeddings-v3",
+)
+
+_CARD_TAG = re.compile(r"^\s*-\s*loss:Matryoshka\w*Loss\s*$", re.MULTILINE)
+"""sentence-transformers writes its losses into the cards of the models that it trained."""
+
+
+def usable_prefixes(model: str, folder: Path) -> bool:
+    """Return whether a model is known to be trained so that prefixes of its rows are rows.
+
+    Args:
+        model: its id on the hub, or "local".
+        folder: where its files are: a card with the tag of the loss counts, and so does a
+            config.json with `matryoshka_dimensions` or `is_matryoshka`, as servers read it.
+    """
+    if model in _MATRYOSHKA:
+        return True
+    card, config = folder / "README.md", folder / "config.json"
+    if card.is_file() and _CARD_TAG.search(card.read_text(encoding="utf-8", errors="replace")):
+        return True
+    stated = json.loads(config.read_text(encoding="utf-8")) if config.is_file() else {}
+    return bool(stated.get("matryoshka_dimensions") or stated.get("is_matryoshka"))
 
 
 def seen_by(model: str, folder: Path) -> tuple[str, ...]:

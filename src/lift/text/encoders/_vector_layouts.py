@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lift.errors import ConfigError, DataError
-from lift.text.encoders._vector_files import (
+from lift.text.columns import (
     Files,
     listed,
     map_npy,
@@ -15,7 +15,7 @@ from lift.text.encoders._vector_files import (
     open_parquet,
     subfolders,
 )
-from lift.text.encoders._vector_texts import KEY_COLUMNS, SUFFIXES, TEXT_COLUMNS, texts_of
+from lift.text.reading import KEY_COLUMNS, SUFFIXES, TEXT_COLUMNS, texts_of
 
 LAYOUTS = ("npy", "parquet", "clip_retrieval", "reference")
 _TEXT_STEMS = ("texts", "captions", "ids", "keys", "metadata")

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from jaxtyping import Float32, Int64
 
 from lift.errors import ConfigError, DataError, unknown
-from lift.text.encoders._vector_files import Files, batches_of, map_npy, open_parquet
+from lift.text.columns import Files, batches_of, map_npy, open_parquet
 
 _BLOCK_BYTES = 8 << 20
 """Of one decoded piece of a parquet row group."""

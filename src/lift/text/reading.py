@@ -1,8 +1,10 @@
-"""Texts or ids beside rows of vectors, a chunk at a time: lines, jsonl, csv, parquet, npy."""
+"""Texts of a file, or keys of their images, a chunk at a time: lines, jsonl, csv, parquet, npy."""
 
 from __future__ import annotations
 
+import gzip
 import json
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,9 +12,9 @@ import pyarrow as pa
 import pyarrow.csv
 
 from lift.errors import DataError, unknown
-from lift.text.encoders._vector_files import batches_of, damaged, map_npy, open_parquet
+from lift.text.columns import batches_of, damaged, map_npy, open_parquet
 
-SUFFIXES = (".txt", ".jsonl", ".csv", ".tsv", ".parquet", ".npy")
+SUFFIXES = (".txt", ".jsonl", ".csv", ".tsv", ".parquet", ".npy", ".txt.gz", ".jsonl.gz")
 """What texts may stand in."""
 
 TEXT_COLUMNS = ("caption", "text", "captions", "texts", "sentence", "title")
@@ -35,9 +37,10 @@ def texts_of(path: Path, column: str | None, keys: bool) -> Iterator[list[str | 
         ConfigError: no such column (with the known ones).
         DataError: a file that can't be read.
     """
-    if path.suffix == ".txt":
+    plain = path.name.removesuffix(".gz")
+    if plain.endswith(".txt"):
         yield from _chunks(_lines(path))
-    elif path.suffix == ".jsonl":
+    elif plain.endswith(".jsonl"):
         yield from _chunks(_jsonl(path, column, keys))
     elif path.suffix in (".csv", ".tsv"):
         yield from _delimited(path, column, keys)
@@ -75,7 +78,7 @@ def _chunks(items: Iterator[str | None]) -> Iterator[list[str | None]]:
 def _lines(path: Path) -> Iterator[str]:
     """Yield lines without their end; only line feeds end one, U+2028 and the like do not."""
     try:
-        with path.open("rb") as file:
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
             number = 0
             while line := file.readline(_LONGEST_LINE + 1):
                 number += 1
@@ -88,8 +91,9 @@ def _lines(path: Path) -> Iterator[str]:
                     yield line.removesuffix(b"\n").removesuffix(b"\r").decode("utf-8")
                 except UnicodeDecodeError as error:
                     raise DataError(f"{path}, line {number}, is not UTF-8 ({error}).") from error
-    except OSError as error:
-        raise DataError(f"{path} can't be read ({error.strerror or error}).") from error
+    except (OSError, EOFError, zlib.error) as error:
+        told = getattr(error, "strerror", None) or error
+        raise DataError(f"{path} can't be read ({told}).") from error
 
 
 def _jsonl(path: Path, column: str | None, keys: bool) -> Iterator[str | None]:

@@ -1,0 +1,343 @@
+"""What LIFT costs in all, the embedding of the captions included, against training CLIP."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from lift import plugins
+from lift.config import Part
+from lift.errors import ConfigError
+from lift.text.encoder import KEY_BYTES
+from lift.training.budget import budget
+from lift.training.config import RunConfig
+from lift.training.devices import Device
+from lift.training.encoder_cost import CaptionLengths, EncoderSize
+
+CODECS = ("float32", "float16", "int8", "int4")
+ROW_EXTRA = KEY_BYTES + 4
+"""Bytes a row beside the codec's: the key and the token count."""
+
+CLIP_TOKENS = 77
+"""Context of CLIP's text tower, to which released configurations pad every caption."""
+
+CLIP_LAYERS, CLIP_WIDTH = 12, 512
+"""Of CLIP-B's text tower (Radford et al. 2021), 63 million parameters with its embeddings."""
+
+
+def clip_text_flops(tokens: float) -> float:
+    """Return FLOPs of training CLIP-B's text tower on one caption: forward and backward, 3 : 1.
+
+    Per block and token 24 width^2 in the matrices and 4 tokens width in attention, all pairs
+    counted (1 multiply-add = 2 FLOPs); embeddings, norms and the projection are left out (0.02%).
+    """
+    a_block = tokens * (24 * CLIP_WIDTH**2 + 4 * tokens * CLIP_WIDTH)
+    return 3 * CLIP_LAYERS * a_block
+
+
+@dataclass(frozen=True, kw_only=True)
+class Against:
+    """LIFT against CLIP with one way of feeding its text tower.
+
+    Attributes:
+        name: how captions are fed ("padded to 77 tokens").
+        tokens: that the tower reads of a caption.
+        step_flops: of the text tower for one caption, forward and backward.
+        clip_flops: of CLIP's whole training.
+        ratio: cost of LIFT, embedding included, over CLIP's; None where the embedding's is unknown.
+        break_even: the embedding over what the text tower costs an epoch; None where unknown.
+        cheaper_from: epochs at which LIFT's whole bill, its head included, is CLIP's; of all
+            models on these captions together. Infinite where LIFT's own step is no cheaper.
+    """
+
+    name: str
+    tokens: float
+    step_flops: float
+    clip_flops: float
+    ratio: float | None
+    break_even: float | None
+    cheaper_from: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cost:
+    """The bill of a recipe; see `cost`.
+
+    Attributes:
+        captions, encoder, device: what it was counted for.
+        recipe: its name.
+        dimensions: of the text space.
+        pairs, samples, models: images of an epoch, seen by one model, models trained.
+        image_flops: training of the image side on one image (tower and head).
+        caption_flops: embedding of one caption; None where the encoder's size is unknown.
+        against: CLIP padded as released, padded to the captions' context, and not padded.
+        price: of embedding everything through a server, None where no price was given.
+        storage: bytes of the cache by codec.
+    """
+
+    recipe: str
+    captions: CaptionLengths
+    encoder: EncoderSize
+    device: Device
+    dimensions: int
+    pairs: int
+    samples: int
+    models: int
+    image_flops: float
+    caption_flops: float | None
+    against: tuple[Against, ...]
+    price: float | None
+    storage: dict[str, int]
+
+    @property
+    def epochs(self) -> float:
+        """Epochs over the captions, of all models together."""
+        return self.models * self.samples / self.pairs
+
+    @property
+    def embedding_flops(self) -> float | None:
+        """FLOPs of embedding every caption once."""
+        return None if self.caption_flops is None else self.caption_flops * self.captions.count
+
+    @property
+    def training_flops(self) -> float:
+        """FLOPs of LIFT's training, all models, without the embedding."""
+        return self.image_flops * self.samples * self.models
+
+    @property
+    def usual(self) -> Against:
+        """CLIP as it would be trained on these captions: padded so that few are cut."""
+        return self.against[0 if self.captions.mean <= CLIP_TOKENS / 2 else len(self.against) - 2]
+
+    def verdict(self) -> str:
+        """Return in plain sentences whether LIFT is cheaper than CLIP."""
+        usual, bare = self.usual, self.against[-1]
+        share = f"At {_number(self.epochs)} epochs"
+        if usual.ratio is None or usual.cheaper_from is None:
+            saved = 1 - self.training_flops / usual.clip_flops
+            return (
+                f"{share} LIFT's training costs {saved:.0%} less than CLIP's (text {usual.name}); "
+                f"what the embedding costs is not in it: {self.encoder.source}."
+                + ("" if self.price is not None else " Give a price per million tokens.")
+            )
+        told = f"{share} LIFT costs {usual.ratio:.2f}x CLIP (text {usual.name})"
+        if not self.embedding_flops:
+            return f"{told}; there is no embedding to pay."
+        told += ", counting the embedding"
+        if usual.ratio > 1:
+            told = f"LIFT costs more than CLIP here. {told}"
+        told += f"; it is cheaper {_from(usual.cheaper_from)}"
+        if usual.ratio > 1 and math.isfinite(usual.cheaper_from):
+            largest = self.epochs / usual.cheaper_from * (self.encoder.parameters or 0)
+            told += (
+                ", of all models trained on these captions together, or with a text encoder of at "
+                f"most {_short(largest)} parameters"
+            )
+        if bare.ratio is None or bare.cheaper_from is None:
+            return f"{told}."
+        return (
+            f"{told}. Against a text tower that pads nothing it costs {bare.ratio:.2f}x and is "
+            f"cheaper {_from(bare.cheaper_from)}."
+        )
+
+    def table(self) -> str:
+        """Return the bill as aligned text, the verdict last."""
+        device, captions = self.device, self.captions
+        rows = [
+            ("captions", f"{captions.count:,}, {captions.mean:.1f} tokens, at most "
+             f"{captions.longest:,} ({captions.source})"),
+            ("text encoder", f"{self.encoder.name}, {_size(self.encoder)}"),
+            ("device", f"{device.name}, {device.tflops:,.4g} TFLOP/s ({device.source}), "
+             f"{device.utilisation:.0%} of it reached"),
+            ("epochs", f"{_number(self.epochs)} of {self.pairs:,} images"
+             + (f" ({self.models} models)" if self.models > 1 else "")),
+            ("embedding, a caption", _flops(self.caption_flops)),
+            ("embedding, in all", self._flops_and_hours(self.embedding_flops)),
+        ]  # fmt: skip
+        if self.price is not None:
+            rows.append(
+                ("embedding, price", f"{_number(self.price)}, in the currency of the price a token")
+            )
+        rows += [
+            ("image training, an image", _flops(self.image_flops)),
+            ("image training, in all", self._flops_and_hours(self.training_flops)),
+        ]
+        if self.embedding_flops is not None:
+            total = self.training_flops + self.embedding_flops
+            rows.append(("LIFT in all", self._flops_and_hours(total)))
+        for clip in self.against:
+            ratio = "" if clip.ratio is None else f"; LIFT {clip.ratio:.2f}x"
+            saved = _flops(clip.step_flops * self.pairs)
+            if clip.tokens < self.captions.mean:
+                ratio += " (cuts most captions)"
+            rows += [
+                (f"CLIP, text {clip.name}", self._flops_and_hours(clip.clip_flops) + ratio),
+                ("  text tower, saved an epoch", f"{saved} ({_flops(clip.step_flops)} a caption)"),
+                ("  break-even", _break_even(clip)),
+            ]
+        rows += [
+            (f"cache, {codec}", f"{_bytes(size)} ({size / captions.count:,.0f} bytes a caption)")
+            for codec, size in self.storage.items()
+        ]
+        wide = max(len(name) for name, _ in rows)
+        lines = [f"{name:<{wide}}  {value}" for name, value in rows]
+        return "\n".join([*lines, "", self.verdict()])
+
+    def _flops_and_hours(self, flops: float | None) -> str:
+        if flops is None:
+            return _flops(None)
+        return f"{_flops(flops)}, {_number(self.device.hours(flops))} device hours"
+
+
+def cost(
+    config: RunConfig,
+    *,
+    dimensions: int,
+    captions: CaptionLengths,
+    encoder: EncoderSize,
+    device: Device,
+    pairs: int = 0,
+    models: int = 1,
+    context: int | None = None,
+    tower_tokens: float | None = None,
+    price_per_million_tokens: float | None = None,
+) -> Cost:
+    """Count what LIFT costs, embedding included, and what CLIP with the same image tower would.
+
+    CLIP's text tower is CLIP-B's (12 blocks of 512), one caption an image and step, and its image
+    side is the recipe's tower without LIFT's head. Losses, data and optimiser are counted in
+    neither. All of it is arithmetic; `Device.hours` adds the assumption of a utilisation.
+
+    Args:
+        config: the recipe.
+        dimensions: of the text space.
+        captions: how many distinct captions, and how long.
+        encoder: see `encoder_size`.
+        device: see `get_device`.
+        pairs: images of an epoch; 0 takes the recipe's figure, else one for each caption.
+        models: how many models are trained on the same stored rows.
+        context: to what CLIP would pad long captions; None takes their longest, 77 at least.
+        tower_tokens: mean length in CLIP's vocabulary; None takes the encoder's.
+        price_per_million_tokens: of a server, in any currency.
+
+    Raises:
+        ConfigError: a number that is out of range.
+    """
+    if models < 1 or pairs < 0 or (price_per_million_tokens or 0) < 0:
+        raise ConfigError(
+            f"models must be at least 1, pairs and price 0 or more, not models={models}, "
+            f"pairs={pairs}, price_per_million_tokens={price_per_million_tokens}."
+        )
+    counted = budget(config, dimensions)
+    pairs = pairs or config.pairs or captions.count
+    context = context or max(CLIP_TOKENS, captions.longest)
+    image = float(counted.step_flops)
+    caption = encoder.flops(captions.mean)
+    samples = counted.samples * models
+    clip_image = image - 6 * counted.head_parameters  # 2 FLOPs a parameter, forward and backward
+    feeds = {f"padded to {n} tokens": float(n) for n in (CLIP_TOKENS, context)}
+    feeds["not padded"] = tower_tokens or captions.mean
+    whole = None if caption is None else caption * captions.count
+    against = [
+        _against(name, tokens, image=image, clip_image=clip_image, samples=samples, pairs=pairs,
+                 embedding=whole)
+        for name, tokens in feeds.items()
+    ]  # fmt: skip
+    return Cost(
+        recipe=config.recipe,
+        captions=captions,
+        encoder=encoder,
+        device=device,
+        dimensions=dimensions,
+        pairs=pairs,
+        samples=counted.samples,
+        models=models,
+        image_flops=image,
+        caption_flops=caption,
+        against=tuple(against),
+        price=_price(captions, price_per_million_tokens),
+        storage=_storage(captions, dimensions),
+    )
+
+
+def _price(captions: CaptionLengths, per_million: float | None) -> float | None:
+    return None if per_million is None else per_million * captions.count * captions.mean / 1e6
+
+
+def _storage(captions: CaptionLengths, dimensions: int) -> dict[str, int]:
+    codecs = {codec: plugins.build(Part("cache/codecs", codec), dimensions) for codec in CODECS}
+    return {
+        codec: captions.count * (built.bytes_per_row + ROW_EXTRA) for codec, built in codecs.items()
+    }
+
+
+def _against(
+    name: str,
+    tokens: float,
+    *,
+    image: float,
+    clip_image: float,
+    samples: int,
+    pairs: int,
+    embedding: float | None,
+) -> Against:
+    """Compare `samples` images of training with CLIP's, its text tower reading `tokens` each."""
+    step = clip_text_flops(tokens)
+    clip = samples * (clip_image + step)
+    saved = clip_image + step - image
+    known = embedding is not None
+    return Against(
+        name=name,
+        tokens=tokens,
+        step_flops=step,
+        clip_flops=clip,
+        ratio=(image * samples + embedding) / clip if known else None,
+        break_even=embedding / (pairs * step) if known else None,
+        cheaper_from=(embedding / (pairs * saved) if saved > 0 else math.inf) if known else None,
+    )
+
+
+def _size(encoder: EncoderSize) -> str:
+    if encoder.parameters is None:
+        return f"size unknown ({encoder.source})"
+    return f"{_short(encoder.parameters)} parameters without embeddings ({encoder.source})"
+
+
+def _break_even(clip: Against) -> str:
+    if clip.break_even is None or clip.cheaper_from is None:
+        return "unknown"
+    whole = "never" if math.isinf(clip.cheaper_from) else _number(clip.cheaper_from)
+    return f"{_number(clip.break_even)} epochs of training ({whole} with LIFT's head counted)"
+
+
+def _from(epochs: float) -> str:
+    """Say from which epoch on."""
+    if math.isinf(epochs):
+        return "never, since its head costs more than the text tower"
+    return f"from {math.ceil(epochs) if epochs > 3 else _number(epochs)} epochs"
+
+
+def _number(value: float) -> str:
+    if value >= 100:
+        return f"{value:,.0f}"
+    return f"{value:.3g}"
+
+
+def _scaled(value: float, units: tuple[tuple[str, float], ...]) -> str:
+    unit, size = next(((u, s) for u, s in units if value >= s), units[-1])
+    return f"{_number(value / size)} {unit}".rstrip()
+
+
+def _flops(value: float | None) -> str:
+    if value is None:
+        return "unknown"
+    names = ("ZF", 1e21), ("EF", 1e18), ("PF", 1e15), ("TF", 1e12), ("GF", 1e9), ("MF", 1e6)
+    return _scaled(value, names)
+
+
+def _short(value: float) -> str:
+    return _scaled(value, (("billion", 1e9), ("million", 1e6), ("thousand", 1e3), ("", 1.0)))
+
+
+def _bytes(value: float) -> str:
+    return _scaled(value, (("TB", 1e12), ("GB", 1e9), ("MB", 1e6), ("kB", 1e3)))
