@@ -20,15 +20,17 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from lift.bundle import Bundle as Bundle
     from lift.cache.reader import EmbeddingCache as EmbeddingCache
-    from lift.commands import audit as audit
-    from lift.commands import budget as budget
-    from lift.commands import embed as embed
-    from lift.commands import evaluate as evaluate
-    from lift.commands import import_reference as import_reference
-    from lift.commands import load as load
-    from lift.commands import quickstart as quickstart
-    from lift.commands import report as report
-    from lift.commands import train as train
+    from lift.commands.models import evaluate as evaluate
+    from lift.commands.models import import_reference as import_reference
+    from lift.commands.models import load as load
+    from lift.commands.models import report as report
+    from lift.commands.text import audit as audit
+    from lift.commands.text import card as card
+    from lift.commands.text import embed as embed
+    from lift.commands.training import budget as budget
+    from lift.commands.training import dry_run as dry_run
+    from lift.commands.training import quickstart as quickstart
+    from lift.commands.training import train as train
     from lift.errors import LiftError as LiftError
     from lift.text.space import TextSpace as TextSpace
 
@@ -37,15 +39,17 @@ _HOMES = {
     "EmbeddingCache": "lift.cache.reader",
     "LiftError": "lift.errors",
     "TextSpace": "lift.text.space",
-    "audit": "lift.commands",
-    "budget": "lift.commands",
-    "embed": "lift.commands",
-    "evaluate": "lift.commands",
-    "import_reference": "lift.commands",
-    "load": "lift.commands",
-    "quickstart": "lift.commands",
-    "report": "lift.commands",
-    "train": "lift.commands",
+    "audit": "lift.commands.text",
+    "budget": "lift.commands.training",
+    "card": "lift.commands.text",
+    "dry_run": "lift.commands.training",
+    "embed": "lift.commands.text",
+    "evaluate": "lift.commands.models",
+    "import_reference": "lift.commands.models",
+    "load": "lift.commands.models",
+    "quickstart": "lift.commands.training",
+    "report": "lift.commands.models",
+    "train": "lift.commands.training",
 }
 
 __all__ = [*sorted(_HOMES), "__version__"]

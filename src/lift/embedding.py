@@ -103,7 +103,7 @@ def embed(
     device: str = "auto",
     progress: bool = True,
 ) -> EmbedReport:
-    """Embed the captions of some data; see `lift.commands.embed`.
+    """Embed the captions of some data; see `lift.commands.text.embed`.
 
     Raises:
         LiftError: bad input, another space or something else in the folder, a full disk.

@@ -110,7 +110,7 @@ def probe_precision(
             with autocast(device, precision):
                 step()
             if device.type == "cuda":
-                torch.cuda.synchronize()
+                torch.cuda.synchronize(device)
             elapsed = time.perf_counter() - start
             if round_ > 0:
                 best[precision] = min(best[precision], elapsed)

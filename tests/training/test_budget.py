@@ -9,7 +9,7 @@ from lift import recipes
 
 
 def test_the_papers_trunk_and_head_have_the_papers_sizes() -> None:
-    counted = lift.budget("lift_b16_512m")
+    counted = lift.dry_run("lift_b16_512m")
     assert counted.tower_parameters == 85_799_424
     assert counted.head_parameters == 19_931_136
     # 105.2 GF tower, 0.12 GF head (performance notes: 1 multiply-add = 2 FLOPs).
@@ -44,6 +44,6 @@ def test_every_recipe_resolves() -> None:
 
 
 def test_the_table_says_it_all() -> None:
-    table = lift.budget("lift_b16_512m").table()
+    table = lift.dry_run("lift_b16_512m").table()
     for words in ("105,730,560", "35.17 GF", "31,250 of 16,384", "2.10 TB"):
         assert words in table, table

@@ -19,7 +19,7 @@ from lift.cache.place import Place
 from lift.cache.planning import version_note, versions
 from lift.cache.rows import StoredRows
 from lift.errors import CacheError, ConfigError, NotFinite
-from lift.text.derive import FARTHEST, NEAREST
+from lift.text.derive import FARTHEST, NEAREST, keep_negative
 from lift.text.encoder import TextEncoder
 from lift.text.keys import KeySet, keys_of
 from lift.text.roles import Linked
@@ -40,7 +40,7 @@ def _left_out(cosine: float | None) -> str:
     """Return why a negative gets no link, "" where it does."""
     if cosine is None:
         return "without a caption's row"
-    return "too near" if cosine >= NEAREST else "too far" if cosine < FARTHEST else ""
+    return "too near" if cosine > NEAREST else "too far" if cosine < FARTHEST else ""
 
 
 class OpenPart:
@@ -203,12 +203,10 @@ class OpenPart:
         parents = keys_of([items[i][0].parent for i in derived])
         at = rows.find_keys(parents), rows.find_keys([items[i][1] for i in derived])
         both = (at[0] >= 0) & (at[1] >= 0)
-        a, b = (rows.take(np.where(both, place, 0)).astype(np.float64) for place in at)
-        scale = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
-        cosine = (a * b).sum(axis=1) / np.maximum(scale, 1e-30)
-        for i, key, there, value in zip(derived, parents, both, cosine, strict=True):
+        compared = keep_negative(*(rows.take(np.where(both, place, 0)) for place in at))
+        for i, key, there, value in zip(derived, parents, both, compared.cosine, strict=True):
             whole = np.asarray(key, parents.dtype).tobytes()
-            found[i] = whole, float(np.float32(value)) if there else None
+            found[i] = whole, float(value) if there and np.isfinite(value) else None
         return found
 
     def _write(self, texts: list[str]) -> None:
@@ -221,7 +219,7 @@ class OpenPart:
             )
             self._check(block, encoded.rows)
             rows.append(self._codec.encode(encoded.rows))
-            measured.append(measure(self._codec, encoded.rows))
+            measured.append(measure(self._codec, encoded.rows, self._codec.stored(rows[-1])))
             tokens.append(encoded.tokens)
             cuts.append(encoded.truncated)
             cut = np.minimum(encoded.tokens, self.plan.space.max_tokens)

@@ -17,6 +17,7 @@ from lift.cache.shard import is_shard
 from lift.config import Part
 from lift.errors import CacheError, ConfigError
 from lift.text.encoder import TextEncoder, default_token_budget
+from lift.text.precision import bfloat16_is_safe
 from lift.world import Precision, probe_precision
 
 ROWS_PER_SHARD = 16_384
@@ -122,13 +123,18 @@ def _shown(choice: Any) -> str:
 
 
 def _faster_precision(encoder: TextEncoder, sample: list[str]) -> Precision:
+    """Return bfloat16 where it is faster here and changes no row by more than it may."""
+    if encoder.device not in ("cpu", "cuda", "mps"):
+        return "float32"  # a server: what it computes in is not ours to choose
     device = torch.device(encoder.device)
 
     def step() -> None:
         half = torch.is_autocast_enabled(device.type)
         encoder.encode(sample, precision="bfloat16" if half else "float32")
 
-    return probe_precision(step, device)[0]
+    chosen = probe_precision(step, device)[0]
+    safe = chosen == "float32" or bfloat16_is_safe(encoder, sample)[0]
+    return chosen if safe else "float32"
 
 
 def version_note(before: Sequence[Mapping[str, str]], now: Mapping[str, str]) -> str:

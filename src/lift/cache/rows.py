@@ -165,7 +165,7 @@ def _fetch_ends(path: Path) -> None:
 
 
 def _fill(file: FileIO, block: np.ndarray) -> None:
-    room = memoryview(block.view(np.uint8).reshape(-1))
+    room = block.view(np.uint8).reshape(-1).data
     while len(room):
         got = file.readinto(room)
         if not got:

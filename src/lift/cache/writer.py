@@ -146,42 +146,43 @@ def embed(
     that was killed and resumed is bit-equal to one that was not. Captions that a finished cache
     lacks are appended as new shards. Memory holds one shard, whatever the number of captions.
 
-    A cache in several parts is complete when every part is. A caption belongs to a part by its
-    hash, so each part is offered all captions and takes its own; parts can run anywhere, in any
-    order, at the same time.
+    A cache in several parts is complete when every part is. Each part is offered all captions
+    and takes its own, by their hash; parts run anywhere, in any order, at the same time.
 
     Args:
-        captions: any number of texts. Those with an image (`Linked` with a key) also get a link,
-            in a second reading: then this has to be something that can be read twice.
+        captions: any number of texts. Those with an image (a key) also get a link, in a second
+            reading: then this has to be something that can be read twice.
         encoder: makes the rows.
         folder: of the cache, a path or a URL that fsspec knows; created where it is missing.
         part: (number from 0, of how many); None takes the only part.
-        codec: the file in `cache/codecs`, or a part of it with options; None takes float16, or
-            what the cache has.
+        codec: a name or part of `cache/codecs`; None takes float16, or what the cache has.
         precision: inside the encoder; "auto" times both when the cache is created.
-        rows_per_shard: None takes 16,384, or what the cache was created with.
+        rows_per_shard: None takes 16,384, or what the cache has.
         token_budget: padded tokens a batch; None takes the device's default, or the cache's.
-        total: captions to come, for the bar; None takes the length of `captions`, if it has one.
+        total: captions to come, for the bar; None takes their length, if they have one.
         progress: show a bar with captions/s and time left, where stderr is a terminal.
 
     Raises:
         ConfigError: no such codec, or one that the encoder was not trained for; a bad number.
         DataError: no captions, an empty one, or one that is not text; the message says which.
-        SpaceMismatch: the folder holds rows of another space, or the encoder drifted.
-        CacheError: the folder holds something else, other choices, or damaged files.
+        SpaceMismatch: rows of another space, or an encoder that drifted.
+        CacheError: something else in the folder, other choices, or damaged files.
         StorageError: a full disk, or another process in this part; what was stored stays whole.
         NotFinite: the encoder returned NaN or infinity.
     """
     start = time.perf_counter()
-    wishes = _wishes(part, codec, precision, rows_per_shard, token_budget)
-    items = _cleaned(captions)
+    wishes, items = (
+        _wishes(part, codec, precision, rows_per_shard, token_budget),
+        _cleaned(captions),
+    )
     first = list(itertools.islice(items, _PROBED))
     if not first:
         raise DataError("There are no captions to embed: the set is empty.")
     number, parts = part or (0, 1)
-    known = len(captions) if total is None and isinstance(captions, Sized) else total
+    if total is None and isinstance(captions, Sized):
+        total = len(captions)
     with tqdm(
-        total=None if known is None else known // parts,
+        total=total and total // parts,
         unit=" captions",
         dynamic_ncols=True,
         disable=None if progress else True,

@@ -16,7 +16,7 @@ from lift.model import SideConfig, build_side
 
 
 def import_reference(checkpoint: str | Path, *, cache: str | Path, out: str | Path) -> Bundle:
-    """Save a checkpoint as a model; see `lift.commands.import_reference`."""
+    """Save a checkpoint as a model; see `lift.commands.models.import_reference`."""
     found = load_reference_checkpoint(checkpoint)
     stored = EmbeddingCache.open(cache)
     if stored.dimensions != found.shared:

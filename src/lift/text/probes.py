@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-PROBES = (
+PROBES: tuple[str, ...] = (
     "a dog",
     "A brown dog runs along the beach with a ball in its mouth.",
     "A brown ball lies on the beach and a dog runs away from it.",

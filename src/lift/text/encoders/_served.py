@@ -61,8 +61,7 @@ class ServedEncoder:
             saw: see `TextEncoder`.
         """
         self.space, self.part, self.saw = space, part, saw
-        # The server's own device is not known; nothing but the default batch depends on this.
-        self.device = "cpu"
+        self.device = "server"
         self.matryoshka, self.probes = matryoshka, PROBES
         self.counts = server.counts
         self._server, self._fields, self._cut = server, fields, cut

@@ -37,7 +37,9 @@ def locate(model: str, revision: str | None, wanted_by: str) -> tuple[Path, str,
     from huggingface_hub import snapshot_download
 
     try:
-        snapshot = snapshot_download(model, revision=revision, allow_patterns=["*.json"])
+        snapshot = snapshot_download(
+            model, revision=revision, allow_patterns=["*.json", "README.md"]
+        )
     except (OSError, ValueError) as error:
         raise ConfigError(
             f"{wanted_by}: {model!r} is neither a folder nor a hub model that can be reached "

@@ -1,0 +1,132 @@
+"""Commands about finished models: load, evaluate, report, import."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from lift.bundle import Bundle
+    from lift.terms import EvalResult
+
+
+def load(
+    path: str | Path,
+    *,
+    device: str = "auto",
+    precision: Literal["float32", "bfloat16"] = "float32",
+) -> Bundle:
+    """Load a trained model: `encode_images`, `encode_texts`, `similarity`, `classify`.
+
+    Args:
+        path: folder of a finished run or of a bundle.
+        device: auto, cpu, cuda or mps.
+        precision: what the tower computes in.
+
+    Raises:
+        CheckpointError: no model there, a newer format, or damaged weights.
+    """
+    from lift import bundle
+
+    return bundle.load(path, device=device, precision=precision)
+
+
+def evaluate(
+    model: str | Path,
+    *,
+    on: Sequence[str],
+    cache: str | Path | None = None,
+    out: str | Path | None = None,
+    device: str = "auto",
+    progress: bool = True,
+) -> list[EvalResult]:
+    """Judge a model; every figure comes with protocol, item count and 95% interval.
+
+    Args:
+        model: folder of a run or of a bundle.
+        on: evaluations: `retrieval:data=val.tar`, `zeroshot:data=test.parquet,label=article_type`,
+            `compositional:data=scenes`.
+        cache: take text vectors from there where it has them.
+        out: where to write one JSON a result; None beside the model, in `evals`.
+        device: auto, cpu, cuda or mps.
+        progress: draw progress bars.
+
+    Raises:
+        LiftError: bad input, or a text without vector and no text encoder installed.
+    """
+    from lift import bundle
+    from lift.cache.reader import EmbeddingCache
+    from lift.evaluation import CachedTexts, parse_plan, write_results
+    from lift.evaluation import evaluate as judge
+    from lift.files import require_writable
+
+    plans = [parse_plan(words) for words in ([on] if isinstance(on, str) else on)]
+    folder = Path(out) if out is not None else Path(model) / "evals"
+    encoder = bundle.load(model, device=device)
+    judged = encoder
+    if cache is not None:
+        stored = EmbeddingCache.open(cache)
+        stored.space.require_same(encoder.space, ours=f"the cache {cache}", theirs=f"model {model}")
+        judged = CachedTexts(encoder, stored)
+    require_writable(folder)  # told before the work, not after it
+    return judge(
+        judged, plans, progress=progress, keep=lambda result: write_results([result], folder)
+    )
+
+
+def report(run: str | Path, *, out: str | Path | None = None) -> Path:
+    """Write a run's page: curves, metrics with intervals, a gallery of queries. One file.
+
+    Args:
+        run: the run's folder.
+        out: where to write; None is `report.html` in the run.
+    """
+    from lift.pages.page import write_report
+    from lift.training.folder import read_config
+
+    config = read_config(Path(run))
+    return write_report(
+        Path(run),
+        out=Path(out) if out is not None else None,
+        thumbnails=_images(config.validation),
+    )
+
+
+def import_reference(checkpoint: str | Path, *, cache: str | Path, out: str | Path) -> Bundle:
+    """Turn a checkpoint of the paper's own code into a model of ours.
+
+    Args:
+        checkpoint: the file (`epoch_N.pt`); tensors are read, nothing in it is run.
+        cache: any cache in the checkpoint's text space: the file itself does not say which.
+        out: folder of the model.
+
+    Raises:
+        CheckpointError: not such a checkpoint, or something else is in `out`.
+        SpaceMismatch: the cache's rows are not as wide as the checkpoint's vectors.
+    """
+    from lift.convert.checkpoint import import_reference as convert
+
+    return convert(checkpoint, cache=cache, out=out)
+
+
+def _images(spec: str):
+    """Return, by the name of the data, a function from key to image bytes (None: not there).
+
+    Data that has moved since costs the page its pictures, which it says, and nothing else.
+    """
+    from lift.data.source import open_source
+    from lift.errors import ConfigError, DataError
+
+    if not spec:
+        return None
+    try:
+        source = open_source(spec)
+    except (ConfigError, DataError):
+        return {}
+    numbers = {key: number for number, (key, _) in enumerate(source.texts())}
+
+    def image(key: str) -> bytes | None:
+        return source.read(numbers[key]).image if key in numbers else None
+
+    return {source.name: image}

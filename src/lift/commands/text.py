@@ -1,0 +1,144 @@
+"""Commands about texts and their vectors: embed, audit, card."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from lift.cache.audit import AuditReport
+    from lift.cache.writer import EmbedReport
+    from lift.text.card import Card
+
+
+def embed(
+    data: Sequence[str] = (),
+    *,
+    out: str | Path,
+    encoder: str = "minilm",
+    codec: str = "",
+    part: str = "",
+    precision: Literal["float32", "bfloat16", "auto"] = "float32",
+    roles: Sequence[str] = (),
+    derive: Sequence[Literal["sub-caption", "phrase", "negative"]] = (),
+    language: str = "",
+    rows_per_shard: int | None = None,
+    device: str = "auto",
+    progress: bool = True,
+) -> EmbedReport:
+    """Compute the vector of every distinct caption once and store it.
+
+    Running it again goes on where it stopped, or adds the captions of more data.
+
+    Args:
+        data: where the captions are: paths (`train-*.tar`, `pairs.parquet`), `scenes:count=500`,
+            or `format:key=value,...`. Vectors that lie beside their texts need none.
+        out: the cache's folder, or a URL that fsspec knows (`s3://bucket/captions`).
+        encoder: a text encoder: `minilm`, `sentence_transformer:model=FOLDER_OR_HUB_ID`, ...
+        codec: how numbers are stored: float16, float32, int8, int4, `prefix:dimensions=256`, ...;
+            "" takes float16, or what the cache has.
+        part: "2/3" embeds the second of three parts, on this machine or another; "" all of them.
+        precision: what the encoder computes in; auto times both and keeps the faster.
+        roles: embed captions of these roles only.
+        derive: also embed what can be made of each caption: its sentences, its noun phrases,
+            negatives.
+        language: of the captions ("en"); kept beside each.
+        rows_per_shard: rows of one file; None takes the default.
+        device: auto, cpu, cuda, cuda:1, mps.
+        progress: draw a progress bar.
+
+    Raises:
+        LiftError: bad input, another space or something else in the folder, a full disk.
+    """
+    from lift.data.source import parse_part
+    from lift.embedding import embed as run
+
+    return run(
+        [data] if isinstance(data, str) else data,
+        parse_part("text/encoders", encoder),
+        out,
+        part=part,
+        codec=parse_part("cache/codecs", codec) if codec else None,
+        precision=precision,
+        roles=roles,
+        derived=derive,
+        language=language,
+        rows_per_shard=rows_per_shard,
+        device=device,
+        progress=progress,
+    )
+
+
+def audit(
+    cache: str | Path, *, data: Sequence[str] = (), sample: int = 256, live: bool = True
+) -> AuditReport:
+    """Prove a cache: checksums, norms, NaN, duplicates, coverage, probes, re-encoded rows.
+
+    Args:
+        cache: the folder.
+        data: pairs whose captions should all have rows; also where re-encoded texts come from.
+        sample: captions to encode again and compare.
+        live: whether to encode the probe sentences again, and the sample where there is `data`.
+            Without `data` an encoder that is not installed is told, and is no error.
+
+    Raises:
+        CacheError: the folder holds no readable cache.
+        MissingPackage: there is `data`, and the encoder is not installed.
+    """
+    from lift.cache.audit import audit as prove
+    from lift.cache.reader import EmbeddingCache
+    from lift.data.source import Captions, open_source
+    from lift.errors import ConfigError, MissingPackage
+    from lift.text.encoder import build_encoder
+
+    captions = Captions([open_source(spec) for spec in data]) if data else None
+    encoder, not_live = None, ""
+    if live:
+        try:
+            encoder = build_encoder(EmbeddingCache.open(cache).part)
+        except (MissingPackage, ConfigError) as error:
+            if data:
+                raise
+            not_live = str(error)
+    return prove(cache, captions=captions, encoder=encoder, sample=sample, not_live=not_live)
+
+
+def card(
+    encoders: Sequence[str],
+    *,
+    captions: Sequence[str] = (),
+    pairs: Sequence[str | Path] = (),
+    out: str | Path = "card.html",
+    limit: int = 5_000,
+    device: str = "auto",
+) -> list[Card]:
+    """Look at text spaces before anything is trained in them: one page, from text alone.
+
+    Args:
+        encoders: text encoders in words, side by side.
+        captions: where captions are, as for `embed`; () takes drawn scenes.
+        pairs: files with edits and paraphrases (SugarCrepe's, ARO's, COCO's captions); () makes
+            edits by rule.
+        out: the page; figures go into a JSON file beside it.
+        limit: captions and pairs of a kind that are looked at, drawn by hash.
+        device: auto, cpu, cuda or mps.
+    """
+    from lift.data.source import Captions, open_source, parse_part
+    from lift.pages.card import write_card
+    from lift.text.card import card as look
+    from lift.text.pairs import read_pairs
+
+    specs = [captions] if isinstance(captions, str) else [*captions]
+    if not specs and not pairs:
+        specs = ["scenes:count=400"]
+    made = look(
+        [parse_part("text/encoders", words) for words in encoders],
+        Captions([open_source(spec) for spec in specs]) if specs else None,
+        read_pairs(pairs) if pairs else None,
+        limit=limit,
+        device=device,
+        trusted=True,
+    )
+    write_card(made, out)
+    return made

@@ -1,0 +1,175 @@
+"""Commands about runs: train, dry_run, budget, quickstart."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from lift.training.budget import Budget
+    from lift.training.config import RunConfig
+    from lift.training.cost import Cost
+    from lift.training.loop import RunResult
+
+
+def train(
+    recipe: str,
+    *,
+    data: str = "",
+    validation: str = "",
+    cache: str | Path = "",
+    out: str | Path,
+    options: Sequence[str] = (),
+    resume: bool = False,
+    progress: bool = True,
+) -> RunResult:
+    """Train an image encoder to match stored caption vectors; save it and judge it.
+
+    The same call goes on with a run that was stopped or killed.
+
+    Args:
+        recipe: a recipe's name (`lift recipes` lists them), or a run's folder or a JSON file with
+            a config, to repeat it.
+        data: pairs to train on.
+        validation: pairs for the evaluations.
+        cache: folder that `lift embed` made.
+        out: the run's folder.
+        options: `key=value` words that change the recipe (`optim.lr=5e-4`, `objective=cosine`).
+        resume: insist that there is a run to go on with.
+        progress: draw a progress bar.
+
+    Raises:
+        LiftError: bad input; nothing was trained.
+        Stopped: SIGTERM or Ctrl-C; the state is saved.
+    """
+    from lift.training.loop import run
+
+    config = _configured(recipe, options, data, validation, str(cache))
+    return run(config, Path(out), resume=resume, progress=progress)
+
+
+def dry_run(
+    recipe: str,
+    *,
+    data: str = "",
+    cache: str | Path = "",
+    options: Sequence[str] = (),
+) -> Budget:
+    """Count what a run would cost: parameters, FLOPs, memory, steps, cache. Trains nothing.
+
+    Args:
+        recipe: a recipe's name, a run's folder, or a JSON file with a config.
+        data: pairs to train on, to count captions; the recipe's own figure without it.
+        cache: folder that `lift embed` made, for the width of its space; the encoder's without.
+        options: `key=value` words that change the recipe.
+    """
+    from lift.cache.reader import EmbeddingCache
+    from lift.data.source import Captions, open_source
+    from lift.text.encoder import space_of
+    from lift.text.keys import count_distinct
+    from lift.training.budget import budget as count
+
+    config = _configured(recipe, options, data, "", str(cache)).resolved()
+    if config.cache:
+        dimensions = EmbeddingCache.open(config.cache).dimensions
+    elif config.dimensions or config.encoder is None:
+        dimensions = config.dimensions
+    else:
+        dimensions = space_of(config.encoder).dimensions
+    pairs = 0
+    if config.data:
+        pairs = count_distinct(Captions([open_source(config.data)]))
+    return count(config, dimensions, pairs)
+
+
+def budget(
+    recipe: str,
+    *,
+    data: str = "",
+    cache: str | Path = "",
+    encoder: str = "",
+    captions: int = 0,
+    tokens: float | None = None,
+    longest: int | None = None,
+    device: str = "this-machine",
+    tflops: float | None = None,
+    utilisation: float | None = None,
+    models: int = 1,
+    price_per_million_tokens: float | None = None,
+    options: Sequence[str] = (),
+) -> Cost:
+    """Count what LIFT costs with the embedding in it, against CLIP with the same image tower.
+
+    Args:
+        recipe: a recipe's name, a run's folder, or a JSON file with a config.
+        data: captions to count and measure; or
+        cache: a cache of them; or
+        captions, tokens, longest: how many, their mean and largest length in tokens.
+        encoder: a text encoder in words; "" takes the cache's, else the recipe's.
+        device: a card (`h100`), or this-machine, which is measured.
+        tflops, utilisation: peak rate of the device, and the share of it that is reached.
+        models: how many models will be trained on the same rows.
+        price_per_million_tokens: of an embedding server.
+        options: `key=value` words that change the recipe.
+    """
+    from lift.data.source import parse_part
+    from lift.training.bill import bill
+
+    return bill(
+        _configured(recipe, options, data, "", str(cache)).resolved(),
+        encoder=parse_part("text/encoders", encoder) if encoder else None,
+        captions=captions,
+        tokens=tokens,
+        longest=longest,
+        device=device,
+        tflops=tflops,
+        utilisation=utilisation,
+        models=models,
+        price=price_per_million_tokens,
+    )
+
+
+def quickstart(out: str | Path = "quickstart", *, progress: bool = True) -> RunResult:
+    """Go the whole road on drawn scenes: embed, train, judge, save, report. A few minutes.
+
+    Args:
+        out: where cache and run go; running it again goes on with them.
+        progress: draw progress bars.
+
+    Raises:
+        MissingPackage: no text encoder is installed; the message says how.
+    """
+    from lift import plugins, recipes
+    from lift.commands.models import report
+    from lift.commands.text import embed
+
+    for package in ("jinja2", "matplotlib"):  # told now, not after the training
+        plugins.require(package, "plots", "The report of the quickstart")
+    out = Path(out)
+    config = recipes.get("quickstart")
+    embed(
+        [config.data, config.validation],
+        out=out / "captions",
+        encoder="minilm",
+        progress=progress,
+    )
+    result = train("quickstart", cache=out / "captions", out=out / "run", progress=progress)
+    report(out / "run")
+    return result
+
+
+def _configured(
+    recipe: str, options: Sequence[str], data: str, validation: str, cache: str
+) -> RunConfig:
+    """Return the recipe with the caller's words and places in it."""
+    from lift import recipes
+    from lift.config import override
+    from lift.training.folder import read_config
+
+    known = recipe in recipes.names() or not Path(recipe).exists()
+    config = recipes.get(recipe) if known else read_config(Path(recipe))
+    config = override(config, options)
+    places = {"data": data, "validation": validation, "cache": cache}
+    return dataclasses.replace(config, **{name: at for name, at in places.items() if at})

@@ -1,0 +1,1 @@
+"""What every command says on the console: its words, its help, what it prints."""

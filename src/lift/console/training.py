@@ -1,0 +1,163 @@
+"""Console of the commands about runs: quickstart, train, budget, recipes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import tyro
+
+from lift.commands import training
+from lift.console.words import Options
+from lift.errors import LiftError
+
+
+def quickstart(*, out: Path = Path("quickstart"), quiet: bool = False) -> None:
+    """Go the whole road on drawn scenes: embed, train, judge, save, report.
+
+    For example:
+
+      lift quickstart
+
+    Args:
+        out: where cache and run go; running it again goes on with them.
+        quiet: no progress bars.
+    """
+    result = training.quickstart(out, progress=not quiet)
+    _print_run(result)
+    print(f"page: {out / 'run' / 'report.html'}")
+
+
+def train(
+    recipe: tyro.conf.Positional[str],
+    *,
+    out: str = "",
+    data: str = "",
+    validation: str = "",
+    cache: str = "",
+    options: Options = (),
+    resume: bool = False,
+    dry_run: bool = False,
+    quiet: bool = False,
+) -> None:
+    """Train an image encoder to match stored caption vectors.
+
+    The same command goes on with a run that was stopped or killed.
+
+    For example:
+
+      lift train flickr8k_tiny --data 'flickr8k/train-*.tar' --validation flickr8k/val-0000.tar
+        --cache captions --out runs/flickr
+      lift train products_tiny ... --set objective=cosine optim.lr=5e-4
+      lift train lift_b16_512m --dry-run
+
+    Args:
+        recipe: a recipe's name (`lift recipes`), or the folder of a run to repeat.
+        out: the run's folder.
+        data: pairs to train on.
+        validation: pairs for the evaluations during and after training.
+        cache: the folder that `lift embed` made.
+        options: change the recipe: `--set optim.lr=5e-4 objective=cosine`.
+        resume: insist that there is a run to go on with.
+        dry_run: print parameters, FLOPs, memory, steps and cache size; train nothing.
+        quiet: no progress bar.
+    """
+    if dry_run:
+        print(training.dry_run(recipe, data=data, cache=cache, options=options).table())
+        return
+    if not out:
+        raise LiftError("Where to? Give the run's folder with --out.")
+    result = training.train(
+        recipe,
+        data=data,
+        validation=validation,
+        cache=cache,
+        out=out,
+        options=options,
+        resume=resume,
+        progress=not quiet,
+    )
+    _print_run(result)
+    print(f"page: lift report {out}")
+
+
+def budget(
+    recipe: tyro.conf.Positional[str],
+    *,
+    data: str = "",
+    cache: str = "",
+    encoder: str = "",
+    captions: int = 0,
+    tokens: float | None = None,
+    longest: int | None = None,
+    device: str = "this-machine",
+    tflops: float | None = None,
+    utilisation: float | None = None,
+    models: int = 1,
+    price_per_million_tokens: float | None = None,
+    options: Options = (),
+) -> None:
+    """Count what LIFT costs with the embedding in it, against CLIP, and say which is cheaper.
+
+    For example:
+
+      lift budget lift_b16_512m --device h100
+      lift budget lift_b16_512m --captions 256000000 --tokens 66 --device h200 --models 4
+      lift budget flickr8k_tiny --cache captions
+
+    Args:
+        recipe: a recipe's name (`lift recipes`), or the folder of a run.
+        data: captions to count and measure.
+        cache: a cache of them, instead.
+        encoder: a text encoder as for `lift embed`; the cache's or the recipe's if not given.
+        captions: how many, where there is no data.
+        tokens: their mean length in tokens.
+        longest: the longest of them, in tokens.
+        device: b200, h200, h100, a100, l40s, rtx4090, ...; or this-machine, which is measured.
+        tflops: peak rate of a device that is not known.
+        utilisation: share of the peak that is reached, from 0 to 1.
+        models: how many models will be trained on the same rows.
+        price_per_million_tokens: of an embedding server.
+        options: change the recipe: `--set optim.lr=5e-4`.
+    """
+    found = training.budget(
+        recipe,
+        data=data,
+        cache=cache,
+        encoder=encoder,
+        captions=captions,
+        tokens=tokens,
+        longest=longest,
+        device=device,
+        tflops=tflops,
+        utilisation=utilisation,
+        models=models,
+        price_per_million_tokens=price_per_million_tokens,
+        options=options,
+    )
+    print(found.table())
+
+
+def recipes() -> None:
+    """List the recipes.
+
+    For example:
+
+      lift recipes
+    """
+    from lift.recipes import describe
+
+    lines = describe()
+    wide = max(len(name) for name, _ in lines)
+    for name, sentence in lines:
+        print(f"{name:<{wide}}  {sentence}")
+
+
+def _print_run(result) -> None:
+    """Print what a run ended with."""
+    from lift.evaluation import table
+
+    if result.results:
+        print(table(result.results))
+    for name, count in result.counters.items():
+        print(f"{name}: {count}")
+    print(f"model: {result.folder} ({result.steps} steps, {result.seconds:.0f} s)")
