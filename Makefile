@@ -4,23 +4,24 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+CODE := src tests benchmarks examples runs
 
 # Spinning threads are several times slower where cores are shared.
 export OMP_WAIT_POLICY := passive
 export HF_HUB_OFFLINE := 1
 
-.PHONY: quickstart test test-slow test-parity format clean
+.PHONY: quickstart test test-slow test-parity test-ray format clean
 
 quickstart: $(VENV)/.quickstart
 	$(BIN)/lift quickstart --out quickstart
 
 test: export OMP_NUM_THREADS := 1
 test: $(VENV)/.dev
-	$(BIN)/ruff format --check src tests benchmarks
-	$(BIN)/ruff check src tests benchmarks
+	$(BIN)/ruff format --check $(CODE)
+	$(BIN)/ruff check $(CODE)
 	$(BIN)/lint-imports
 	$(BIN)/basedpyright --pythonpath $(BIN)/python
-	$(BIN)/pytest -m "not slow and not parity" -n 2
+	$(BIN)/pytest -m "not slow and not parity and not ray" -n 2
 
 test-slow: export OMP_NUM_THREADS := 1
 test-slow: $(VENV)/.dev
@@ -31,9 +32,14 @@ test-parity: export OMP_NUM_THREADS := 1
 test-parity: .venv-parity/.parity
 	.venv-parity/bin/pytest -m parity tests/parity
 
+# Ray is half a gigabyte, so it gets one, too.
+test-ray: export OMP_NUM_THREADS := 1
+test-ray: .venv-ray/.ray
+	.venv-ray/bin/pytest -m ray tests/ray
+
 format: $(VENV)/.dev
-	$(BIN)/ruff format src tests benchmarks
-	$(BIN)/ruff check --fix src tests benchmarks
+	$(BIN)/ruff format $(CODE)
+	$(BIN)/ruff check --fix $(CODE)
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
@@ -51,5 +57,10 @@ $(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/bin/python
 	.venv-parity/bin/pip install --quiet -e '.[parity]' -c constraints.txt
 	touch $@
 
+.venv-ray/.ray: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv-ray
+	.venv-ray/bin/pip install --quiet -e '.[ray,test]' -c constraints.txt
+	touch $@
+
 clean:
-	rm -rf build dist $(VENV) .venv-parity quickstart
+	rm -rf build dist $(VENV) .venv-parity .venv-ray quickstart

@@ -181,13 +181,7 @@ def embed(
     number, parts = part or (0, 1)
     if total is None and isinstance(captions, Sized):
         total = len(captions)
-    with tqdm(
-        total=total and total // parts,
-        unit=" captions",
-        dynamic_ncols=True,
-        disable=None if progress else True,
-        desc="embed" if parts == 1 else f"embed {number + 1}/{parts}",
-    ) as bar:
+    with _bar(total and total // parts, number, parts, progress) as bar:
         place = place_of(folder)
         require_ours(place)
         with (place if parts == 1 else place.sub(records.part_name(number, parts))).held():
@@ -202,6 +196,16 @@ def embed(
     if moved is not None and not moved.probes:
         notes.append("the encoder can't embed the stored probes: its drift was not looked for")
     return _report(run, str(folder), time.perf_counter() - start, [n for n in notes if n])
+
+
+def _bar(total: int | None, number: int, parts: int, progress: bool) -> tqdm:
+    return tqdm(
+        total=total,
+        unit=" captions",
+        dynamic_ncols=True,
+        disable=None if progress else True,
+        desc="embed" if parts == 1 else f"embed {number + 1}/{parts}",
+    )
 
 
 def _wishes(
