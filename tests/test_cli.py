@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-COMMANDS = ["quickstart", "embed", "train", "eval", "report", "audit", "import", "recipes"]
+COMMANDS = ["quickstart", "embed", "train", "eval", "report", "audit", "card", "budget"]
+COMMANDS += ["import", "recipes"]
 
 
 def lift(*words: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
@@ -93,3 +95,29 @@ def test_recipes_are_listed() -> None:
     assert done.returncode == 0
     for name in ("quickstart", "flickr8k_tiny", "products_tiny", "lift_b16_1280m_cosine"):
         assert name in done.stdout
+
+
+def test_a_card_is_a_page_with_its_figures_beside_it(tmp_path: Path) -> None:
+    (tmp_path / "c.txt").write_text("".join(f"{i} red dogs by house {i % 7}\n" for i in range(60)))
+    encoders = ["hashing:dimensions=16", "hashing:dimensions=24"]
+    done = lift("card", *encoders, "--captions", "c.txt", "--out", "card.html", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "effective rank" in done.stdout and "page: card.html" in done.stdout
+    page = (tmp_path / "card.html").read_text()
+    assert "2 text encoders" in page and "https://" not in page
+    figures = json.loads((tmp_path / "card.json").read_text())
+    assert len(figures["cards"]) == 2
+    done = lift("card", "hashing", cwd=tmp_path)  # drawn scenes, where there are no captions
+    assert done.returncode == 0 and (tmp_path / "card.html").exists()
+
+
+def test_a_budget_says_which_is_cheaper(tmp_path: Path) -> None:
+    done = lift("budget", "lift_b16_512m", "--device", "h100", "--encoder", "nv_embed")
+    assert done.returncode == 0, done.stderr
+    assert "LIFT costs more than CLIP here. At 2 epochs LIFT costs 1.76x CLIP" in done.stdout
+    words = ["--encoder", "minilm", "--captions", "1000000", "--tokens", "60", "--models", "8"]
+    done = lift("budget", "lift_b16_512m", "--device", "h100", *words)
+    assert done.returncode == 0 and "LIFT costs more" not in done.stdout
+    for wrong in (["--device", "h10"], ["--tokens", "-1"], ["--models", "0"]):
+        done = lift("budget", "lift_b16_512m", *wrong)
+        assert done.returncode == 2 and len(done.stderr.splitlines()) == 1, done.stderr
