@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -127,7 +128,7 @@ def embed(
             codec=codec,
             precision=precision,
             rows_per_shard=rows_per_shard,
-            total=texts.total(),
+            total=texts.total() if progress and sys.stderr.isatty() else None,
             progress=progress and process.rank == 0,
         )
         for number in numbers

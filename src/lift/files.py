@@ -6,6 +6,7 @@ import contextlib
 import errno
 import fcntl
 import os
+import secrets
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -39,7 +40,9 @@ def whole_file(path: Path, *, first: bool = False) -> Iterator[Path]:
         StorageError: the disk is full or not writable; what was written aside is removed and an
             older `path` is as it was.
     """
-    aside = path.with_name(f"{_ASIDE}{path.name}{f'.{os.getpid()}' if first else ''}")
+    # Of several first ones each needs a name of its own; pids repeat between machines.
+    own = f".{secrets.token_hex(8)}" if first else ""
+    aside = path.with_name(f"{_ASIDE}{path.name}{own}")
     if path.is_dir():
         raise StorageError(f"{path} is a folder; give the name of a file.")
     with told_plainly(path):
@@ -140,6 +143,11 @@ def sole_writer(folder: Path) -> Iterator[None]:
         except BlockingIOError as error:
             raise StorageError(
                 f"Another process is writing into {folder}; wait for it or choose another folder."
+            ) from error
+        except OSError as error:  # ENOLCK, ENOSYS: NFS or Lustre mounted without locks
+            raise StorageError(
+                f"The file system of {folder} has no locks ({error.strerror}), so two writers "
+                "could not be told apart; mount it with locks, or write to another one and copy."
             ) from error
         try:
             yield

@@ -54,15 +54,16 @@ def worker() -> Worker:
 def choose_device(name: str = "auto") -> torch.device:
     """Return the device to compute on: cuda, else mps, else cpu, unless one is named.
 
-    Of several GPUs each process of `torchrun` takes its own.
+    Of several GPUs each process of `torchrun` takes its own, also where `cuda` is named.
 
     Raises:
         ConfigError: the named device is not usable here.
     """
+    if name in ("auto", "cuda") and torch.cuda.is_available() and worker().size > 1:
+        return torch.device("cuda", worker().local)
     if name == "auto":
         if torch.cuda.is_available():
-            own = worker().local if worker().size > 1 else None
-            return torch.device("cuda", own) if own is not None else torch.device("cuda")
+            return torch.device("cuda")
         if torch.backends.mps.is_available():
             return torch.device("mps")
         return torch.device("cpu")

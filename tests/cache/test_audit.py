@@ -33,7 +33,9 @@ def rewrite(folder, **columns):
         "truncated": pa.array(view.truncated),
     }
     arrays.update({name: change(view, codec) for name, change in columns.items()})
-    shards.write_shard(place_of(folder), path.name, plan.schema(), arrays, view.fidelity)
+    shards.write_shard(
+        place_of(folder), path.name, plan.schema(), arrays, view.fidelity, view.versions
+    )
     record = dataclasses.replace(
         manifest.shards[0], bytes=path.stat().st_size, sha256=shards.file_hash(path)
     )

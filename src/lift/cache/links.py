@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
-import numpy as np
 import pyarrow as pa
 
 from lift.cache.manifest import Shard
@@ -15,7 +15,6 @@ from lift.cache.place import Place
 from lift.cache.shard import file_hash
 from lift.errors import CacheError
 from lift.text.encoder import KEY_BYTES
-from lift.text.keys import KEY
 from lift.text.roles import Linked
 
 ROWS_PER_FILE = 65_536
@@ -24,9 +23,9 @@ SCHEMA = pa.schema(
     [
         pa.field("image", pa.string(), nullable=False),
         pa.field("caption", pa.binary(KEY_BYTES), nullable=False),
-        pa.field("role", pa.dictionary(pa.int16(), pa.string()), nullable=False),
-        pa.field("source", pa.dictionary(pa.int16(), pa.string()), nullable=False),
-        pa.field("language", pa.dictionary(pa.int16(), pa.string()), nullable=False),
+        pa.field("role", pa.dictionary(pa.int32(), pa.string()), nullable=False),
+        pa.field("source", pa.dictionary(pa.int32(), pa.string()), nullable=False),
+        pa.field("language", pa.dictionary(pa.int32(), pa.string()), nullable=False),
         pa.field("weight", pa.float32(), nullable=False),
         # Of derived texts only: nobody else has them.
         pa.field("text", pa.string()),
@@ -38,7 +37,11 @@ SCHEMA = pa.schema(
 """`caption` is the key of the text's row (see `caption_key`). A derived text has its `parent`'s key
 and the cosine between the two rows."""
 
+IDENTITY = ("image", "caption", "role", "source", "parent")
+"""Columns that tell links apart. A link that is there keeps its weight and language."""
+
 LinkTable: TypeAlias = pa.Table
+_NAME = re.compile(r"links-\d{5,}\.arrow")
 _OPTIONS = pa.ipc.IpcWriteOptions(compression="zstd")
 
 
@@ -50,6 +53,11 @@ class Link(NamedTuple):
     parent: bytes | None = None
     cosine: float | None = None
 
+    def identity(self) -> tuple[str, bytes, str, str, bytes | None]:
+        """Return the values of `IDENTITY`."""
+        item = self.item
+        return item.key, self.caption, item.role, item.source, self.parent
+
 
 def name_of(number: int) -> str:
     """Return the name of the links file `number`."""
@@ -58,16 +66,13 @@ def name_of(number: int) -> str:
 
 def is_links(name: str) -> bool:
     """Return whether a file of this name holds links."""
-    return name.startswith("links-") and name.endswith(".arrow")
+    return _NAME.fullmatch(name) is not None
 
 
-def keys_of(images: Sequence[str], captions: Sequence[bytes], roles: Sequence[str]) -> np.ndarray:
-    """Return what tells links apart [n]: image, caption and role."""
-    digests = (
-        hashlib.blake2b(f"{image}\0{role}\0".encode() + caption, digest_size=KEY_BYTES).digest()
-        for image, caption, role in zip(images, captions, roles, strict=True)
-    )
-    return np.frombuffer(b"".join(digests), KEY)
+def key_of(image: str, caption: bytes, role: str, source: str, parent: bytes | None) -> bytes:
+    """Return what tells a link apart, 16 bytes."""
+    words = f"{image}\0{role}\0{source}\0".encode()
+    return hashlib.blake2b(words + caption + (parent or b""), digest_size=KEY_BYTES).digest()
 
 
 def write(place: Place, number: int, links: Sequence[Link]) -> Shard:

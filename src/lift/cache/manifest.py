@@ -8,6 +8,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -72,6 +73,12 @@ class Plan:
     device: str
     parts: int = 1
     versions: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Refuse numbers that no run would have chosen."""
+        for name in ("parts", "token_budget", "rows_per_shard", "block", "threads"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} is {getattr(self, name)}, and has to be positive")
 
     def schema(self) -> pa.Schema:
         """Return the Arrow schema of every shard."""
@@ -159,7 +166,8 @@ def is_ours(name: str) -> bool:
     return fixed or _OURS.fullmatch(name) is not None
 
 
-_OURS = re.compile(r"(shard|links)-\d+\.arrow|part-\d+-of-\d+")
+_OURS = re.compile(r"(shard|links)-\d{5,}\.arrow|part-\d+-of-\d+|\..*")
+"""Names with a dot in front are of systems and tools (.DS_Store, .nfs...): no business of ours."""
 
 
 def write_plan(place: Place, plan: Plan) -> None:
@@ -191,6 +199,15 @@ def read_manifest(place: Place) -> Manifest | None:
     manifest = _read(Manifest, place, MANIFEST)
     if manifest is not None:
         _check_fingerprint(manifest.plan, f"{place}/{MANIFEST}")
+        for number, (shard, link) in enumerate(zip_longest(manifest.shards, manifest.links)):
+            expected = (f"shard-{number:05d}.arrow", f"links-{number:05d}.arrow")
+            for found, name in zip((shard, link), expected, strict=True):
+                if found is not None and found.file != name:
+                    # A file of another name could be anybody's, and lie anywhere.
+                    raise CacheError(
+                        f"{place}/{MANIFEST} lists {found.file!r} where {name} belongs; get the "
+                        "cache again from somebody you trust."
+                    )
         if manifest.version > 1 and manifest.checksum != _checksum(manifest):
             raise CacheError(
                 f"{place}/{MANIFEST} was changed after it was written: its content does not have "
@@ -207,9 +224,16 @@ def read_manifests(place: Place, plan: Plan | None) -> dict[int, Manifest | None
         CacheError: a manifest is damaged, or the parts do not belong together.
     """
     if plan is None or plan.parts == 1:
-        return {0: read_manifest(place)}
+        only = read_manifest(place)
+        if plan is not None and only is not None and only.plan != plan:
+            raise CacheError(
+                f"{place}/{PLAN} was changed after it was written: it is not the plan that "
+                f"{MANIFEST} holds; copy it again."
+            )
+        return {0: only}
     expected = {part_name(number, plan.parts) for number in range(plan.parts)}
-    if strays := sorted(n for n in place.names() if n.startswith("part-") and n not in expected):
+    others = sorted(n for n in place.names() if n.startswith("part-") and n not in expected)
+    if strays := [name for name in others if place.sub(name).read(MANIFEST) is not None]:
         raise CacheError(
             f"{place} holds {strays[0]}, but its plan says {plan.parts} parts; remove what does "
             "not belong there."
@@ -251,7 +275,7 @@ def _read(kind: type[RecordT], place: Place, name: str) -> RecordT | None:
                 "install a newer lift-align."
             )
         return from_dict(kind, values, name)
-    except (ValueError, AttributeError, ConfigError) as error:
+    except (ValueError, AttributeError, RecursionError, ConfigError) as error:
         raise CacheError(
             f"{path} is damaged ({' '.join(str(error).split())[:200]}); remove the folder and "
             "embed again."

@@ -12,16 +12,17 @@ import pyarrow as pa
 from lift.cache import links
 from lift.cache import manifest as records
 from lift.cache import shard as shards
-from lift.cache.fidelity import Fidelity, measure, merge
+from lift.cache.fidelity import measure, merge
+from lift.cache.found import FoundPart, link_keys
 from lift.cache.links import Link
-from lift.cache.manifest import Manifest, Plan, Shard
+from lift.cache.manifest import Manifest, Plan
 from lift.cache.place import Place
 from lift.cache.planning import version_note, versions
 from lift.cache.rows import StoredRows
 from lift.errors import CacheError, ConfigError, NotFinite
 from lift.text.derive import FARTHEST, NEAREST, keep_negative
-from lift.text.encoder import TextEncoder
-from lift.text.keys import KeySet, keys_of
+from lift.text.encoder import EncodedTexts, TextEncoder
+from lift.text.keys import KEY, KeySet, keys_of
 from lift.text.roles import Linked
 
 _CHUNK = 4_096
@@ -36,6 +37,11 @@ def owners(keys: np.ndarray, parts: int) -> np.ndarray:
     return np.ascontiguousarray(keys).view("<u8").reshape(-1, 2)[:, 1] % np.uint64(parts)
 
 
+def _whole(key: np.ndarray | np.bytes_) -> bytes:
+    """Return all 16 bytes of one key: numpy's own bytes lose zeros at the end."""
+    return np.asarray(key, KEY).tobytes()
+
+
 def _left_out(cosine: float | None) -> str:
     """Return why a negative gets no link, "" where it does."""
     if cosine is None:
@@ -43,7 +49,7 @@ def _left_out(cosine: float | None) -> str:
     return "too near" if cosine > NEAREST else "too far" if cosine < FARTHEST else ""
 
 
-class OpenPart:
+class OpenPart(FoundPart):
     """One run over one part; the caller holds its lock.
 
     Attributes:
@@ -71,28 +77,23 @@ class OpenPart:
         Raises:
             CacheError: files that the manifest lists are missing or damaged.
         """
-        self.place = records.part_place(place, plan, number)
-        self.plan, self.number, self.encoder = plan, number, encoder
+        super().__init__(place, plan, number)
+        self.encoder, self._advance = encoder, advance
         self.counts: Counter[str] = Counter()
-        self._advance = advance
-        self._codec, self._schema = plan.build_codec(), plan.schema()
-        scratch = self.place.scratch
-        self._before = records.read_manifest(self.place)
-        self._stored, self._seen = KeySet(scratch), KeySet(scratch)
-        self._fidelity: list[Fidelity | None] = []
-        self._shards = self._read_shards()
-        self._linked = KeySet(scratch)
-        self._links = self._read_links()
-
-    @property
-    def rows(self) -> int:
-        """Return how many rows this part has."""
-        return sum(shard.rows for shard in self._shards)
+        self._seen = KeySet(self.place.scratch)
+        self._now = versions()
+        self._known = tuple(self._versions) or (plan.versions,)
 
     @property
     def distinct(self) -> int:
         """Return how many distinct captions of this run belong to this part."""
         return len(self._seen)
+
+    @property
+    def left_out(self) -> dict[str, int]:
+        """Return what got no link in this run, by reason."""
+        reasons = ("negatives ", "links to ")
+        return {n: c for n, c in self.counts.items() if c and n.startswith(reasons)}
 
     def embed(self, items: Iterable[Linked]) -> bool:
         """Store a row of every text that has none; return whether there are links to store."""
@@ -120,22 +121,21 @@ class OpenPart:
         A negative that the text space can't tell from its parent, or that has nothing to do with
         it, gets no link; see `lift.text.derive`.
         """
-        rows = StoredRows(
-            str(self.place), [(self.place, s) for s in self._shards], self._schema, self._codec
-        )
+        rows = self._stored_rows()
         pending: list[Link] = []
         for chunk, keys in self._mine(items):
-            captions = [key.tobytes() for key in keys.view(np.dtype((np.void, keys.itemsize)))]
-            names = [item.key for item in chunk], captions, [item.role for item in chunk]
-            new = self._linked.add(links.keys_of(*names))
-            wanted = [i for i in np.flatnonzero(new).tolist() if chunk[i].key]
-            parents = self._parents(rows, [(chunk[i], captions[i]) for i in wanted])
-
-            for i, (parent, cosine) in zip(wanted, parents, strict=True):
-                if chunk[i].role == "negative" and (why := _left_out(cosine)):
+            there = self._seen.contains(keys)
+            self.counts["links to texts that came after the rows"] += int((~there).sum())
+            chosen = [i for i in np.flatnonzero(there).tolist() if chunk[i].key]
+            found = [Link(chunk[i], _whole(keys[i])) for i in chosen]
+            found = self._with_parents(rows, found)
+            new = self._linked.add(link_keys(link.identity() for link in found))
+            for i in np.flatnonzero(new).tolist():
+                link = found[i]
+                if link.item.role == "negative" and (why := _left_out(link.cosine)):
                     self.counts[f"negatives {why}"] += 1
                 else:
-                    pending.append(Link(chunk[i], captions[i], parent, cosine))
+                    pending.append(link)
             while len(pending) >= links.ROWS_PER_FILE:
                 self._write_links(pending[: links.ROWS_PER_FILE])
                 del pending[: links.ROWS_PER_FILE]
@@ -145,13 +145,11 @@ class OpenPart:
     def finish(self) -> str:
         """Write the manifest, if there is anything new to say; return a note about versions."""
         before = self._before
-        known = (before.versions if before else ()) or (self.plan.versions,)
-        now = versions()
-        note = version_note(known, now) if self.counts["embedded"] else ""
+        known = self._versions or [self.plan.versions]
+        note = version_note(self._known, self._now) if self.counts["embedded"] else ""
         have = (len(before.shards), len(before.links)) if before else None
         if have != (len(self._shards), len(self._links)):
             earlier = before.devices if before else (self.plan.device,)
-            left_out = {n: c for n, c in self.counts.items() if n.startswith("negatives ")}
             records.write_manifest(
                 self.place,
                 Manifest(
@@ -166,19 +164,14 @@ class OpenPart:
                         "links": sum(shard.rows for shard in self._links),
                         "captions": self.counts["captions"],
                         "distinct": self.distinct,
-                        **left_out,
+                        **self.left_out,
                     },
                     fidelity=self.fidelity(),
                     devices=tuple(sorted({*earlier, self.encoder.device})),
-                    versions=(*known, now) if note else tuple(known),
+                    versions=tuple(known),
                 ),
             )
         return note
-
-    def fidelity(self) -> Fidelity | None:
-        """Return what the codec changed over all rows; None where older shards don't tell."""
-        known = [told for told in self._fidelity if told is not None]
-        return merge(known) if len(known) == len(self._fidelity) else None
 
     def _mine(self, items: Iterable[Linked]) -> Iterator[tuple[Sequence[Linked], np.ndarray]]:
         """Yield the items of this part in chunks, with their keys; a derived one goes with its
@@ -192,21 +185,18 @@ class OpenPart:
                 chunk, keys = [chunk[i] for i in mine.tolist()], keys[mine]
             yield chunk, keys
 
-    def _parents(
-        self, rows: StoredRows, items: Sequence[tuple[Linked, bytes]]
-    ) -> list[tuple[bytes | None, float | None]]:
-        """Return (parent's key, cosine to it) of every item, None where it was not derived."""
-        found: list[tuple[bytes | None, float | None]] = [(None, None)] * len(items)
-        derived = [i for i, (item, _) in enumerate(items) if item.parent]
+    def _with_parents(self, rows: StoredRows, found: list[Link]) -> list[Link]:
+        """Return links with parent's key and cosine, where they are of derived texts."""
+        derived = [i for i, link in enumerate(found) if link.item.parent]
         if not derived:
             return found
-        parents = keys_of([items[i][0].parent for i in derived])
-        at = rows.find_keys(parents), rows.find_keys([items[i][1] for i in derived])
+        parents = keys_of([found[i].item.parent for i in derived])
+        at = rows.find_keys(parents), rows.find_keys([found[i].caption for i in derived])
         both = (at[0] >= 0) & (at[1] >= 0)
         compared = keep_negative(*(rows.take(np.where(both, place, 0)) for place in at))
         for i, key, there, value in zip(derived, parents, both, compared.cosine, strict=True):
-            whole = np.asarray(key, parents.dtype).tobytes()
-            found[i] = whole, float(value) if there and np.isfinite(value) else None
+            cosine = float(value) if there and np.isfinite(value) else None
+            found[i] = found[i]._replace(parent=_whole(key), cosine=cosine)
         return found
 
     def _write(self, texts: list[str]) -> None:
@@ -217,7 +207,7 @@ class OpenPart:
             encoded = self.encoder.encode(
                 block, precision=self.plan.precision, token_budget=self.plan.token_budget
             )
-            self._check(block, encoded.rows)
+            self._check(block, encoded)
             rows.append(self._codec.encode(encoded.rows))
             measured.append(measure(self._codec, encoded.rows, self._codec.stored(rows[-1])))
             tokens.append(encoded.tokens)
@@ -233,20 +223,34 @@ class OpenPart:
             "truncated": pa.array(np.concatenate(cuts)),
         }
         name = shards.name_of(len(self._shards))
-        shards.write_shard(self.place, name, self._schema, columns, merge(measured))
+        fidelity = merge(measured)
+        if fidelity.worst_cosine <= 0:
+            raise CacheError(
+                f"The codec {self._codec.name} turns a row into zeros, or into its opposite: its "
+                "values are too small for it, or lie where it looks away; use codec float32."
+            )
+        shards.write_shard(self.place, name, self._schema, columns, fidelity, self._now)
         view = shards.open_shard(self.place.local(name), self._schema, self._codec)
         record = self._record(name, view)
         self._shards.append(record)
-        self._fidelity.append(view.fidelity)
+        self._learn(view)
+        self.place.forget(name)
         self.counts["embedded"] += record.rows
         self.counts["truncated"] += record.truncated
 
-    def _check(self, texts: Sequence[str], rows: np.ndarray) -> None:
+    def _check(self, texts: Sequence[str], encoded: EncodedTexts) -> None:
+        rows = encoded.rows
         if rows.shape != (len(texts), self.plan.space.dimensions):
             raise ConfigError(
-                f"The encoder {self.encoder.part.name} returned {rows.shape[0]} rows of "
-                f"{rows.shape[1]} values for {len(texts)} captions; its space promises "
-                f"{self.plan.space.dimensions} values. What was stored before is whole."
+                f"The encoder {self.encoder.part.name} returned "
+                f"{' rows of '.join(map(str, rows.shape))} values for {len(texts)} captions; its "
+                f"space promises {self.plan.space.dimensions} values. What was stored before is "
+                "whole."
+            )
+        if not len(texts) == len(encoded.tokens) == len(encoded.truncated):
+            raise ConfigError(
+                f"The encoder {self.encoder.part.name} returned {len(encoded.tokens)} token counts "
+                f"for {len(texts)} captions. What was stored before is whole."
             )
         finite = np.isfinite(rows).all(axis=1)
         if not finite.all():
@@ -258,66 +262,5 @@ class OpenPart:
 
     def _write_links(self, found: Sequence[Link]) -> None:
         self._links.append(links.write(self.place, len(self._links), found))
+        self.place.forget(links.name_of(len(self._links) - 1))
         self.counts["links"] += len(found)
-
-    def _read_shards(self) -> list[Shard]:
-        """Return the shards that are there, listed in the manifest or not, and learn their keys."""
-        found: list[Shard] = []
-        for name, listed in self._files(shards.is_shard, shards.name_of, "shards"):
-            path = self.place.local(name)
-            try:
-                view = shards.open_shard(
-                    path, self._schema, self._codec, listed.rows if listed else None
-                )
-            except CacheError:
-                if listed is None and not self.place.whole:
-                    break  # a killed writer's upload: it is made again
-                raise
-            self._stored.add(view.keys)
-            self._fidelity.append(view.fidelity)
-            found.append(listed or self._record(name, view))
-            self.place.forget(name)
-        return found
-
-    def _read_links(self) -> list[Shard]:
-        """Return the files of links that are there, and learn what they link."""
-        found: list[Shard] = []
-        for name, listed in self._files(links.is_links, links.name_of, "links"):
-            try:
-                table = links.read_unlisted(self.place, name)
-            except CacheError:
-                if listed is None and not self.place.whole:
-                    break
-                raise
-            for batch in table.select(["image", "caption", "role"]).to_batches(_CHUNK):
-                self._linked.add(links.keys_of(*(column.to_pylist() for column in batch.columns)))
-            found.append(listed or links.record(self.place, name, len(table)))
-        return found
-
-    def _files(
-        self, ours: Callable[[str], bool], name_of: Callable[[int], str], kind: str
-    ) -> Iterator[tuple[str, Shard | None]]:
-        """Yield (name, its record, None where the manifest does not list it yet) in order."""
-        listed: Sequence[Shard] = getattr(self._before, kind) if self._before else ()
-        count = sum(ours(name) for name in self.place.names())
-        for number in range(max(count, len(listed))):
-            name = name_of(number)
-            shard = listed[number] if number < len(listed) else None
-            size = self.place.size(name)
-            if size is None or (shard is not None and size != shard.bytes):
-                raise CacheError(
-                    f"{self.place}/{name} is missing or does not have its size any more; remove "
-                    "the folder and embed again."
-                )
-            yield name, shard
-
-    def _record(self, name: str, view: shards.ShardView) -> Shard:
-        path = self.place.local(name)
-        return Shard(
-            file=name,
-            rows=len(view.keys),
-            bytes=path.stat().st_size,
-            sha256=shards.file_hash(path),
-            tokens=int(view.tokens.sum()),
-            truncated=int(view.truncated.sum()),
-        )

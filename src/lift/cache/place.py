@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import os
 import shutil
 import tempfile
 import weakref
@@ -11,8 +12,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
-from lift.errors import ConfigError, MissingPackage, StorageError
-from lift.files import remove_partial, sole_writer, told_plainly, whole_file
+from lift.errors import CacheError, ConfigError, LiftError, MissingPackage, StorageError
+from lift.files import remove_partial, sole_writer, whole_file
 
 
 @runtime_checkable
@@ -31,8 +32,8 @@ class Place(Protocol):
         """Return the names of files and folders in it, sorted; [] where it does not exist."""
         ...
 
-    def size(self, name: str) -> int | None:
-        """Return the bytes of a file, None where there is none."""
+    def sizes(self) -> dict[str, int]:
+        """Return the bytes of every file in it by name, at the cost of one listing."""
         ...
 
     def read(self, name: str) -> bytes | None:
@@ -52,8 +53,13 @@ class Place(Protocol):
         """
         ...
 
-    def local(self, name: str) -> Path:
-        """Return the file as one that can be mapped: itself, or a copy of this process."""
+    def local(self, name: str, size: int | None = None) -> Path:
+        """Return the file as one that can be mapped: itself, or a copy of this process.
+
+        Args:
+            name: of the file.
+            size: its bytes, where they are known: a copy of that size is not asked for again.
+        """
         ...
 
     def forget(self, name: str) -> None:
@@ -104,24 +110,29 @@ class LocalPlace:
         """Return the names of what lies in the folder."""
         return sorted(p.name for p in self.folder.iterdir()) if self.folder.is_dir() else []
 
-    def size(self, name: str) -> int | None:
-        """Return the bytes of a file."""
-        path = self.folder / name
-        return path.stat().st_size if path.is_file() else None
+    def sizes(self) -> dict[str, int]:
+        """Return the bytes of the files in the folder."""
+        if not self.folder.is_dir():
+            return {}
+        return {p.name: p.stat().st_size for p in self.folder.iterdir() if p.is_file()}
 
     def read(self, name: str) -> bytes | None:
         """Return the content of a file."""
         try:
             return (self.folder / name).read_bytes()
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
+        except OSError as error:
+            raise CacheError(
+                f"{self.folder / name} can't be read ({error.strerror}); check what lies there."
+            ) from error
 
     def write(self, name: str, fill: Callable[[Path], None], *, new: bool = False) -> None:
         """Write aside, flush, then rename; see `lift.files.whole_file`."""
         with whole_file(self.folder / name, first=new) as aside:
             fill(aside)
 
-    def local(self, name: str) -> Path:
+    def local(self, name: str, size: int | None = None) -> Path:
         """Return the path itself."""
         return self.folder / name
 
@@ -159,11 +170,20 @@ class RemotePlace:
         self.url = url
         self.scratch: Path | None = None
         self.whole = False
-        self._files, self._root = _open(url)
+        self._opened, self._root = _open(url)
+        self._pid = os.getpid()
         self._copies: Path | None = None
 
     def __str__(self) -> str:
         return self.url
+
+    @property
+    def _files(self) -> Any:
+        """The file system; a forked process opens its own, since connections can't be shared."""
+        if self._pid != os.getpid():
+            self._opened, self._root = _open(self.url, skip_instance_cache=True)
+            self._pid = os.getpid()
+        return self._opened
 
     def names(self) -> list[str]:
         """Return the names of what lies under the URL."""
@@ -175,14 +195,15 @@ class RemotePlace:
         names = {str(path).rstrip("/").rsplit("/", 1)[-1] for path in found}
         return sorted(names - {"", self._root.rsplit("/", 1)[-1]})
 
-    def size(self, name: str) -> int | None:
-        """Return the bytes of an object."""
+    def sizes(self) -> dict[str, int]:
+        """Return the bytes of every object under the URL."""
         with self._told("read"):
             try:
-                found = self._files.info(self._at(name))
+                found = self._files.ls(self._root, detail=True, refresh=True)
             except FileNotFoundError:
-                return None
-        return int(found["size"]) if found["type"] == "file" else None
+                return {}
+        files = [entry for entry in found if entry["type"] == "file"]
+        return {str(entry["name"]).rsplit("/", 1)[-1]: int(entry["size"]) for entry in files}
 
     def read(self, name: str) -> bytes | None:
         """Return the content of an object."""
@@ -194,23 +215,23 @@ class RemotePlace:
 
     def write(self, name: str, fill: Callable[[Path], None], *, new: bool = False) -> None:
         """Fill a local file, then put it there in one piece."""
-        if new and self.size(name) is not None:
-            return
         copy = self._copy(name)  # stays for `local` until it is forgotten
         with whole_file(copy) as aside:
             fill(aside)
         with self._told("write"):
             self._files.makedirs(self._root, exist_ok=True)
-            self._files.put_file(str(copy), self._at(name))
+            # Where a store can, "create" fails if another writer was first; elsewhere it looks.
+            with contextlib.suppress(FileExistsError):
+                mode = {"mode": "create"} if new else {}
+                self._files.put_file(str(copy), self._at(name), **mode)
+        if new:
+            self.forget(name)
 
-    def local(self, name: str) -> Path:
+    def local(self, name: str, size: int | None = None) -> Path:
         """Return a copy, made when it is first asked for and gone with the process."""
         copy = self._copy(name)
-        size = self.size(name)
-        if not copy.exists() or copy.stat().st_size != size:
-            if size is None:
-                raise FileNotFoundError(f"{self.url}/{name}")
-            with told_plainly(copy), self._told("read"), whole_file(copy) as aside:
+        if not copy.exists() or size not in (None, copy.stat().st_size):
+            with whole_file(copy) as aside, self._told("read"):
                 self._files.get_file(self._at(name), str(aside))
         return copy
 
@@ -229,6 +250,7 @@ class RemotePlace:
         name = hashlib.sha256(self.url.encode("utf-8")).hexdigest()[:24]
         folder = Path(tempfile.gettempdir()) / f"lift-lock-{name}"
         try:
+            folder.mkdir(exist_ok=True)  # stays: a lock that goes away is a lock for two
             with sole_writer(folder):
                 yield
         except StorageError as error:
@@ -237,7 +259,7 @@ class RemotePlace:
     def _copy(self, name: str) -> Path:
         if self._copies is None:
             self._copies = Path(tempfile.mkdtemp(prefix="lift-cache-"))
-            weakref.finalize(self, shutil.rmtree, self._copies, ignore_errors=True)
+            weakref.finalize(self, _remove_own, self._copies, os.getpid())
         return self._copies / name
 
     def _at(self, name: str) -> str:
@@ -247,9 +269,11 @@ class RemotePlace:
     def _told(self, what: str) -> Iterator[None]:
         try:
             yield
-        except FileNotFoundError:
+        except LiftError:
             raise
-        except OSError as error:
+        except Exception as error:
+            if what == "read" and isinstance(error, FileNotFoundError):
+                raise
             raise StorageError(
                 f"Can't {what} {self.url}: {' '.join(str(error).split())[:300]}. Nothing "
                 "half-written was left; check the address and your rights there, and run the same "
@@ -257,11 +281,17 @@ class RemotePlace:
             ) from error
 
 
-def _open(url: str) -> tuple[Any, str]:
+def _remove_own(folder: Path, pid: int) -> None:
+    """Remove copies at the end of the process that made them, not of one that it forked."""
+    if os.getpid() == pid:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _open(url: str, **options: Any) -> tuple[Any, str]:
     import fsspec  # torch brings it
 
     try:
-        return fsspec.core.url_to_fs(url)
+        return fsspec.core.url_to_fs(url, **options)
     except ValueError as error:
         raise ConfigError(
             f"{url!r} is no address that can be written to ({error}); give a folder, or a URL such "

@@ -52,6 +52,7 @@ def settle(place: Place, encoder: TextEncoder, wishes: Wishes, sample: list[str]
     plan = records.read_plan(place)
     if plan is None:
         records.write_plan(place, _new(place, encoder, wishes, sample))
+        # On an object store two may have written: the last one counts, and both read it here.
         plan = records.read_plan(place)  # another part may have been first: its plan counts
     assert plan is not None
     require_plan(plan, encoder, wishes, place)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +22,9 @@ LEAST_COSINE: dict[str, float] = {"float32": 0.9999, "bfloat16": 0.999}
 """Between a stored row and the same text's row today. In float32 another machine or batch moves it
 by about 1e-7, in bfloat16 0.99997 was measured; another revision of a model is far below."""
 
+LEAST_COSINE_DECODED = 0.999
+"""Of rows that went through float16, the coarsest codec of caches without probes."""
+
 LEAST_COSINE_AFAR = 0.999
 """Of a server, whose precision and batching nobody here decides."""
 
@@ -40,7 +43,8 @@ class Drift:
 
     Attributes:
         probes: texts compared; 0 where the encoder could not embed them.
-        min_cosine: smallest cosine between the two rows of a text.
+        min_cosine: smallest cosine between the two rows of a text; in a space without unit length
+            times the shorter length over the longer.
         max_difference: largest |a - b| over all values.
         worst: the text with the smallest cosine.
         allowed: the smallest cosine that passes.
@@ -64,8 +68,8 @@ class Drift:
         )
 
 
-def write(place: Place, plan: Plan, encoder: TextEncoder) -> None:
-    """Store the encoder's probes, unless another part was first."""
+def write(place: Place, plan: Plan, encoder: TextEncoder) -> Float32[np.ndarray, "n d"]:
+    """Store the encoder's probes, unless another part was first; return its own rows."""
     texts = list(encoder.probes)
     rows = _encode(encoder, texts, plan)
     if not (finite := np.isfinite(rows).all(axis=1)).all():
@@ -88,6 +92,7 @@ def write(place: Place, plan: Plan, encoder: TextEncoder) -> None:
             writer.write_batch(batch)
 
     place.write(PROBES, fill, new=True)
+    return rows
 
 
 def read(place: Place, space: TextSpace) -> Probes | None:
@@ -105,7 +110,9 @@ def read(place: Place, space: TextSpace) -> Probes | None:
         if table.schema.metadata.get(_TAG) != space.fingerprint.encode("ascii"):
             raise ValueError("it was made in another space")
         flat = table["row"].chunk(0).flatten().to_numpy()
-        rows = flat.reshape(-1, space.dimensions).astype(np.float32)
+        rows = flat.reshape(len(table), space.dimensions).astype(np.float32)
+        if not len(rows):
+            raise ValueError("it holds none")
         return Probes(tuple(table["text"].to_pylist()), rows)
     except (pa.ArrowException, ValueError, KeyError, IndexError, AttributeError) as error:
         raise CacheError(
@@ -114,22 +121,30 @@ def read(place: Place, space: TextSpace) -> Probes | None:
         ) from error
 
 
-def drift(stored: Probes, encoder: TextEncoder, plan: Plan) -> Drift:
+def drift(stored: Probes, encoder: TextEncoder, plan: Plan, allowed: float | None = None) -> Drift:
     """Embed the stored probes again and say how far they moved."""
-    local = encoder.device.partition(":")[0] in ("cpu", "cuda", "mps")
-    allowed = LEAST_COSINE[plan.precision] if local else LEAST_COSINE_AFAR
     try:
         rows = _encode(encoder, list(stored.texts), plan)
     except MissingRows:  # stored vectors of other texts: nothing to compare
-        return Drift(probes=0, min_cosine=1.0, max_difference=0.0, worst="", allowed=allowed)
-    return between(stored, rows, allowed)
+        return Drift(probes=0, min_cosine=1.0, max_difference=0.0, worst="", allowed=1.0)
+    return between(stored, rows, allowed or _allowed(encoder, plan), plan.space.normalised)
 
 
-def between(stored: Probes, rows: Float32[np.ndarray, "n d"], allowed: float) -> Drift:
+def _allowed(encoder: TextEncoder, plan: Plan) -> float:
+    local = encoder.device.partition(":")[0] in ("cpu", "cuda", "mps")
+    return LEAST_COSINE[plan.precision] if local else LEAST_COSINE_AFAR
+
+
+def between(
+    stored: Probes, rows: Float32[np.ndarray, "n d"], allowed: float, normalised: bool
+) -> Drift:
     """Return the drift from stored probes to other rows of the same texts."""
     a, b = stored.rows.astype(np.float64), rows.astype(np.float64)
-    lengths = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
-    cosine = (a * b).sum(axis=1) / np.maximum(lengths, 1e-30)
+    own, other = np.linalg.norm(a, axis=1), np.linalg.norm(b, axis=1)
+    # Where rows have no unit length, the length is part of what they say.
+    scale = own * other if normalised else np.maximum(own, other) ** 2
+    cosine = (a * b).sum(axis=1) / np.where(scale > 0, scale, 1.0)
+    cosine = np.where((a == b).all(axis=1), 1.0, cosine)  # two rows of zeros, too
     worst = int(np.argmin(cosine))  # of NaN, too
     return Drift(
         probes=len(a),
@@ -140,27 +155,50 @@ def between(stored: Probes, rows: Float32[np.ndarray, "n d"], allowed: float) ->
     )
 
 
-def require(place: Place, plan: Plan, encoder: TextEncoder) -> Drift | None:
-    """Store the probes of a new cache; hold the encoder of an older one to those it has.
+def require(
+    place: Place, plan: Plan, encoder: TextEncoder, known: Callable[[], Probes | None]
+) -> Drift | None:
+    """Store the probes of a new cache; hold the encoder to those that it has.
+
+    A cache of an older lift has rows but no probes: these are made only by an encoder that makes
+    some of those rows again.
+
+    Args:
+        place: of the cache.
+        plan: its plan.
+        encoder: to be held.
+        known: gives texts that have rows already.
 
     Returns:
-        None where the probes were made now.
+        None where the encoder has no probes, and none are stored.
 
     Raises:
         SpaceMismatch: the encoder drifted, with the numbers.
     """
     stored = read(place, plan.space)
     if stored is None:
-        write(place, plan, encoder)
-        return None
-    found = drift(stored, encoder, plan)
+        if not encoder.probes:
+            return None
+        if (rows := known()) is not None:
+            _hold(place, encoder, drift(rows, encoder, plan, LEAST_COSINE_DECODED))
+        own = write(place, plan, encoder)
+        stored = read(place, plan.space)  # of several parts that start at once, one was first
+        if stored is None or stored.texts != encoder.probes:
+            raise CacheError(f"{place}/{PROBES} went while it was read; run the command again.")
+        found = between(stored, own, _allowed(encoder, plan), plan.space.normalised)
+    else:
+        found = drift(stored, encoder, plan)
+    _hold(place, encoder, found)
+    return found
+
+
+def _hold(place: Place, encoder: TextEncoder, found: Drift) -> None:
     if not found.ok:
         raise SpaceMismatch(
             f"The encoder {encoder.part.name} does not make the rows any more that {place} holds, "
             f"though the fingerprint is the same ({found}); find out what changed (weights, "
             "packages, the server), or embed into another folder."
         )
-    return found
 
 
 def _encode(encoder: TextEncoder, texts: Sequence[str], plan: Plan) -> Float32[np.ndarray, "n d"]:

@@ -70,8 +70,9 @@ class EmbeddingCache(StoredRows):
         if missing := [number for number, found in manifests.items() if found is None]:
             raise CacheError(_why_not(place, plan, missing))
         cache = cls(folder, [found for found in manifests.values() if found is not None])
+        sizes = {id(own): own.sizes() for own in cache._places}
         for own, shard in cache.files():
-            size = own.size(shard.file)
+            size = sizes[id(own)].get(shard.file)
             if size != shard.bytes:
                 found = "is missing" if size is None else f"has {size} bytes"
                 raise CacheError(
@@ -141,7 +142,11 @@ class EmbeddingCache(StoredRows):
 
     def damaged(self) -> list[str]:
         """Return the files whose content is not what their checksum says."""
-        return [s.file for p, s in self.files() if shards.file_hash(p.local(s.file)) != s.sha256]
+        return [
+            shard.file
+            for place, shard in self.files()
+            if shards.file_hash(place.local(shard.file, shard.bytes)) != shard.sha256
+        ]
 
     def _parts(self) -> Iterable[tuple[Place, Manifest]]:
         return zip(self._places, self.manifests, strict=True)

@@ -20,7 +20,7 @@ from lift.cache.place import Place
 from lift.errors import CacheError
 from lift.text.keys import KEY, KeyIndex
 
-_OPEN_SHARDS = 1_024
+_OPEN_SHARDS = 30_000
 """Mapped at once; the system allows some 65,000 maps a process."""
 
 _BLOCK_BYTES = 1 << 20
@@ -107,12 +107,15 @@ class StoredRows:
                 f"The cache {self._name} has rows 0 to {len(self) - 1}, not {bad}; look captions "
                 "up with require()."
             )
-        taken = self._empty(len(rows))
+        taken = self.codec.empty(len(rows))
+        if not len(rows):
+            return taken
         owner = np.searchsorted(self._starts, rows, side="right") - 1
-        for number in np.unique(owner):
-            of_shard = owner == number
-            stored = self.view(int(number)).stored
-            taken[of_shard] = stored[rows[of_shard] - self._starts[number]]
+        order = np.argsort(owner, kind="stable")
+        owners, begins = np.unique(owner[order], return_index=True)
+        for number, of_shard in zip(owners.tolist(), np.split(order, begins[1:]), strict=True):
+            local = rows[of_shard] - self._starts[number]
+            taken[of_shard] = self.view(number).stored[local]
         return taken
 
     def decode(self, stored: Shaped[Tensor, "n w"]) -> Float32[Tensor, "n d"]:
@@ -129,8 +132,8 @@ class StoredRows:
         room = self.codec.empty(count)
         for number, (place, shard) in enumerate(self.shards):
             for near, coming in self.shards[number : number + 2]:
-                _fetch_ends(near.local(coming.file))
-            with place.local(shard.file).open("rb", buffering=0) as file:
+                _fetch_ends(near.local(coming.file, coming.bytes))
+            with place.local(shard.file, shard.bytes).open("rb", buffering=0) as file:
                 file.seek(self.view(number).offset)
                 for start in range(0, shard.rows, count):
                     block = room[: min(count, shard.rows - start)]
@@ -142,11 +145,13 @@ class StoredRows:
         view = self._views.get(number)
         if view is None:
             place, shard = self.shards[number]
-            path = place.local(shard.file)
+            path = place.local(shard.file, shard.bytes)
             view = shards.open_shard(path, self._schema, self.codec, shard.rows)
             self._views[number] = view
             if len(self._views) > _OPEN_SHARDS:
                 self._views.popitem(last=False)
+        else:
+            self._views.move_to_end(number)
         return view
 
     def _empty(self, count: int) -> np.ndarray:

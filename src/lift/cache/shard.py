@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,9 +20,11 @@ from lift.text.encoder import KEY_BYTES
 from lift.text.keys import KEY
 
 FORMAT = "lift.cache.shard/1"
+_NAME = re.compile(r"shard-\d{5,}\.arrow")
 _MAGIC = b"ARROW1"
 _TAG = b"lift"
 _FIDELITY = b"lift.fidelity"
+_VERSIONS = b"lift.versions"
 
 
 @dataclass(frozen=True)
@@ -32,17 +35,23 @@ class ShardView:
         keys: S16 [n], a view of the file.
         stored: the codec's form of the rows [n w], a view of the file.
         tokens: int32 [n], tokens before any cut, a view of the file.
-        truncated: bool [n] (Arrow packs bits, so this one is a copy).
         fidelity: what the codec changed in these rows, None where version 1 wrote them.
+        versions: of the packages that computed these rows; None where version 1 wrote them.
         offset: where the stored rows begin in the file, in bytes.
     """
 
     keys: np.ndarray
     stored: np.ndarray
     tokens: np.ndarray
-    truncated: np.ndarray
+    cuts: pa.BooleanArray
     fidelity: Fidelity | None
+    versions: Mapping[str, str] | None
     offset: int
+
+    @property
+    def truncated(self) -> np.ndarray:
+        """Return which captions were cut, bool [n]: a copy, since Arrow packs bits."""
+        return self.cuts.to_numpy(zero_copy_only=False)
 
 
 _DAMAGE = (
@@ -76,7 +85,7 @@ def name_of(number: int) -> str:
 
 def is_shard(name: str) -> bool:
     """Return whether a file of this name holds rows."""
-    return name.startswith("shard-") and name.endswith(".arrow")
+    return _NAME.fullmatch(name) is not None
 
 
 def schema(codec: Codec, fingerprint: str) -> pa.Schema:
@@ -99,6 +108,7 @@ def write_shard(
     shape: pa.Schema,
     columns: Mapping[str, pa.Array],
     fidelity: Fidelity,
+    versions: Mapping[str, str],
 ) -> None:
     """Write one shard whole; equal columns give equal bytes.
 
@@ -107,7 +117,10 @@ def write_shard(
     """
     arrays = [columns[column] for column in shape.names]
     batch = pa.RecordBatch.from_arrays(arrays, schema=shape)
-    told = {_FIDELITY: json.dumps(fidelity.as_dict()).encode("ascii")}
+    told = {
+        _FIDELITY: json.dumps(fidelity.as_dict()).encode("ascii"),
+        _VERSIONS: json.dumps(dict(versions)).encode("ascii"),
+    }
 
     def fill(path: Path) -> None:
         # A Python file: its OSError keeps the number that tells a full disk from others.
@@ -151,8 +164,9 @@ def open_shard(path: Path, shape: pa.Schema, codec: Codec, rows: int | None = No
             keys=np.frombuffer(key.buffers()[1], KEY, count=len(batch)),
             stored=stored,
             tokens=tokens.to_numpy(zero_copy_only=True),
-            truncated=truncated.to_numpy(zero_copy_only=False),
+            cuts=truncated,
             fidelity=_fidelity(told),
+            versions=_versions(told),
             offset=stored.__array_interface__["data"][0] - start,
         )
         if len(view.stored) != len(batch):
@@ -168,6 +182,11 @@ def open_shard(path: Path, shape: pa.Schema, codec: Codec, rows: int | None = No
 def _fidelity(told: pa.KeyValueMetadata | None) -> Fidelity | None:
     stated = (told or {}).get(_FIDELITY)
     return None if stated is None else Fidelity.from_dict(json.loads(stated))
+
+
+def _versions(told: pa.KeyValueMetadata | None) -> dict[str, str] | None:
+    stated = (told or {}).get(_VERSIONS)
+    return None if stated is None else {str(k): str(v) for k, v in json.loads(stated).items()}
 
 
 def _describe(found: pa.Schema) -> str:

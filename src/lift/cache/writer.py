@@ -18,7 +18,7 @@ from lift.cache import probes
 from lift.cache.fidelity import Fidelity, merge
 from lift.cache.part import OpenPart
 from lift.cache.place import place_of
-from lift.cache.planning import Wishes, require_ours, settle
+from lift.cache.planning import Wishes, require_ours, require_plan, settle
 from lift.config import Part
 from lift.errors import ConfigError, DataError
 from lift.text.encoder import TextEncoder, clean
@@ -179,21 +179,23 @@ def embed(
     if not first:
         raise DataError("There are no captions to embed: the set is empty.")
     number, parts = part or (0, 1)
-    if total is None and isinstance(captions, Sized):
-        total = len(captions)
-    with _bar(total and total // parts, number, parts, progress) as bar:
+    known = len(captions) if total is None and isinstance(captions, Sized) else total
+    with _bar(known and known // parts, number, parts, progress) as bar:
         place = place_of(folder)
         require_ours(place)
+        if plan := records.read_plan(place):
+            require_plan(plan, encoder, wishes, place)  # before this part leaves a trace
         with (place if parts == 1 else place.sub(records.part_name(number, parts))).held():
             plan = settle(place, encoder, wishes, [item.text for item in first])
             with threads(plan.threads):
-                moved = probes.require(place, plan, encoder)
                 run = OpenPart(place, plan, number, encoder, bar.update)
+                texts = [item.text for item in first]
+                moved = probes.require(place, plan, encoder, lambda: run.known(texts))
                 if run.embed(itertools.chain(first, items)):
                     bar.set_description("links")
                     run.link(_again(captions))
                 notes = [run.finish()]
-    if moved is not None and not moved.probes:
+    if moved is None or not moved.probes:
         notes.append("the encoder can't embed the stored probes: its drift was not looked for")
     return _report(run, str(folder), time.perf_counter() - start, [n for n in notes if n])
 
@@ -252,7 +254,7 @@ def _report(run: OpenPart, folder: str, seconds: float, notes: list[str]) -> Emb
         device=run.encoder.device,
         seconds=seconds,
         captions_per_second=counts["embedded"] / seconds,
-        left_out={n: c for n, c in counts.items() if n.startswith("negatives ")},
+        left_out=run.left_out,
         notes=tuple(notes),
     )
 
@@ -281,6 +283,25 @@ def _cleaned(captions: Iterable[str | Linked]) -> Iterator[Linked]:
             raise DataError(
                 f"Caption {number}{after} is empty: {linked.text!r}; remove or mend it."
             )
+        _require_storable(linked, number)
         parent = clean(linked.parent) if linked.parent else ""
         yield linked._replace(text=text, parent=parent)
         previous = linked.text
+
+
+def _require_storable(item: Linked, number: int) -> None:
+    """Refuse what could not be stored beside a row, before hours of work are done."""
+    for name in ("key", "role", "source", "language"):
+        value = getattr(item, name)
+        try:
+            if isinstance(value, str) and value.encode("utf-8") is not None:
+                continue
+            why = "is not text"
+        except UnicodeEncodeError:
+            why = "is not valid Unicode"
+        raise DataError(f"The {name} of caption {number} {why}: {value!r}; mend or rename it.")
+    if not 0 <= item.weight < float("inf"):
+        raise DataError(
+            f"The weight of caption {number} ({item.text!r}) is {item.weight}; it has to be a "
+            "finite number, 0 or more."
+        )

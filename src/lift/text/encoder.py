@@ -6,10 +6,11 @@ import dataclasses
 import hashlib
 import heapq
 import importlib
+import inspect
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Bool, Float32, Int32
@@ -58,7 +59,9 @@ class EncodedTexts:
 class TextEncoder(Protocol):
     """What a file in `text/encoders/` builds: a frozen map from text to rows.
 
-    Such a file also has `space(config) -> TextSpace`, which needs no weights wherever it can.
+    Such a file also has `space(config) -> TextSpace`, which needs no weights wherever it can. Where
+    options could do harm if a stranger chose them (files to read, servers to ask), its `build` and
+    `space` take `trusted: bool` by name as well and refuse them unless it is true.
 
     Attributes:
         space: the identity of the rows.
@@ -104,7 +107,7 @@ def build_encoder(part: Part, device: str = "auto", *, trusted: bool = False) ->
         device: where to compute (see `choose_device`).
         trusted: whether the options are the user's own words. A part that was read from a
             cache, a bundle or a run is somebody else's: its `trust_remote_code` counts as false,
-            and an encoder with a function `distrust` refuses what a stranger must not choose.
+            and an encoder that takes `trusted` refuses what a stranger must not choose.
 
     Raises:
         ConfigError: no such encoder, a wrong option, a model that only runs with its own code, or
@@ -114,25 +117,35 @@ def build_encoder(part: Part, device: str = "auto", *, trusted: bool = False) ->
     config, module = plugins.configure(part), plugins.load(part.room, part.name)
     if not trusted and getattr(config, "trust_remote_code", False):
         config = dataclasses.replace(config, trust_remote_code=False)
-    if not trusted and hasattr(module, "distrust"):
-        config = module.distrust(config)
-    return module.build(config, device)
+    return module.build(config, device, **_trust(module.build, trusted))
 
 
-def space_of(part: Part) -> TextSpace:
+def space_of(part: Part, *, trusted: bool = False) -> TextSpace:
     """Return the space of a part in `text/encoders` without building the encoder.
 
-    No code of a model runs here, whatever the options say.
+    No code of a model runs here, whatever the options say, and no server is asked.
+
+    Args:
+        part: the encoder's name and options.
+        trusted: see `build_encoder`.
 
     Raises:
-        ConfigError: no such encoder, a wrong option, or a model that can't be found.
+        ConfigError: no such encoder, a wrong option, a model that can't be found, or a file that
+            only the user's own words may name.
     """
     known = plugins.names(ROOM)
     if part.name not in known:
         raise unknown("text encoder", part.name, known)
     # Not plugins.load: that asks for the packages which only building needs.
     module = importlib.import_module(f"lift.text.encoders.{part.name}")
-    return module.space(from_dict(module.Config, part.options, f"{ROOM}/{part.name}"))
+    config = from_dict(module.Config, part.options, f"{ROOM}/{part.name}")
+    return module.space(config, **_trust(module.space, trusted))
+
+
+def _trust(function: Callable[..., Any], trusted: bool) -> dict[str, bool]:
+    """Return the argument `trusted` for a function that takes it, else nothing."""
+    takes = "trusted" in inspect.signature(function).parameters
+    return {"trusted": trusted} if takes else {}
 
 
 def clean(text: str) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.csv
 
-from lift.errors import DataError, unknown
+from lift.errors import ConfigError, DataError, unknown
 from lift.text.columns import batches_of, damaged, map_npy, open_parquet
 
 SUFFIXES = (".txt", ".jsonl", ".csv", ".tsv", ".parquet", ".npy", ".txt.gz", ".jsonl.gz")
@@ -22,6 +22,8 @@ KEY_COLUMNS = ("key", "id", "ids", "uid", "image_path", "filename", "url")
 """Columns that are taken where none is named, the first that is there."""
 
 _CHUNK = 4_096
+_MARK = b"\xef\xbb\xbf"
+"""What some editors put in front of UTF-8; no part of the first text."""
 _LONGEST_LINE = 16 << 20
 
 
@@ -34,10 +36,12 @@ def texts_of(path: Path, column: str | None, keys: bool) -> Iterator[list[str | 
         keys: whether keys of images are wanted rather than texts; numbers are keys too.
 
     Raises:
-        ConfigError: no such column (with the known ones).
+        ConfigError: no such column (with the known ones), or a file without columns.
         DataError: a file that can't be read.
     """
     plain = path.name.removesuffix(".gz")
+    if column is not None and not has_columns(path):
+        raise no_columns(path, column)
     if plain.endswith(".txt"):
         yield from _chunks(_lines(path))
     elif plain.endswith(".jsonl"):
@@ -50,6 +54,19 @@ def texts_of(path: Path, column: str | None, keys: bool) -> Iterator[list[str | 
         yield from _npy(path, keys)
     else:
         raise unknown(f"suffix of {path}:", path.suffix, SUFFIXES, DataError)
+
+
+def has_columns(path: Path) -> bool:
+    """Return whether a file of this suffix may have columns."""
+    return not path.name.endswith((".txt", ".txt.gz", ".npy"))
+
+
+def no_columns(path: Path, column: str) -> ConfigError:
+    """Return the sentence about a column that is asked of a file without any."""
+    return ConfigError(
+        f"{path} has no columns, one text stands in each row, so there is no {column!r}; leave "
+        "the column out, or give a table (.csv, .tsv, .jsonl, .parquet)."
+    )
 
 
 def pick_column(path: Path, names: list[str], column: str | None, keys: bool) -> str:
@@ -82,6 +99,7 @@ def _lines(path: Path) -> Iterator[str]:
             number = 0
             while line := file.readline(_LONGEST_LINE + 1):
                 number += 1
+                line = line.removeprefix(_MARK) if number == 1 else line
                 if len(line) > _LONGEST_LINE:
                     raise DataError(
                         f"{path}, line {number}, is longer than {_LONGEST_LINE:,} bytes; "
@@ -108,12 +126,22 @@ def _jsonl(path: Path, column: str | None, keys: bool) -> Iterator[str | None]:
         if isinstance(row, dict):
             picked = picked or pick_column(path, list(row), column, keys)
             row = row.get(picked)
+        elif column is not None and row is not None:
+            raise DataError(
+                f"{path}, line {number}: {row!r:.80} is no object, so it has no {column!r}; leave "
+                "the column out."
+            )
         yield _text(row, f"{path}, line {number}", keys)
 
 
 def _delimited(path: Path, column: str | None, keys: bool) -> Iterator[list[str | None]]:
+    # Quotes in .tsv are part of the text (as in IANA's text/tab-separated-values): taken for
+    # quoting, a single one would swallow all rows up to the next.
+    quoted = path.suffix == ".csv"
     parse = pyarrow.csv.ParseOptions(
-        delimiter="," if path.suffix == ".csv" else "\t", newlines_in_values=True
+        delimiter="," if quoted else "\t",
+        quote_char='"' if quoted else False,
+        newlines_in_values=quoted,
     )
     read = pyarrow.csv.ReadOptions(use_threads=False)
     try:
@@ -164,11 +192,12 @@ def _npy(path: Path, keys: bool) -> Iterator[list[str | None]]:
             "texts with astype(str), or as .txt or .jsonl."
         )
     for start in range(0, len(values), _CHUNK):
-        chunk = values[start : start + _CHUNK].tolist()
         try:
+            chunk = values[start : start + _CHUNK].tolist()
             yield [v.decode("utf-8") if isinstance(v, bytes) else str(v) for v in chunk]
-        except UnicodeDecodeError as error:
-            raise DataError(f"{path}: a text from {start} on is not UTF-8 ({error}).") from error
+        except (UnicodeDecodeError, SystemError, ValueError) as error:
+            # numpy gives characters beyond Unicode to Python unchecked, which says SystemError.
+            raise DataError(f"{path}: a text from {start} on is not Unicode ({error}).") from error
 
 
 def _sliced(values: list[str | None]) -> Iterator[list[str | None]]:

@@ -10,7 +10,7 @@ from lift.data.formats._paths import expand, source_name
 from lift.errors import DataError
 from lift.terms import Caption, Sample
 from lift.text.encoder import clean
-from lift.text.reading import texts_of
+from lift.text.reading import has_columns, no_columns, texts_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +35,7 @@ def build(config: Config) -> Texts:
     """Return the source; files are read when they are asked for.
 
     Raises:
+        ConfigError: a column is asked of a file that has none.
         DataError: a file is missing.
     """
     return Texts(config)
@@ -50,6 +51,11 @@ class Texts:
     def __init__(self, config: Config) -> None:
         self._config = config
         self._paths = expand(config.path)
+        asked = config.key or config.column
+        if asked is not None:
+            for path in self._paths:
+                if not has_columns(path):
+                    raise no_columns(path, asked)
         self.name = source_name(self._paths)
         self.counters: dict[str, int] = {}
         self._count: int | None = None

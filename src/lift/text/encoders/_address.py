@@ -20,7 +20,7 @@ def check_url(url: str, wanted_by: str) -> None:
     try:
         parts = urlsplit(url)
         valid = parts.scheme in ("http", "https") and bool(parts.hostname)
-        valid = valid and parts.port != 0 and url.isprintable() and " " not in url
+        valid = valid and parts.port != 0 and url.isascii() and url.isprintable() and " " not in url
     except ValueError:
         parts, valid = urlsplit(""), False
     if "@" in parts.netloc or parts.query or parts.fragment:

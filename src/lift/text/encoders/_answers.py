@@ -20,12 +20,27 @@ _MESSAGE = 300
 
 _TOO_LARGE = re.compile(
     r"too (many|large|long|big)|context (length|size|window)|batch.?size|tokens per request"
-    r"|(less|fewer|more) than \d+|at most \d+|maximum (allowed|number|length|input)"
-    r"|exceed(s|ed)? .{0,40}(token|length|limit|maximum)|length limit|(one|submitted) batch",
+    r"|maximum (length|input)|length limit|(one|submitted) batch",
     re.IGNORECASE,
 )
-_TOO_LARGE_THOUGH_500 = re.compile(r"too large to process|context (length|size)", re.IGNORECASE)
-"""llama.cpp answers a text above its physical batch with 500, which elsewhere means: ask again."""
+_ABOVE_A_LIMIT = re.compile(
+    r"(less|fewer|more) than( or equal to)? \d+|at most \d+|maximum (allowed|number)"
+    r"|exceed(s|ed)? .{0,40}(token|length|limit|maximum)",
+    re.IGNORECASE,
+)
+_OF_TEXTS = re.compile(
+    r"token|batch|input|text|sequence|prompt|string|document|array|list|item|element|length"
+    r"|word|character",
+    re.IGNORECASE,
+)
+_OF_OPTIONS = re.compile(r"dimension|encoding_format", re.IGNORECASE)
+_OF_TEXTS_SURELY = re.compile(r"token|batch|context", re.IGNORECASE)
+_TOO_LARGE_THOUGH = {
+    # OpenAI: a request above the limit a minute by itself, which no waiting mends.
+    429: re.compile(r"request too large", re.IGNORECASE),
+    # llama.cpp: a text above its physical batch; elsewhere 500 means: ask again.
+    500: re.compile(r"too large to process|context (length|size)", re.IGNORECASE),
+}
 
 
 class Broken(Exception):
@@ -98,9 +113,15 @@ def message_of(body: bytes, secret: str) -> str:
 
 def is_too_large(status: int, message: str) -> bool:
     """Return whether an error says that fewer or shorter texts would have been taken."""
-    if status == 500:
-        return _TOO_LARGE_THOUGH_500.search(message) is not None
-    return status == 413 or (status in (400, 422) and _TOO_LARGE.search(message) is not None)
+    if status in _TOO_LARGE_THOUGH:
+        return _TOO_LARGE_THOUGH[status].search(message) is not None
+    if status not in (400, 422):
+        return status == 413
+    if _OF_OPTIONS.search(message) and not _OF_TEXTS_SURELY.search(message):
+        return False
+    if _TOO_LARGE.search(message):
+        return True
+    return bool(_ABOVE_A_LIMIT.search(message) and _OF_TEXTS.search(message))
 
 
 def advice(status: int, key_variable: str) -> str:

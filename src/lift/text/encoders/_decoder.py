@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import contextlib
 import inspect
-import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
 import torch
 from jaxtyping import Float, Float32, Int64
-from safetensors import SafetensorError
 
 from lift.config import Part
 from lift.errors import ConfigError
 from lift.terms import unit
-from lift.text.encoder import EncodedTexts, batches, clean, default_token_budget
+from lift.text.encoder import EncodedTexts, clean, default_token_budget
+from lift.text.encoders._long_positions import batches_within, borders
 from lift.text.encoders._presets import Options, Pooling
-from lift.text.encoders._sentence import loading
+from lift.text.encoders._sentence import known_tokens, loading, quiet_loading, require_weights
 from lift.text.encoders._tokens import Side, Tokens, pad
 from lift.text.probes import PROBES
 from lift.text.space import TextSpace
@@ -38,22 +36,15 @@ def load_decoder(
     """
     from transformers import AutoModel
 
-    with loading(source), _quiet():
-        try:
-            model, info = AutoModel.from_pretrained(
-                source,
-                revision=revision,
-                dtype=weights if weights == "auto" else getattr(torch, weights),
-                trust_remote_code=trust_remote_code,
-                output_loading_info=True,
-            )
-        except (RuntimeError, SafetensorError) as error:  # another shape; half a file
-            raise OSError(str(error)) from error
-    if missing := sorted(info["missing_keys"]):
-        raise ConfigError(
-            f"The files of {source!r} lack {len(missing)} of the model's weights ({missing[0]}, "
-            "...), which would be random numbers; get the model again."
+    with loading(source), quiet_loading():
+        model, info = AutoModel.from_pretrained(
+            source,
+            revision=revision,
+            dtype=weights if weights == "auto" else getattr(torch, weights),
+            trust_remote_code=trust_remote_code,
+            output_loading_info=True,
         )
+    require_weights(source, info["missing_keys"])
     return model.eval().requires_grad_(False)
 
 
@@ -91,6 +82,9 @@ class DecoderEncoder:
         takes_positions = "position_ids" in inspect.signature(model.forward).parameters
         # Without a way to say positions, padding in front would move every token.
         self._side: Side = options.padding if takes_positions else "right"
+        self._borders, self._known = borders(model.config), known_tokens(model)
+        beyond = self._known is not None and tokens.pad_id >= self._known
+        self._pad_id = 0 if beyond else tokens.pad_id
 
     def encode(
         self,
@@ -103,8 +97,14 @@ class DecoderEncoder:
         found = self._tokens([clean(text) for text in texts])
         rows = np.empty((len(texts), self.space.dimensions), np.float32)
         padded = 0
-        for batch in batches(found.lengths, token_budget or default_token_budget(self.device)):
-            ids, mask = pad([found.ids[i] for i in batch], self._tokens.pad_id, self._side)
+        budget = token_budget or default_token_budget(self.device)
+        for batch in batches_within(found.lengths, budget, self._borders):
+            ids, mask = pad([found.ids[i] for i in batch], self._pad_id, self._side)
+            if self._known is not None and (highest := int(ids.max())) >= self._known:
+                raise ConfigError(
+                    f"The tokenizer of {self.space.model!r} has a token {highest}, but the network "
+                    f"has vectors for {self._known}; both have to be of one model."
+                )
             rows[batch] = self._forward(ids, mask, precision)
             padded += ids.numel()
         return EncodedTexts(rows, found.tokens, found.truncated, padded)
@@ -148,19 +148,3 @@ def pool(
     shares = (weights / weights.sum(dim=1, keepdim=True)).float().unsqueeze(2)
     # Not by the weight 0 alone: what stands at padding may be infinite in half precision.
     return (hidden.float().masked_fill(mask.unsqueeze(2) == 0, 0.0) * shares).sum(dim=1)
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Silence the report of unused weights (the head); missing ones are looked for afterwards."""
-    logger = logging.getLogger("transformers.modeling_utils")
-    # A filter and not a level: at some levels the library does other things.
-    logger.addFilter(_is_error)
-    try:
-        yield
-    finally:
-        logger.removeFilter(_is_error)
-
-
-def _is_error(record: logging.LogRecord) -> bool:
-    return record.levelno >= logging.ERROR

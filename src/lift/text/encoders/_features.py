@@ -13,12 +13,16 @@ import torch
 from jaxtyping import Int32, Int64
 
 from lift.errors import ConfigError
+from lift.text.encoders._probing import require_distinct
 from lift.text.probes import PROBES
 
 _AT_ONCE = 1_024
 """Texts for one call of the tokenizer, whose results are larger than the ids that are kept."""
 
 _COUNTED_AT_ONCE = 256
+
+_WHOLE = {"text": {"truncation": False, "max_length": None}}
+"""What to tell the library for texts that are not cut."""
 
 Ids = Int32[np.ndarray, "..."]
 
@@ -44,11 +48,19 @@ class Reader:
             max_tokens: longer texts are cut, special tokens included.
 
         Raises:
-            ConfigError: the tokenizer can't pad.
+            ConfigError: the tokenizer can't pad or tells no texts apart, or the prompt fills the
+                cap.
         """
         self._model, self._prompt, self.max_tokens = model, prompt, max_tokens
         self._constant: dict[str, Any] = {}
         self.plain = self._is_plain()
+        taken = int(self.read([""]).tokens[0])
+        if taken >= max_tokens:
+            raise ConfigError(
+                f"max_tokens={max_tokens} leaves no room for text beside {taken} tokens of the "
+                f"prompt and special ones; give at least {taken + 1}."
+            )
+        require_distinct(self._probe_ids(), "the model's tokenizer")
 
     def read(self, texts: Sequence[str]) -> Texts:
         """Return the texts with their token counts; cuts and padding come batch by batch."""
@@ -126,16 +138,26 @@ class Reader:
             for name, value in theirs.items()
         )
 
+    def _probe_ids(self) -> list[tuple[int, ...]]:
+        """Return the ids of every whole probe, [] of a network that reads no ids."""
+        if self.plain:
+            return [tuple(one.tolist()) for one in self._ids(PROBES)["input_ids"]]
+        with _quiet_tokenizer():
+            found = self.ask(PROBES, processing_kwargs=_WHOLE)
+        if not isinstance(found.get("input_ids"), torch.Tensor):
+            return []
+        rows = zip(found["input_ids"], found["attention_mask"].bool(), strict=True)
+        return [tuple(row[real].tolist()) for row, real in rows]
+
     def _count(self, texts: Sequence[str]) -> Int32[np.ndarray, " n"]:
         """Return the tokens of every whole text, prompt and special tokens included."""
         tokens = np.zeros(len(texts), np.int32)
         # Similar lengths together: the library's way pads to the longest.
         order = np.argsort([len(text) for text in texts], kind="stable")
-        whole = {"text": {"truncation": False, "max_length": None}}
         with _quiet_tokenizer():
             for start in range(0, len(order), _COUNTED_AT_ONCE):
                 some = order[start : start + _COUNTED_AT_ONCE]
-                features = self.ask([texts[i] for i in map(int, some)], processing_kwargs=whole)
+                features = self.ask([texts[i] for i in map(int, some)], processing_kwargs=_WHOLE)
                 tokens[some] = features["attention_mask"].sum(dim=1).numpy()
         return tokens
 

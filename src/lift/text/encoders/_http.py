@@ -5,20 +5,21 @@ from __future__ import annotations
 import email.utils
 import json
 import random
-import ssl
 import threading
 import time
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
-import httpx2
+import httpcore2
 
 from lift.errors import ConfigError, ServerError
 from lift.text.encoders._address import is_loopback
 from lift.text.encoders._answers import Broken, advice, is_too_large, message_of
+from lift.text.encoders._wire import Call, Wire, open_pool
 
 LONGEST_PAUSE = 30.0
 """Seconds that the growing pause between two tries of one request ends at."""
@@ -132,7 +133,8 @@ class Server:
         self._pace = pace
         self._reached = False
         self._lock = threading.Lock()
-        self._client: httpx2.Client | None = None
+        self._wire = Wire()
+        self._pool: httpcore2.ConnectionPool | None = None
         # Seeded by the system: it moves requests apart in time and reaches no result.
         self._jitter = random.Random()
 
@@ -152,18 +154,18 @@ class Server:
             read: turns the answer's bytes into a value; raises `Broken` to have it asked again.
             tokens: in the body, for the pace.
             limit: bytes of an answer at most.
-            stop: ends waiting between tries.
+            stop: ends waiting between tries; see also `give_up`.
 
         Raises:
             TooLarge: the server wants less in a request.
             ConfigError: the server refuses for a reason that stays.
-            ServerError: every try failed, the answer is above the limit, or the server asks for
-                a pause of more than ten minutes.
+            ServerError: every try failed, the answer is above the limit or compressed, or the
+                server asks for a pause of more than ten minutes.
             Abandoned: `stop` was set.
         """
         sent = json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode("utf-8")
         tries = 0
-        http = self._open()  # before any moment is reserved: the first time takes a while
+        pool = self._open()  # before any moment is reserved: the first time takes a while
         while True:
             if stop.wait(self._pace.reserve(tokens)):
                 raise Abandoned
@@ -171,7 +173,7 @@ class Server:
                 self.counts.requests += 1
                 self.counts.repeats += tries > 0
             try:
-                return read(self._send(http, sent, limit))
+                return read(self._send(pool, sent, limit, stop))
             except Broken as error:
                 failed = _Again(str(error))
             except _Again as error:
@@ -189,6 +191,10 @@ class Server:
             if stop.wait(self._pause(failed, tries)):
                 raise Abandoned
 
+    def give_up(self, stop: threading.Event) -> None:
+        """Set `stop` and end every `post` that was given it, what is on its way included."""
+        self._wire.give_up(stop)
+
     def _pause(self, failed: _Again, tries: int) -> float:
         """Return the seconds to wait, and hold the other threads where the server said so."""
         grown = min(LONGEST_PAUSE, self._backoff * 2 ** min(tries - 1, 30))
@@ -203,37 +209,67 @@ class Server:
         self._pace.hold(failed.pause)
         return max(pause, failed.pause)
 
-    def _send(self, http: httpx2.Client, sent: bytes, limit: int) -> bytes:
-        """Return the body of an answer 200; everything else is an exception.
-
-        None of them keeps the library's own error, which knows the request and so the key.
-        """
-        deadline = time.monotonic() + self._timeout
-        try:
-            with http.stream("POST", self.url, content=sent) as response:
-                self._reached = True
-                status, headers = response.status_code, dict(response.headers)
-                most = limit if status == 200 else _ERROR_BYTES
-                body, whole = _read(response, most, deadline)
-        except httpx2.TimeoutException as error:
-            reached = not isinstance(error, httpx2.ConnectTimeout)
-            raise _Again(f"no answer in {self._timeout:g} seconds", reached=reached) from None
-        except (httpx2.TransportError, httpx2.DecodingError) as error:
-            reason = self._hide(f"{type(error).__name__}: {error}")
-            if "CERTIFICATE" in reason:
-                raise ConfigError(
-                    f"The server {self.url} can't prove who it is ({reason}); mend its "
-                    "certificate, or name the right authority in SSL_CERT_FILE."
-                ) from None
-            raise _Again(reason, reached=not isinstance(error, httpx2.ConnectError)) from None
-        if status == 200 and not whole:
+    def _send(
+        self, pool: httpcore2.ConnectionPool, sent: bytes, limit: int, stop: threading.Event
+    ) -> bytes:
+        """Return the body of an answer 200; everything else is an exception."""
+        late = f"no answer in {self._timeout:g} seconds"
+        each = {"connect": min(_CONNECT, self._timeout), "read": self._timeout}
+        waits = {"timeout": {**each, "write": self._timeout}}
+        with self._wire.call(self._timeout, stop) as call:
+            try:
+                with pool.stream(
+                    "POST", self.url, headers=self._headers(), content=sent, extensions=waits
+                ) as response:
+                    self._reached = True
+                    headers = _plain(response.headers)
+                    packed = headers.get("content-encoding", "identity").lower() != "identity"
+                    most = limit if response.status == 200 else _ERROR_BYTES
+                    body, whole = (b"", True) if packed else _read(response, most)
+            except httpcore2.TimeoutException as error:
+                reached = not isinstance(error, httpcore2.ConnectTimeout)
+                raise _Again(late, reached=reached) from None
+            except (httpcore2.NetworkError, httpcore2.ProtocolError, httpcore2.ProxyError) as error:
+                raise self._broken(error, call, late) from None
+        if call.late:  # where a body's end is the end of the line, being shut looks like its end
+            raise _Again(late)
+        if response.status != 200:
+            self._refuse(response.status, headers, body)
+        if packed:
+            raise ServerError(
+                f"The server {self.url} sent its answer compressed "
+                f"({self._hide(headers['content-encoding'])[:40]!r}), though the request says that "
+                "only plain ones are read; see to the server or the gateway before it."
+            )
+        if not whole:
             raise ServerError(
                 f"The server {self.url} sent more than {limit:,} bytes where its rows need "
                 "less; check the url and the dimensions."
             )
-        if status != 200:
-            self._refuse(status, headers, body)
         return body
+
+    def _broken(self, error: Exception, call: Call, late: str) -> Exception:
+        """Return what a connection that failed means."""
+        if call.late:
+            return _Again(late)
+        reason = self._hide(f"{type(error).__name__}: {error}")
+        if "CERTIFICATE" in reason:
+            return ConfigError(
+                f"The server {self.url} can't prove who it is ({reason}); mend its "
+                "certificate, or name the right authority in SSL_CERT_FILE."
+            )
+        return _Again(reason, reached=not isinstance(error, httpcore2.ConnectError))
+
+    def _headers(self) -> list[tuple[str, str]]:
+        """Return the headers of a request; compressed answers could hide their size."""
+        headers = [
+            ("host", urlsplit(self.url).netloc),
+            ("user-agent", "lift-align"),
+            ("content-type", "application/json"),
+            ("accept", "application/json"),
+            ("accept-encoding", "identity"),
+        ]
+        return [*headers, ("authorization", f"Bearer {self._key}")] if self._key else headers
 
     def _refuse(self, status: int, headers: Mapping[str, str], body: bytes) -> None:
         """Raise what an answer other than 200 means."""
@@ -262,42 +298,29 @@ class Server:
     def _hide(self, text: str) -> str:
         return text.replace(self._key, "[key]") if self._key else text
 
-    def _open(self) -> httpx2.Client:
-        """Return the client, made when it is first needed and closed with this object."""
+    def _open(self) -> httpcore2.ConnectionPool:
+        """Return the connections, made when they are first needed and closed with this object."""
         with self._lock:
-            if self._client is None:
-                headers = {"content-type": "application/json", "accept": "application/json"}
-                if self._key:
-                    headers["authorization"] = f"Bearer {self._key}"
-                self._client = httpx2.Client(
-                    headers=headers,
-                    timeout=httpx2.Timeout(self._timeout, connect=min(_CONNECT, self._timeout)),
-                    limits=httpx2.Limits(max_connections=None, max_keepalive_connections=None),
-                    follow_redirects=False,
-                    # A proxy from the environment would see what is meant for this machine.
-                    trust_env=not self._local,
-                    verify=_trusts_nobody() if self._local and not self._tls else True,
-                )
-                weakref.finalize(self, self._client.close)
-            return self._client
+            if self._pool is None:
+                self._pool = open_pool(self.url, self._wire)
+                weakref.finalize(self, self._pool.close)
+            return self._pool
 
 
-def _trusts_nobody() -> ssl.SSLContext:
-    """Return a context for what needs none: reading the system's authorities takes 50 ms."""
-    return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+def _plain(headers: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
+    """Return the last header of each name, in small letters."""
+    return {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in headers}
 
 
-def _read(response: httpx2.Response, most: int, deadline: float) -> tuple[bytes, bool]:
+def _read(response: httpcore2.Response, most: int) -> tuple[bytes, bool]:
     """Return (at most so many bytes and a piece of the body, whether that is all of it)."""
     found: list[bytes] = []
     size = 0
-    for piece in response.iter_bytes():
+    for piece in response.iter_stream():
         found.append(piece)
         size += len(piece)
         if size > most:
             return b"".join(found), False
-        if time.monotonic() > deadline:
-            raise httpx2.ReadTimeout("the whole answer took too long")
     return b"".join(found), True
 
 

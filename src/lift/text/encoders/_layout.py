@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from lift.errors import ConfigError, unknown
+from lift.text.encoders._json_files import read_any_json, read_json, token_limit, whole_number
+from lift.text.encoders._own_code import code_step
 
 _TRUSTED_PACKAGE = "sentence_transformers."
+_TRUSTED_ACTIVATION = "torch."
 
 _NOT_READ = {"data_config.json", "modules.json.bak", "trainer_state.json", "training_args.bin"}
 _NOT_READ_STEMS = {"readme", "license", "licence", "notice"}
@@ -40,6 +42,7 @@ class Layout:
         dimensions: length of a row.
         prompts: the model's prompts by name.
         default_prompt: name of the one that it uses unasked, None for none.
+        code: whose code runs where the files name code of the model's own (see `code_step`).
     """
 
     pooling: str
@@ -48,6 +51,7 @@ class Layout:
     dimensions: int
     prompts: dict[str, str]
     default_prompt: str | None
+    code: str | None = None
 
     def prompt(self, name: str | None) -> str:
         """Return the prompt of a name, or the default one ("" where there is none).
@@ -62,17 +66,23 @@ class Layout:
         return self.prompts[name]
 
 
-def read_layout(folder: Path, trusted: bool = False) -> Layout:
+def read_layout(
+    folder: Path, *, model: str, trusted: bool = False, ignored: bool = False
+) -> Layout:
     """Return the layout of a model folder.
 
     Args:
         folder: with the JSON files.
-        trusted: whether modules may come from code that is not sentence-transformers' own.
+        model: a hub id, or "local".
+        trusted: whether code that comes with the model, or is not sentence-transformers' own, may
+            run.
+        ignored: whether the library's classes are to stand in for such code.
 
     Raises:
-        ConfigError: no model there, or a module whose effect on a row is not known here.
+        ConfigError: no model there, a module whose effect on a row is not known here, or code
+            about which nothing was said.
     """
-    config = _read(folder / "config.json")
+    config = read_json(folder / "config.json")
     modules = _modules(folder)
     if not config and not modules:
         raise ConfigError(
@@ -81,25 +91,20 @@ def read_layout(folder: Path, trusted: bool = False) -> Layout:
     steps: list[str] = []
     dimensions = _hidden_size(config)
     transformer = folder
+    code = _code(folder, modules, model=model, trusted=trusted, ignored=ignored)
     for module in modules:
         kind = module["type"].rsplit(".", 1)[-1]
-        if not trusted and not module["type"].startswith(_TRUSTED_PACKAGE):
-            raise ConfigError(
-                f"The model in {folder} brings its own code for a module ({module['type']!r}); "
-                "read that code, and if you trust it give trust_remote_code=true yourself: what "
-                "a cache or a bundle says about trust is not believed."
-            )
-        values = _read(folder / module["path"] / "config.json") if module["path"] else {}
+        values = _module_config(folder, module)
         if kind == "Transformer" or (not steps and "Transformer" in kind):
             transformer = folder / module["path"]
-            dimensions = _hidden_size(_read(transformer / "config.json")) or dimensions
+            dimensions = _hidden_size(read_json(transformer / "config.json")) or dimensions
         elif kind == "Pooling":
-            modes = _pooling_modes(values)
+            modes = _pooling_modes(values, folder)
             width = values.get("embedding_dimension", values.get("word_embedding_dimension"))
-            dimensions = (dimensions or width or 0) * len(modes)
+            dimensions = (dimensions or whole_number(width) or 0) * len(modes)
             steps.append("+".join(modes))
         elif kind == "Dense":
-            dimensions = values["out_features"]
+            dimensions = whole_number(values.get("out_features")) or 0
             steps.append(f"dense{dimensions}")
         elif kind in ("Normalize", "LayerNorm", "Dropout"):
             steps.append(kind.lower())
@@ -110,16 +115,44 @@ def read_layout(folder: Path, trusted: bool = False) -> Layout:
             )
     if not modules:  # a plain transformers folder: the library puts a mean over it
         steps = ["mean"]
-    stated = _read(folder / "config_sentence_transformers.json")
+    stated = read_json(folder / "config_sentence_transformers.json")
+    default = stated.get("default_prompt_name")
     if not dimensions:
         raise ConfigError(f"The files in {folder} don't say how long the model's rows are.")
+    named = [step for step in steps if step not in ("dropout", "normalize")]
     return Layout(
-        pooling=" > ".join(step for step in steps if step not in ("dropout", "normalize")),
+        pooling=" > ".join([*named, code] if code else named),
         max_tokens=_cap(transformer),
-        normalised=bool(steps) and [s for s in steps if s != "dropout"][-1] == "normalize",
+        normalised=[s for s in steps if s != "dropout"][-1:] == ["normalize"],
         dimensions=dimensions,
         prompts=_prompts(stated.get("prompts"), folder),
-        default_prompt=stated.get("default_prompt_name"),
+        default_prompt=default if isinstance(default, str) else None,
+        code=code,
+    )
+
+
+def _module_config(folder: Path, module: dict[str, Any]) -> dict[str, Any]:
+    return read_json(folder / module["path"] / "config.json") if module["path"] else {}
+
+
+def _code(
+    folder: Path, modules: list[dict[str, Any]], *, model: str, trusted: bool, ignored: bool
+) -> str | None:
+    """Return whose code runs, of modules, of their networks and of what stands behind them."""
+    types = [module["type"] for module in modules]
+    activations = [
+        str(_module_config(folder, module).get("activation_function", _TRUSTED_ACTIVATION))
+        for module in modules
+        if module["type"].endswith(".Dense")
+    ]
+    return code_step(
+        {folder, *(folder / module["path"] for module in modules)},
+        model=model,
+        trusted=trusted,
+        ignored=ignored,
+        classes=[name for name in types if not name.startswith(_TRUSTED_PACKAGE)],
+        # Untrusted, the library puts a Tanh in the place of any other.
+        replaceable=[name for name in activations if not name.startswith(_TRUSTED_ACTIVATION)],
     )
 
 
@@ -138,29 +171,48 @@ def file_hash(path: Path) -> str:
 
 
 def _content_files(folder: Path) -> list[Path]:
-    """Return the files of the folder and its modules' folders, and Python code anywhere in it."""
-    found = set(folder.iterdir()) | set(folder.rglob("*.py"))
+    """Return the files of the folder that loading may read, and all of its modules' folders.
+
+    Python code counts wherever it is.
+    """
+    found = {path for path in folder.iterdir() if path.suffix == ".py" or _may_be_read(path)}
+    found |= set(folder.rglob("*.py"))
     for module in _modules(folder):
         if Path(module["path"]).parts:
             found |= set((folder / module["path"]).rglob("*"))
-    return sorted(path for path in found if path.is_file() and _may_be_read(path, folder))
+    return sorted(path for path in found if path.is_file())
 
 
-def _may_be_read(path: Path, folder: Path) -> bool:
-    if any(part.startswith(".") for part in path.relative_to(folder).parts):
+def _may_be_read(path: Path) -> bool:
+    """Return whether a file at the top of a model folder may decide what the model is."""
+    suffix = path.suffix.lower()
+    if path.name.startswith(".") or path.name in _NOT_READ or suffix in _NOT_READ_SUFFIXES:
         return False
-    if path.name in _NOT_READ or path.suffix.lower() in _NOT_READ_SUFFIXES:
+    if path.name.startswith("pytorch_model") and suffix == ".bin":
+        return not _reads_safetensors(path.parent)
+    return suffix not in ("", ".txt") or path.stem.lower() not in _NOT_READ_STEMS
+
+
+def _reads_safetensors(folder: Path) -> bool:
+    """Return whether the older copy of the weights is left alone, beside a newer one."""
+    whole = (folder / "model.safetensors").is_file()
+    index = read_json(folder / "model.safetensors.index.json").get("weight_map")
+    parts = set(map(str, index.values())) if isinstance(index, dict) else set()
+    if not whole and not (parts and all((folder / part).is_file() for part in parts)):
         return False
-    if path.name.startswith("pytorch_model") and path.suffix == ".bin":
-        # The older copy of the same weights is not read where the newer one is there.
-        newer = [path.with_name("model.safetensors"), *path.parent.glob("model-*-of-*.safetensors")]
-        return not any(other.is_file() for other in newer)
-    return path.stem.lower() not in _NOT_READ_STEMS
+    # Both files can ask for the older one after all.
+    files = [folder / "config.json", folder / "sentence_bert_config.json"]
+    asking = ("transformers_weights", "use_safetensors")
+    return not any(word in str(read_json(file)) for file in files for word in asking)
 
 
 def _modules(folder: Path) -> list[dict[str, Any]]:
     """Return the entries of modules.json, [] where there is none."""
-    modules = _read(folder / "modules.json") or []
+    modules = read_any_json(folder / "modules.json", [])
+    if not isinstance(modules, list):
+        raise ConfigError(
+            f"{folder / 'modules.json'} does not hold a list of modules; get the model again."
+        )
     for module in modules:
         named = isinstance(module, dict) and isinstance(module.get("type"), str)
         inside = module.get("path", "") if named else None
@@ -172,45 +224,39 @@ def _modules(folder: Path) -> list[dict[str, Any]]:
     return [{"path": "", **module} for module in modules]
 
 
-def _read(path: Path) -> Any:
-    """Return the JSON of a file, {} where there is none."""
-    if not path.is_file():
-        return {}
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
-        raise ConfigError(f"{path} is not JSON ({error}); get the model again.") from error
-
-
 def _hidden_size(config: dict[str, Any]) -> int:
-    inner = config.get("text_config") or {}
-    for source in (config, inner):
+    inner = config.get("text_config")
+    for source in (config, inner if isinstance(inner, dict) else {}):
         for name in ("hidden_size", "d_model", "dim", "n_embd"):
-            if isinstance(source.get(name), int):
-                return source[name]
+            if (found := whole_number(source.get(name))) is not None:
+                return found
     return 0
 
 
-def _pooling_modes(values: dict[str, Any]) -> list[str]:
+def _pooling_modes(values: dict[str, Any], folder: Path) -> list[str]:
     modes = values.get("pooling_mode")
     if modes is None:
         modes = [mode for flag, mode in _POOLING_FLAGS.items() if values.get(flag)] or ["mean"]
-    found = [modes] if isinstance(modes, str) else list(modes)
+    found = [modes] if isinstance(modes, str) else modes
+    if not isinstance(found, list) or not all(isinstance(mode, str) for mode in found):
+        raise ConfigError(
+            f"The model in {folder} names its pooling as {modes!r}, which is neither a word nor a "
+            "list of words; get the model again."
+        )
     # Leaving the prompt out of the mean is another vector, hence another name.
     return found if values.get("include_prompt", True) else [f"{m}-no-prompt" for m in found]
 
 
 def _cap(transformer: Path) -> int | None:
     """Return the token cap: of the module's own file, else the tokenizer's and the network's."""
-    stated = _read(transformer / "sentence_bert_config.json").get("max_seq_length")
-    if isinstance(stated, int):
-        return stated
+    stated = read_json(transformer / "sentence_bert_config.json").get("max_seq_length")
+    if (given := whole_number(stated)) is not None:
+        return given
     limits = [
-        _read(transformer / "tokenizer_config.json").get("model_max_length"),
-        _read(transformer / "config.json").get("max_position_embeddings"),
+        token_limit(read_json(transformer / "tokenizer_config.json").get("model_max_length")),
+        token_limit(read_json(transformer / "config.json").get("max_position_embeddings")),
     ]
-    # Tokenizers without a limit say 10^30; some networks say -1.
-    known = [int(v) for v in limits if isinstance(v, int | float) and 0 < v < 10**9]
+    known = [limit for limit in limits if limit is not None]
     return min(known) if known else None
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import numpy as np
 import torch
 
 from lift.errors import ConfigError
+from lift.text.encoders._json_files import read_json
 from lift.text.encoders._latent_attention import NVEmbedNetwork, Sizes
 from lift.text.encoders._tokens import Tokenised
 
@@ -77,19 +77,6 @@ def read_sizes(folder: Path) -> Sizes:
         head_width=_whole(pooler, "cross_dim_head", path, 4096),
         normalised=bool(pooler.get("output_normalize", True)),
     )
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """Return the JSON object in a file, {} where there is no file. Raises ConfigError."""
-    if not path.is_file():
-        return {}
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ConfigError(f"{path} is not JSON ({error}); get the model again.") from error
-    if not isinstance(found, dict):
-        raise ConfigError(f"{path} does not hold a JSON object; get the model again.")
-    return found
 
 
 def _decoder_arguments(text: dict[str, Any], path: Path) -> dict[str, Any]:

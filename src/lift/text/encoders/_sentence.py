@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,9 +17,10 @@ from torch.func import functional_call
 from torch.nn.functional import normalize
 
 from lift.config import Part
-from lift.errors import ConfigError
-from lift.text.encoder import EncodedTexts, batches, clean, default_token_budget
+from lift.errors import ConfigError, LiftError
+from lift.text.encoder import EncodedTexts, clean, default_token_budget
 from lift.text.encoders._features import Reader
+from lift.text.encoders._long_positions import batches_within, borders
 from lift.text.probes import PROBES
 from lift.text.space import TextSpace
 from lift.world import Precision, choose_device
@@ -62,7 +64,8 @@ class SentenceEncoder:
                 computes in it; all else is float32.
 
         Raises:
-            ConfigError: model and space disagree on the length of a row or on the token cap.
+            ConfigError: model and space disagree on the length of a row or on the token cap, the
+                cap leaves no room beside the prompt, or the tokenizer tells no texts apart.
         """
         self.space, self.part, self.saw, self.device = space, part, saw, device.type
         self.matryoshka: bool = matryoshka
@@ -88,6 +91,9 @@ class SentenceEncoder:
                 f"{space.model!r} reads at most {cap} tokens; give max_tokens={cap} or less."
             )
         model.max_seq_length = space.max_tokens
+        network = getattr(model[0], "model", None)
+        self._borders = borders(getattr(network, "config", None))
+        _pad_within(model.tokenizer, network)
         self._reader = Reader(model, space.prompt, space.max_tokens)
 
     def encode(
@@ -103,7 +109,8 @@ class SentenceEncoder:
         rows = np.empty((len(texts), self.space.dimensions), np.float32)
         padded = 0
         waiting: deque[tuple[np.ndarray, torch.Tensor]] = deque()
-        for batch in batches(cut, token_budget or default_token_budget(self.device)):
+        budget = token_budget or default_token_budget(self.device)
+        for batch in batches_within(cut, budget, self._borders):
             padded += len(batch) * int(cut[batch].max())
             waiting.append((batch, self._forward(read.features(batch), precision)))
             # A row that is fetched at once makes an accelerator wait for the next batch.
@@ -164,15 +171,69 @@ def load_model(
         options: of `SentenceTransformer`.
 
     Raises:
-        ConfigError: the files are not a model that the library can load.
+        ConfigError: the files are not a model that the library can load, or lack weights that
+            would be random numbers.
     """
     from sentence_transformers import SentenceTransformer
 
     where = choose_device(device)
     held = {"dtype": getattr(torch, weights)}
-    with loading(source):
+    missing: set[str] = set()
+    with loading(source), quiet_loading(), _missing_weights(missing):
         model = SentenceTransformer(str(source), device=str(where), model_kwargs=held, **options)
+    network = next(iter(model), None)
+    if "pooler_output" not in str(getattr(network, "modality_config", "")):
+        # Nobody reads BERT's pooler, and many files leave it out.
+        missing = {name for name in missing if "pooler" not in name.split(".")}
+    require_weights(source, missing)
     return model, where
+
+
+def require_weights(source: str | Path, missing: Collection[str]) -> None:
+    """Raise ConfigError if weights of a network were in no file: they are random numbers then."""
+    if missing:
+        raise ConfigError(
+            f"The files of {str(source)!r} lack {len(missing)} of the model's weights "
+            f"({min(missing)}, ...), which would be random numbers; get the model again."
+        )
+
+
+@contextlib.contextmanager
+def quiet_loading() -> Iterator[None]:
+    """Silence the report of weights; missing ones are looked for afterwards."""
+    logger = logging.getLogger("transformers.modeling_utils")
+    # A filter and not a level: at some levels the library does other things.
+    logger.addFilter(_is_error)
+    try:
+        yield
+    finally:
+        logger.removeFilter(_is_error)
+
+
+def _is_error(record: logging.LogRecord) -> bool:
+    return record.levelno >= logging.ERROR
+
+
+@contextlib.contextmanager
+def _missing_weights(names: set[str]) -> Iterator[None]:
+    """Collect the names of weights that networks loaded inside find in no file.
+
+    sentence-transformers has no option that hands on what transformers knows about them.
+    """
+    from transformers import PreTrainedModel
+
+    original = PreTrainedModel.__dict__["from_pretrained"]
+
+    def watched(cls: type, *args: Any, output_loading_info: bool = False, **options: Any) -> Any:
+        found, info = original.__func__(cls, *args, output_loading_info=True, **options)
+        names.update(info["missing_keys"])
+        return (found, info) if output_loading_info else found
+
+    PreTrainedModel.from_pretrained = classmethod(watched)
+    try:
+        yield
+    finally:
+        PreTrainedModel.from_pretrained = original
 
 
 @contextlib.contextmanager
@@ -181,10 +242,12 @@ def loading(source: str | Path) -> Iterator[None]:
     try:
         with _no_progress_bars():
             yield
-    except (OSError, ValueError, KeyError) as error:
+    except (LiftError, MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:  # noqa: BLE001 - damaged files end in errors of any kind
         raise ConfigError(
-            f"The text encoder {str(source)!r} could not be loaded "
-            f"({' '.join(str(error).split())[:300]}); check the folder or the hub id."
+            f"The text encoder {str(source)!r} could not be loaded ({type(error).__name__}: "
+            f"{' '.join(str(error).split())[:300]}); check the folder or the hub id."
         ) from error
 
 
@@ -199,6 +262,23 @@ def _no_progress_bars() -> Iterator[None]:
     finally:
         if shown:
             transformers_logging.enable_progress_bar()
+
+
+def _pad_within(tokenizer: Any, network: Any) -> None:
+    """Pad with the token 0 where the tokenizer's own padding is no token of the network."""
+    pad = getattr(tokenizer, "pad_token_id", None)
+    if isinstance(pad, int) and (known := known_tokens(network)) is not None and pad >= known:
+        tokenizer.pad_token_id = 0
+
+
+def known_tokens(network: Any) -> int | None:
+    """Return how many token ids a network of transformers has vectors for, None if unknown."""
+    get = getattr(network, "get_input_embeddings", None)
+    try:
+        weight = getattr(get(), "weight", None) if get is not None else None
+    except NotImplementedError:
+        return None
+    return len(weight) if isinstance(weight, Tensor) else None
 
 
 def _moved(value: Any, device: torch.device) -> Any:

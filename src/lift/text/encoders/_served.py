@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import queue
 import threading
-from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -94,15 +94,39 @@ class ServedEncoder:
             each = np.maximum(1, np.minimum(tokens[job], cap))
             rows[job] = self._rows([cuts[i][0] for i in job], each.tolist(), stop)
 
-        pool = ThreadPoolExecutor(self._concurrency, thread_name_prefix="lift-api")
+        self._at_once(fill, jobs, stop)
+        return EncodedTexts(rows, tokens, tokens > cap)
+
+    def _at_once(
+        self, fill: Callable[[np.ndarray], None], jobs: list[np.ndarray], stop: threading.Event
+    ) -> None:
+        """Fill all jobs, some at once; the first failure, or Ctrl-C, ends them all at once."""
+        waiting: queue.SimpleQueue[np.ndarray] = queue.SimpleQueue()
+        ended: queue.SimpleQueue[Exception | None] = queue.SimpleQueue()
+        for job in jobs:
+            waiting.put(job)
+
+        def work() -> None:
+            while not stop.is_set():
+                try:
+                    fill(waiting.get_nowait())
+                except queue.Empty:
+                    return
+                except Exception as error:  # noqa: BLE001 (it is raised where `encode` was called)
+                    ended.put(error)
+                    return
+                ended.put(None)
+
         try:
-            for done in as_completed([pool.submit(fill, job) for job in jobs]):
-                done.result()
+            for number in range(min(self._concurrency, len(jobs))):
+                # Daemons: a program that ends does not wait for a name server or a handshake.
+                threading.Thread(target=work, name=f"lift-api-{number}", daemon=True).start()
+            for _ in jobs:
+                if (failed := ended.get()) is not None:
+                    raise failed
         finally:
             # After a failure nobody waits for answers that nobody reads.
-            stop.set()
-            pool.shutdown(wait=False, cancel_futures=True)
-        return EncodedTexts(rows, tokens, tokens > cap)
+            self._server.give_up(stop)
 
     def _rows(
         self, texts: list[str], tokens: list[int], stop: threading.Event

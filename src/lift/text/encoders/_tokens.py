@@ -12,7 +12,9 @@ import torch
 from jaxtyping import Bool, Int32, Int64
 
 from lift.errors import ConfigError
+from lift.text.encoders._probing import require_distinct
 from lift.text.encoders._sentence import loading
+from lift.text.probes import PROBES
 
 Side = Literal["left", "right"]
 
@@ -73,7 +75,8 @@ class Tokens:
             wanted_by: the encoder and its model, for the messages.
 
         Raises:
-            ConfigError: EOS is wanted and the tokenizer has none, or the cap leaves no room.
+            ConfigError: EOS is wanted and the tokenizer has none, the cap leaves no room, or the
+                tokenizer tells no texts apart or does not treat all of them alike.
         """
         eos = _one_id(tokenizer, "eos_token_id")
         if append_eos and eos is None:
@@ -82,7 +85,7 @@ class Tokens:
                 f"({type(tokenizer).__name__}) has no eos_token; give append_eos=false, or name "
                 "its eos_token in tokenizer_config.json."
             )
-        first, last = _around(tokenizer)
+        first, last = _around(tokenizer, wanted_by)
         if append_eos and eos is not None and last[-1:] != [eos]:
             last = [*last, eos]
         taken = len(first) + len(last)
@@ -135,33 +138,54 @@ def pad(
 
 
 def load_tokenizer(
-    source: str | Path, *, revision: str | None = None, trust_remote_code: bool = False
+    source: str | Path,
+    *,
+    revision: str | None = None,
+    trust_remote_code: bool = False,
+    as_filed: bool = False,
 ) -> Any:
     """Return the tokenizer of a folder or hub id.
+
+    Args:
+        source: the folder, or the id.
+        revision: commit on the hub.
+        trust_remote_code: whether code that comes with the model may run.
+        as_filed: whether to read tokenizer.json as it is. transformers 5 builds parts of a Llama
+            tokenizer anew and then has other ids for texts that spell special tokens ("</s>").
 
     Raises:
         ConfigError: the files are not a tokenizer that transformers can load.
     """
-    from transformers import AutoTokenizer
+    from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
+    options = {} if as_filed else {"trust_remote_code": trust_remote_code}
     with loading(source):
-        return AutoTokenizer.from_pretrained(
+        return (PreTrainedTokenizerFast if as_filed else AutoTokenizer).from_pretrained(
             str(source),
             revision=revision,
-            trust_remote_code=trust_remote_code,
             # The tokenizer as its files have it, now and when the library's default changes.
             fix_mistral_regex=False,
+            **options,
         )
 
 
-def _around(tokenizer: Any) -> tuple[list[int], list[int]]:
-    """Return the special tokens that the tokenizer puts in front of and behind a text."""
-    found = tokenizer("a", return_special_tokens_mask=True, verbose=False)
-    ids, special = list(found["input_ids"]), list(found["special_tokens_mask"])
-    if 0 not in special:
-        return ids, []
-    behind = special[::-1].index(0)
-    return ids[: special.index(0)], ids[len(ids) - behind :]
+def _around(tokenizer: Any, wanted_by: str) -> tuple[list[int], list[int]]:
+    """Return the special tokens that the tokenizer puts in front of and behind every text."""
+    texts = list(PROBES)
+    bodies = _plain_ids(tokenizer, texts)
+    require_distinct([tuple(body) for body in bodies], f"the tokenizer of {wanted_by}")
+    wholes = [list(tokenizer(text, verbose=False)["input_ids"]) for text in texts]
+    longest = max(range(len(texts)), key=lambda i: len(bodies[i]))
+    body, whole = bodies[longest], wholes[longest]
+    for start in range(len(whole) - len(body) + 1):
+        first, last = whole[:start], whole[start + len(body) :]
+        if all([*first, *b, *last] == w for b, w in zip(bodies, wholes, strict=True)):
+            return first, last
+    raise ConfigError(
+        f"{wanted_by}: the tokenizer ({type(tokenizer).__name__}) does not put the same special "
+        "tokens around every text, which is not understood here; use the encoder "
+        "sentence_transformer for this model."
+    )
 
 
 def _plain_ids(tokenizer: Any, texts: list[str]) -> list[list[int]]:

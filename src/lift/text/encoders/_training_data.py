@@ -8,10 +8,10 @@ which names Matryoshka representation learning (Kusupati et al. 2022, arXiv 2205
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 
+from lift.text.encoders._json_files import read_json
 from lift.text.encoders._layout import file_hash
 
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
@@ -74,7 +74,7 @@ def usable_prefixes(model: str, folder: Path) -> bool:
     card, config = folder / "README.md", folder / "config.json"
     if card.is_file() and _CARD_TAG.search(card.read_text(encoding="utf-8", errors="replace")):
         return True
-    stated = json.loads(config.read_text(encoding="utf-8")) if config.is_file() else {}
+    stated = read_json(config)
     return bool(stated.get("matryoshka_dimensions") or stated.get("is_matryoshka"))
 
 

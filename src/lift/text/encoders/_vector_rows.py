@@ -85,11 +85,19 @@ def open_rows(layout: str, files: Files, column: str | None) -> Rows:
 
 def require_matrix(path: Path, values: np.ndarray) -> None:
     """Raise ConfigError unless `values` are rows of floating-point numbers."""
+    if values.ndim == 2:
+        require_width(path, values.shape[1])
     if values.ndim != 2 or values.dtype.kind != "f" or values.dtype.itemsize not in (2, 4, 8):
         raise ConfigError(
             f"{path} holds {values.dtype} of the shape {values.shape}; rows of vectors are "
             "float16, float32 or float64 of the shape (rows, dimensions)."
         )
+
+
+def require_width(path: Path, width: int) -> None:
+    """Raise ConfigError where rows hold no values at all."""
+    if width < 1:
+        raise ConfigError(f"{path} has rows of no values at all; give the files with the vectors.")
 
 
 def first_width(layout: str, files: Files, column: str | None) -> int:
@@ -106,6 +114,7 @@ def first_width(layout: str, files: Files, column: str | None) -> int:
             require_matrix(path, values)
             width = values.shape[1]
         if width is not None:
+            require_width(path, width)
             return width
     raise DataError(f"The {len(files)} file(s) from {files[0]} on hold no rows.")
 
@@ -172,6 +181,8 @@ class ParquetRows(Rows):
                 ]
                 if width is None and not self.dimensions:
                     width = _first_width(path, file, column)
+            if width is not None:
+                require_width(path, width)
             if width is not None and self.dimensions not in (0, width):
                 raise ConfigError(
                     f"{path} has rows of {width} values, {files[0]} of {self.dimensions}: one "

@@ -17,7 +17,8 @@ def locate(model: str, revision: str | None, wanted_by: str) -> tuple[Path, str,
 
     Args:
         model: a folder on disk, whose name becomes "local" and whose revision is the hash of its
-            content; else an id of the hub, of which only the JSON files are fetched.
+            content; else an id of the hub, of which only the JSON files, the card and a
+            vocabulary of sentencepiece are fetched.
         revision: branch, tag or commit on the hub; the commit is returned. None for folders.
         wanted_by: the encoder's name, for the messages ("text/encoders/causal_lm").
 
@@ -25,8 +26,8 @@ def locate(model: str, revision: str | None, wanted_by: str) -> tuple[Path, str,
         ConfigError: no such folder or hub model, or a revision for a folder.
         MissingPackage: huggingface_hub is needed and not installed.
     """
-    folder = Path(model).expanduser()
-    if folder.is_dir():
+    folder = _folder(model, wanted_by)
+    if folder is not None:
         if revision is not None:
             raise ConfigError(
                 f"{wanted_by}: revision={revision!r} is for hub models, but {model!r} "
@@ -38,12 +39,31 @@ def locate(model: str, revision: str | None, wanted_by: str) -> tuple[Path, str,
 
     try:
         snapshot = snapshot_download(
-            model, revision=revision, allow_patterns=["*.json", "README.md"]
+            model, revision=revision, allow_patterns=["*.json", "README.md", "*.model"]
         )
-    except (OSError, ValueError) as error:
+    except Exception as error:  # noqa: BLE001 - its HTTP client has errors of its own kinds
         raise ConfigError(
             f"{wanted_by}: {model!r} is neither a folder nor a hub model that can be reached "
             f"from here ({' '.join(str(error).split())[:200]}); check the name, or download it "
             "and give its folder."
         ) from error
     return Path(snapshot), model, Path(snapshot).name
+
+
+def _folder(model: str, wanted_by: str) -> Path | None:
+    """Return the folder of that name, None where there is none."""
+    try:
+        folder = Path(model).expanduser()
+        return folder if folder.is_dir() else None
+    except (RuntimeError, OSError) as error:  # nobody's home; a name longer than a disk takes
+        raise ConfigError(
+            f"{wanted_by}: {model!r} can't be looked up ({error}); give a folder or a hub id."
+        ) from error
+
+
+def require_sentencepiece(folder: Path, wanted_by: str) -> None:
+    """Raise MissingPackage if the only tokenizer in a folder is a model of sentencepiece."""
+    if (folder / "tokenizer.json").is_file() or not any(folder.glob("*.model")):
+        return
+    for package in ("sentencepiece", "google.protobuf"):
+        plugins.require(package, "text", wanted_by)

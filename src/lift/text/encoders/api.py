@@ -13,6 +13,9 @@ counted with `tokenizer` where it is given, which is exact for the model's own t
 defined estimate (`lift.text.encoders._cuts`), and then `tokens` and `truncated` are estimates too:
 leave room below the model's true cap. What the server cuts below a declared cap nobody can count.
 
+Where texts go, which key pays for them and which tokenizer is read is taken from the user's own
+words alone: a part that was read from a cache, a bundle or a run asks nobody and opens nothing.
+
 Batches are planned from the texts alone, so a server whose row of a text does not depend on the
 batch gives the same bits however often a run was stopped, repeated or sent back.
 """
@@ -20,6 +23,7 @@ batch gives the same bits however often a run was stopped, repeated or sent back
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 import re
 from dataclasses import dataclass
@@ -28,14 +32,14 @@ from typing import TYPE_CHECKING, Any
 
 from lift.config import Part, to_dict
 from lift.errors import ConfigError
-from lift.text.encoders._address import OPENAI, check_url, endpoint, host_of, is_loopback
-from lift.text.encoders._cuts import Counted, Estimate, rule_of, tokenizer_file
+from lift.text.encoders._address import OPENAI, check_url, endpoint, host_of
+from lift.text.encoders._cuts import Counted, Cut, Estimate, rule_of, tokenizer_file
 from lift.text.space import TextSpace
 
 if TYPE_CHECKING:
     from lift.text.encoders._served import ServedEncoder
 
-NEEDS = {"httpx2": "api"}
+NEEDS = {"httpcore2": "api"}
 
 SAME_VECTORS = frozenset(
     {
@@ -55,11 +59,17 @@ _WIDTHS = {
 """OpenAI's own models. All read 8,192 tokens; one is left as room for the estimate's errors."""
 
 _OPENAI_TOKENS = 8_191
+_OWN_WORDS = (
+    "if it is what you want, say it in your own words: --encoder api:model=...,url=... on the "
+    "console, or in Python text_encoder=build_encoder(part, trusted=True)"
+)
 _MATRYOSHKA = "text-embedding-3-"
 _POSITIVE = (
     *("dimensions", "ask_dimensions", "max_tokens", "batch_size", "concurrency"),
-    *("requests_per_minute", "tokens_per_minute", "timeout"),
+    *("requests_per_minute", "tokens_per_minute"),
 )
+_LONGEST_TIMEOUT = 86_400.0
+_SECRET_LENGTH = 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,7 +97,7 @@ class Config:
         concurrency: requests at once.
         requests_per_minute: of all threads together, None for no limit.
         tokens_per_minute: the same for tokens, as counted here.
-        timeout: seconds for one whole answer.
+        timeout: seconds for one request with its whole answer; a day at most.
         retries: how often a request is repeated after 429, 5xx, a lost connection, no answer in
             time, or an answer that can't be read.
         backoff: seconds before the first repeat; pauses double up to 30 seconds, and a server's
@@ -118,20 +128,34 @@ class Config:
 
     def __post_init__(self) -> None:
         check_url(self.url, _NAME)
-        # What does not look like a name may be the key itself, so it is not repeated here.
-        if self.key_variable and not re.fullmatch(r"[A-Z_][A-Z0-9_]{0,63}", self.key_variable):
+        if self.key_variable and not _is_name(self.key_variable):
+            # It may be the key itself, so it is not repeated here.
             raise ConfigError(
                 f"{_NAME}: key_variable takes the NAME of an environment variable (capitals, "
-                "digits and _), never the key itself; export the key and give the name."
+                "digits and _) that is set, never the key itself; export the key and give the "
+                "name."
             )
+        for name in ("model", "prompt", "revision"):
+            try:
+                getattr(self, name).encode("utf-8")
+            except UnicodeEncodeError as error:
+                raise ConfigError(
+                    f"{_NAME}: {name}={getattr(self, name)!r} is not valid Unicode "
+                    f"({error.reason} at character {error.start}); write it in UTF-8."
+                ) from error
         for name in _POSITIVE:
             value = getattr(self, name)
             if value is not None and value <= 0:
                 raise ConfigError(f"{_NAME}: {name} must be positive, not {value}.")
-        if self.retries < 0 or self.backoff < 0:
+        if not 0 < self.timeout <= _LONGEST_TIMEOUT:
             raise ConfigError(
-                f"{_NAME}: retries and backoff must not be negative, but they are {self.retries} "
-                f"and {self.backoff:g}."
+                f"{_NAME}: timeout must be above 0 and at most {_LONGEST_TIMEOUT:,.0f} seconds, "
+                f"not {self.timeout}."
+            )
+        if self.retries < 0 or not 0 <= self.backoff < math.inf:
+            raise ConfigError(
+                f"{_NAME}: retries and backoff must not be negative or endless, but they are "
+                f"{self.retries} and {self.backoff:g}."
             )
         if self.ask_dimensions and self.dimensions and self.ask_dimensions > self.dimensions:
             raise ConfigError(
@@ -140,13 +164,23 @@ class Config:
             )
 
 
-def space(config: Config) -> TextSpace:
+def space(config: Config, *, trusted: bool = False) -> TextSpace:
     """Return the space of these options; no server is asked.
 
+    Args:
+        config: the options.
+        trusted: whether they are the user's own words; only then is a tokenizer read.
+
     Raises:
-        ConfigError: dimensions or max_tokens are neither given nor known, or no such tokenizer.
+        ConfigError: dimensions or max_tokens are neither given nor known, no such tokenizer, or
+            one that a stored file names.
         MissingPackage: the tokenizer is on the hub and huggingface_hub is not installed.
     """
+    if config.tokenizer and not trusted:
+        raise ConfigError(
+            f"{_NAME}: a stored file names the tokenizer {config.tokenizer!r}, and what is read "
+            f"here is not taken from files; {_OWN_WORDS}."
+        )
     cap = config.max_tokens or (_OPENAI_TOKENS if _known_name(config) in _WIDTHS else None)
     if cap is None:
         raise ConfigError(
@@ -173,36 +207,26 @@ def space(config: Config) -> TextSpace:
     )
 
 
-def distrust(config: Config) -> Config:
-    """Return the options of a part that was read from a file, without what they might steal.
-
-    Such a part may be a stranger's, who would learn every text that is encoded with it, and the
-    content of any environment variable that it names.
-
-    Raises:
-        ConfigError: it names a server that is neither OpenAI's nor on this machine.
-    """
-    if host_of(config.url) != OPENAI and not is_loopback(config.url):
-        raise ConfigError(
-            f"{_NAME}: a stored file names the server {config.url}, and where texts go is not "
-            "taken from files; if it is yours, give the encoder api with its url yourself."
-        )
-    return dataclasses.replace(config, key_variable=None)
-
-
-def build(config: Config, device: str = "auto") -> ServedEncoder:
+def build(config: Config, device: str = "auto", *, trusted: bool = False) -> ServedEncoder:
     """Return the encoder; where the length of a row is not known, one request asks for it.
 
     Args:
         config: the options.
         device: counts for nothing here; the server has its own.
+        trusted: whether the options are the user's own words. A stranger's would learn every text
+            that is encoded, spend the user's key, and could post to what listens on this machine.
 
     Raises:
-        ConfigError: see `space`; also no such environment variable, a key that would travel in
-            the clear, or a server that refuses.
+        ConfigError: see `space`; also not trusted, no such environment variable, a key that would
+            travel in the clear, a prompt that leaves no room for texts, or a server that refuses.
         MissingPackage: the package tokenizers is needed and not installed.
         ServerError: the server that was asked for the length of its rows gave no usable answer.
     """
+    if not trusted:
+        raise ConfigError(
+            f"{_NAME}: a stored file names the server {config.url}, and where texts go and which "
+            f"key pays for them is not taken from files; {_OWN_WORDS}."
+        )
     from lift.text.encoders._http import Pace, Server
     from lift.text.encoders._served import ServedEncoder, width_of
 
@@ -225,9 +249,12 @@ def build(config: Config, device: str = "auto") -> ServedEncoder:
         pace=Pace(config.requests_per_minute, config.tokens_per_minute),
     )
     if _width(config) is None:
-        space(dataclasses.replace(config, dimensions=1))  # whatever else is wrong is told first
+        # Whatever else is wrong is told first.
+        space(dataclasses.replace(config, dimensions=1), trusted=True)
         config = dataclasses.replace(config, dimensions=width_of(server, _fields(config)))
-    found = space(config)
+    found = space(config, trusted=True)
+    cut = Counted(tokenizer_file(config.tokenizer)) if config.tokenizer else Estimate()
+    _require_room(cut, config.prompt, found.max_tokens)
     width = config.dimensions or (None if config.ask_dimensions else found.dimensions)
     exact: dict[str, Any] = {"dimensions": width, "max_tokens": found.max_tokens}
     if config.tokenizer and Path(config.tokenizer).expanduser().exists():
@@ -238,12 +265,30 @@ def build(config: Config, device: str = "auto") -> ServedEncoder:
         found,
         Part("text/encoders", "api", {**to_dict(config), **exact}),
         fields=_fields(config),
-        cut=Counted(tokenizer_file(config.tokenizer)) if config.tokenizer else Estimate(),
+        cut=cut,
         batch_size=config.batch_size,
         concurrency=config.concurrency,
         matryoshka=documented if config.matryoshka is None else config.matryoshka,
         saw=config.saw or (),
     )
+
+
+def _is_name(variable: str) -> bool:
+    """Return whether a word is the name of an environment variable rather than a key."""
+    if not re.fullmatch(r"[A-Z_][A-Z0-9_]{0,63}", variable):
+        return False
+    # Some keys (of AWS, or in base32) are capitals and digits too; names have words in them.
+    secret = len(variable) >= _SECRET_LENGTH and "_" not in variable
+    return variable in os.environ or not (secret and any(c.isdigit() for c in variable))
+
+
+def _require_room(cut: Cut, prompt: str, cap: int) -> None:
+    """Raise ConfigError where the cut leaves nothing of any text behind the prompt."""
+    if cut(f"{prompt}a dog", cap)[0] == cut(f"{prompt}two cats", cap)[0]:
+        raise ConfigError(
+            f"{_NAME}: within max_tokens={cap} the prompt leaves no room for a text, and all rows "
+            "would be equal; give a larger max_tokens or a shorter prompt."
+        )
 
 
 def _known_name(config: Config) -> str:

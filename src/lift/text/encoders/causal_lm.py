@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,14 +11,19 @@ from lift import plugins
 from lift.config import Part, to_dict
 from lift.errors import ConfigError, unknown
 from lift.text.encoders._decoder import DecoderEncoder, Weights, load_decoder
+from lift.text.encoders._json_files import read_json, token_limit, whole_number
+from lift.text.encoders._own_code import OWN, code_step
 from lift.text.encoders._presets import PRESETS, Options, Pooling, seen_by, usable_prefixes
 from lift.text.encoders._tokens import Side, Tokens, load_tokenizer
-from lift.text.encoders._where import LOCAL, locate
+from lift.text.encoders._where import LOCAL, locate, require_sentencepiece
 from lift.text.space import TextSpace
 from lift.world import choose_device
 
-SAME_VECTORS = frozenset({"padding", "weights", "trust_remote_code", "saw"})
-"""Options that only round, or say how to load or label a model: they are in no fingerprint."""
+SAME_VECTORS = frozenset(
+    {"padding", "weights", "trust_remote_code", "ignore_remote_code", "saw"}
+)
+"""Options that only round, or say how to load or label a model: they are in no fingerprint. The two
+about code are of no effect unless a model's files name code; then the pooling says whose ran."""
 
 _NAME = "text/encoders/causal_lm"
 
@@ -54,6 +58,9 @@ class Config:
             it; pooling is in float32 always.
         trust_remote_code: whether Python code that comes with the model may run; it is never
             stored, and counts only in the user's own words (see `build_encoder`).
+        ignore_remote_code: take the library's own classes where the model's files name code that
+            comes with it; the rows are another space ("library-code") than with that code
+            ("own-code").
         saw: benchmarks whose captions the model was trained on. None: what is known of it.
     """
 
@@ -69,6 +76,7 @@ class Config:
     max_tokens: int | None = None
     weights: Weights = "float32"
     trust_remote_code: bool = False
+    ignore_remote_code: bool = False
     saw: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
@@ -89,7 +97,8 @@ def space(config: Config) -> TextSpace:
     model only the JSON files are fetched. transformers need not be installed.
 
     Raises:
-        ConfigError: no such folder or hub model, not a decoder, a layer or cap it doesn't have.
+        ConfigError: no such folder or hub model, not a decoder, a layer or cap it doesn't have,
+            or code of its own about which nothing was said.
         MissingPackage: huggingface_hub is needed and not installed.
     """
     options = _options(config)
@@ -118,16 +127,24 @@ def _space(config: Config, options: Options, folder: Path, model: str, revision:
         steps.append("eos")
     if (layer := _layer(config.layer, network, options.model)) is not None:
         steps.append(f"layer{layer}")
+    if (code := _code(config, folder, model)) is not None:
+        steps.append(code)
     return TextSpace(
         encoder="causal-lm",
         model=model,
         revision=revision,
         prompt=options.prompt,
         pooling=" > ".join(steps),
-        max_tokens=_cap(options, network, _read(folder / "tokenizer_config.json")),
+        max_tokens=_cap(options, network, read_json(folder / "tokenizer_config.json")),
         normalised=options.normalised,
         dimensions=width,
     )
+
+
+def _code(config: Config, folder: Path, model: str) -> str | None:
+    """Return whose code runs, None where only the library's can."""
+    trusted, ignored = config.trust_remote_code, config.ignore_remote_code
+    return code_step([folder], model=model, trusted=trusted, ignored=ignored)
 
 
 def _layer(wanted: int | None, network: dict[str, Any], model: str) -> int | None:
@@ -156,10 +173,8 @@ def _cap(options: Options, network: dict[str, Any], tokenizer: dict[str, Any]) -
                 f"{positions} positions; give max_tokens={positions} or less."
             )
         return options.max_tokens
-    # Tokenizers without a limit say 10^30.
-    stated = tokenizer.get("model_max_length")
-    limits = [positions, int(stated) if isinstance(stated, int | float) else None]
-    known = [limit for limit in limits if limit is not None and 0 < limit < 10**9]
+    limits = [token_limit(positions), token_limit(tokenizer.get("model_max_length"))]
+    known = [limit for limit in limits if limit is not None]
     if not known:
         raise ConfigError(
             f"{_NAME}: the files of {options.model!r} name no token cap; give max_tokens."
@@ -169,7 +184,7 @@ def _cap(options: Options, network: dict[str, Any], tokenizer: dict[str, Any]) -
 
 def _network(folder: Path) -> dict[str, Any]:
     """Return the part of config.json that describes the decoder."""
-    values = _read(folder / "config.json")
+    values = read_json(folder / "config.json")
     if not values:
         raise ConfigError(f"{folder} holds no model: config.json is not there.")
     if values.get("is_encoder_decoder"):
@@ -181,17 +196,9 @@ def _network(folder: Path) -> dict[str, Any]:
     return {**values, **inner} if isinstance(inner, dict) else values
 
 
-def _read(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        return {}
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
-        raise ConfigError(f"{path} is not JSON ({error}); get the model again.") from error
-
-
 def _first(values: dict[str, Any], *names: str) -> int | None:
-    return next((values[name] for name in names if isinstance(values.get(name), int)), None)
+    found = (whole_number(values.get(name)) for name in names)
+    return next((number for number in found if number is not None), None)
 
 
 def build(config: Config, device: str = "auto") -> DecoderEncoder:
@@ -200,17 +207,24 @@ def build(config: Config, device: str = "auto") -> DecoderEncoder:
     Raises:
         ConfigError: see `space`; also a model that does not load whole, or a tokenizer without
             the EOS token that is wanted.
-        MissingPackage: transformers is not installed.
+        MissingPackage: transformers is not installed, or sentencepiece where the tokenizer is
+            one of its models.
     """
     plugins.require("transformers", "text", _NAME)
     options = _options(config)
     folder, name, revision = locate(options.model, config.revision, _NAME)
     found = _space(config, options, folder, name, revision)
     source, commit = (str(folder), None) if name == LOCAL else (name, revision)
-    code = config.trust_remote_code
+    code = _code(config, folder, name) == OWN
+    require_sentencepiece(folder, _NAME)
     # First what is quick to load: a wrong tokenizer is found before gigabytes are read.
     tokens = Tokens(
-        load_tokenizer(source, revision=commit, trust_remote_code=code),
+        load_tokenizer(
+            source,
+            revision=commit,
+            trust_remote_code=code,
+            as_filed=not code and (folder / "tokenizer.json").is_file(),
+        ),
         prompt=options.prompt,
         max_tokens=found.max_tokens,
         append_eos=options.append_eos,

@@ -10,13 +10,17 @@ from lift import plugins
 from lift.config import Part, to_dict
 from lift.errors import ConfigError, unknown
 from lift.text.encoders._layout import Layout, read_layout
+from lift.text.encoders._own_code import OWN
 from lift.text.encoders._sentence import SentenceEncoder, Weights, load_model
 from lift.text.encoders._training_data import seen_by, usable_prefixes
-from lift.text.encoders._where import LOCAL, locate
+from lift.text.encoders._where import LOCAL, locate, require_sentencepiece
 from lift.text.space import TextSpace
 
-SAME_VECTORS = frozenset({"trust_remote_code", "saw", "matryoshka", "weights"})
-"""Options that say how to load or label a model, or that only round: they are in no fingerprint."""
+SAME_VECTORS = frozenset(
+    {"trust_remote_code", "ignore_remote_code", "saw", "matryoshka", "weights"}
+)
+"""Options that say how to load or label a model, or that only round: they are in no fingerprint. The
+two about code are of no effect unless a model's files name code; then the pooling says whose ran."""
 
 _NAME = "text/encoders/sentence_transformer"
 
@@ -40,6 +44,9 @@ class Config:
             cosine of 0.99994 (bfloat16) and 0.999998 (float16).
         trust_remote_code: whether Python code that comes with the model may run; it is never
             stored, and counts only in the user's own words (see `build_encoder`).
+        ignore_remote_code: take the library's own classes where the model's files name code that
+            comes with it; the rows are another space ("library-code") than with that code
+            ("own-code").
         saw: benchmarks whose captions the model was trained on; None takes what is known of it.
     """
 
@@ -52,6 +59,7 @@ class Config:
     matryoshka: bool | None = None
     weights: Weights = "float32"
     trust_remote_code: bool = False
+    ignore_remote_code: bool = False
     saw: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
@@ -77,8 +85,13 @@ def space(config: Config) -> TextSpace:
         MissingPackage: huggingface_hub is needed and not installed.
     """
     folder, model, revision = locate(config.model, config.revision, _NAME)
-    layout = read_layout(folder, config.trust_remote_code)
+    layout = _layout(config, folder, model)
     return _space(config, layout, model, revision, _matryoshka(config, model, folder))
+
+
+def _layout(config: Config, folder: Path, model: str) -> Layout:
+    trusted, ignored = config.trust_remote_code, config.ignore_remote_code
+    return read_layout(folder, model=model, trusted=trusted, ignored=ignored)
 
 
 def _space(
@@ -130,11 +143,13 @@ def build(config: Config, device: str = "auto") -> SentenceEncoder:
 
     Raises:
         ConfigError: see `space`; also a model that does not load.
-        MissingPackage: sentence-transformers is not installed.
+        MissingPackage: sentence-transformers is not installed, or sentencepiece where the
+            tokenizer is one of its models.
     """
     plugins.require("sentence_transformers", "text", _NAME)
     folder, name, revision = locate(config.model, config.revision, _NAME)
-    layout = read_layout(folder, config.trust_remote_code)
+    layout = _layout(config, folder, name)
+    require_sentencepiece(folder, _NAME)
     matryoshka = _matryoshka(config, name, folder)
     found = _space(config, layout, name, revision, matryoshka)
     local = name == LOCAL
@@ -144,7 +159,7 @@ def build(config: Config, device: str = "auto") -> SentenceEncoder:
         device,
         weights=config.weights,
         revision=commit,
-        trust_remote_code=config.trust_remote_code,
+        trust_remote_code=layout.code == OWN,
     )
     # What is stored has to find the same model from another folder, or after a branch moved.
     exact = {**to_dict(config), "model": source, "revision": commit}

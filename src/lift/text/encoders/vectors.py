@@ -112,14 +112,18 @@ class Config:
             )
 
 
-def space(config: Config) -> TextSpace:
+def space(config: Config, *, trusted: bool = False) -> TextSpace:
     """Return the space of `of`, or the declared one with the width of the first row on disk.
+
+    Args:
+        config: the options.
+        trusted: whether they are the user's own words, those of `of` included.
 
     Raises:
         ConfigError, DataError: see `build`.
     """
     if config.of is not None:
-        return space_of(config.of)
+        return space_of(config.of, trusted=trusted)
     layout, files = find_rows(config.path, config.layout)
     return _declared(config, first_width(layout, files, config.vector_column))
 
@@ -140,12 +144,13 @@ def _find(config: Config) -> Found:
     )
 
 
-def build(config: Config, device: str = "auto") -> VectorsEncoder:
+def build(config: Config, device: str = "auto", *, trusted: bool = False) -> VectorsEncoder:
     """Open the files, index their texts on disk and compare a few with the encoder of `of`.
 
     Args:
         config: where the rows are and what made them.
         device: of the encoder of `of`; rows are looked up on the CPU.
+        trusted: whether the options are the user's own words, those of `of` included.
 
     Raises:
         ConfigError: files that fit no layout, no such column, rows of another width than the
@@ -154,7 +159,7 @@ def build(config: Config, device: str = "auto") -> VectorsEncoder:
         SpaceMismatch: the rows are not those that the encoder of `of` makes.
         StorageError: no room for the index.
     """
-    live = None if config.of is None else _live(config, config.of, device)
+    live = None if config.of is None else _live(config, config.of, device, trusted)
     found = _find(config)
     rows = open_rows(found.layout, found.rows, config.vector_column)
     if live is not None and live.space.dimensions != rows.dimensions:
@@ -165,7 +170,7 @@ def build(config: Config, device: str = "auto") -> VectorsEncoder:
     return VectorsEncoder(config, found, rows, live)
 
 
-def _live(config: Config, of: Part, device: str) -> TextEncoder:
+def _live(config: Config, of: Part, device: str, trusted: bool) -> TextEncoder:
     if of.options.get("trust_remote_code") and not config.trust_remote_code:
         raise ConfigError(
             f"{_NAME}: to let the code of the model of={of.name} run, give trust_remote_code=true "
@@ -173,7 +178,7 @@ def _live(config: Config, of: Part, device: str) -> TextEncoder:
         )
     if config.trust_remote_code:
         of = Part(of.room, of.name, {**of.options, "trust_remote_code": True})
-    live = build_encoder(of, device, trusted=config.trust_remote_code)
+    live = build_encoder(of, device, trusted=trusted)
     if config.normalise and not live.space.normalised:
         raise ConfigError(
             f"{_NAME}: the rows of {of.name} have no unit length; leave out normalise=true."
