@@ -66,6 +66,7 @@ class AuditReport:
         folder: the cache.
         fingerprint: of its space.
         rows, dimensions, parts, shards, links, bytes: its size; bytes are those of the rows.
+        dangling: links to texts that have no row.
         codec: how rows are stored.
         fidelity: what that changed, measured when they were written.
         damaged: shard files without their checksum.
@@ -91,6 +92,7 @@ class AuditReport:
     parts: int
     shards: int
     links: int
+    dangling: int
     bytes: int
     codec: str
     fidelity: Fidelity | None
@@ -118,6 +120,7 @@ class AuditReport:
             (self.not_finite, f"{self.not_finite} row(s) not finite"),
             (self.not_unit, f"{self.not_unit} row(s) not of unit length"),
             (self.duplicate_keys, f"{self.duplicate_keys} key(s) stored twice"),
+            (self.dangling, f"{self.dangling} link(s) to texts without a row"),
             (self.counters_differ, f"counters differ: {', '.join(self.counters_differ)}"),
         ]
         if self.coverage is not None:
@@ -145,7 +148,7 @@ class AuditReport:
                 f"{self.rows:,} x {self.dimensions} in {self.shards} shard(s), {self.parts} "
                 "part(s)",
             ),
-            ("links", f"{self.links:,} from texts to images"),
+            ("links", f"{self.links:,} from texts to images, {self.dangling:,} to no row"),
             ("size", f"{self.bytes / 1e6:,.1f} MB, codec {self.codec}"),
             ("codec error", self.fidelity.words() if self.fidelity else "not measured (version 1)"),
             ("checksums", "all right" if not self.damaged else f"WRONG: {', '.join(self.damaged)}"),
@@ -224,6 +227,7 @@ def audit(
         parts=len(cache.manifests),
         shards=len(cache.shards),
         links=cache.counters.get("links", 0),
+        dangling=_dangling(cache) if not damaged else 0,
         bytes=sum(shard.bytes for _, shard in cache.shards),
         codec=cache.codec.name,
         fidelity=merge(found for found in measured if found) if all(measured) else None,
@@ -275,6 +279,15 @@ def _scan(cache: EmbeddingCache) -> dict:
         "truncated": truncated,
         "counters_differ": tuple(n for n, v in counted.items() if stated.get(n) != v),
     }
+
+
+def _dangling(cache: EmbeddingCache) -> int:
+    """Return how many links lead to a text that has no row."""
+    count = 0
+    for table in cache.links():
+        for batch in table.select(["caption"]).to_batches(_CHUNK):
+            count += int((cache.find_keys(batch.column(0).to_pylist()) < 0).sum())
+    return count
 
 
 def _content_keys(stored: np.ndarray) -> np.ndarray:
