@@ -94,7 +94,7 @@ def test_without_a_part_all_that_are_missing_are_made(tmp_path, captions):
     lift.embed([captions], out=out, encoder=HASHING, part="2/3", progress=False)
     report = lift.embed([captions], out=out, encoder=HASHING, progress=False)
     assert report.rows == report.distinct == 200 and 0 < report.stored < 200
-    assert "all 3 of them" in report.table()
+    assert "1, 2, 3 of 3" in report.table()
     assert len(EmbeddingCache.open(out, verify=True)) == 200
 
 

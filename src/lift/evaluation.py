@@ -135,6 +135,7 @@ def evaluate(
         with tqdm(total=len(source), desc=name, unit="img", disable=not progress) as bar:
             result = evaluation.run(encoder, _Watched(source, bar))
         notes = [f"{n} of {source.name} left out: {why}" for why, n in left_out(source).items()]
+        notes += getattr(encoder, "notes", ())
         results.append(dataclasses.replace(result, notes=(*result.notes, *notes)))
         if keep is not None:
             keep(results[-1])
@@ -152,6 +153,7 @@ class CachedTexts:
 
     Attributes:
         name, saw: those of the encoder.
+        notes: what a coarse codec of the cache does to the queries, for every result.
         from_cache, live: texts taken from the cache, and put through the encoder, so far.
     """
 
@@ -161,6 +163,11 @@ class CachedTexts:
         self.live = 0
         self._encoder, self._cache = encoder, cache
         self._remembered: dict[str, np.ndarray] = {}
+        self.notes: tuple[str, ...] = ()
+        if cache.codec.coarse:
+            found = cache.fidelity
+            near = f", mean cosine {found.mean_cosine:.4f} to the true rows" if found else ""
+            self.notes = (f"texts from a cache in codec {cache.codec.name}{near}",)
 
     def encode_images(self, images: Sequence[ImageLike]) -> Float32[np.ndarray, "n d"]:
         """Return what the encoder returns."""

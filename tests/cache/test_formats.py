@@ -1,9 +1,12 @@
 """Caches of every format version that was ever written stay readable.
 
-`tests/fixtures/cache-v1` was written once by this, and is never written again:
+Each was written once, by this, and is never written again:
 
-    embed(CAPTIONS, build_encoder(part("text/encoders", "hashing", dimensions=16, max_tokens=8)),
-          "tests/fixtures/cache-v1", rows_per_shard=3)
+    encoder = build_encoder(part("text/encoders", "hashing", dimensions=16, max_tokens=8))
+    embed(CAPTIONS, encoder, "tests/fixtures/cache-v1", rows_per_shard=3)
+    for number in range(2):
+        embed(LINKED, encoder, "tests/fixtures/cache-v2", part=(number, 2), codec="int8",
+              rows_per_shard=3)
 """
 
 from __future__ import annotations
@@ -16,14 +19,23 @@ import numpy as np
 from lift.cache.audit import audit
 from lift.cache.reader import EmbeddingCache
 from lift.cache.writer import embed
+from lift.text.probes import PROBES
+from lift.text.roles import Linked
 
 V1 = Path(__file__).parents[1] / "fixtures" / "cache-v1"
+V2 = V1.with_name("cache-v2")
 CAPTIONS = [
     "a red dog on the beach",
     "two people",
     "Café noir 犬",
     "nine words are one more than this encoder reads",
     "Two people.",
+]
+
+LINKED = [
+    *(Linked(text, f"{i}.jpg", "raw", "fixture", 0.5, "en") for i, text in enumerate(CAPTIONS)),
+    Linked("a red cat on the beach", "0.jpg", "negative", parent="a red dog on the beach"),
+    Linked("the beach", "0.jpg", "phrase", parent="a red dog on the beach"),
 ]
 
 
@@ -48,3 +60,30 @@ def test_version_1_grows(tmp_path):
     report = embed([*CAPTIONS, "one more"], encoder, folder)
     assert (report.stored, report.embedded) == (5, 1)
     assert EmbeddingCache.open(folder, verify=True).find(["one more"]).tolist() == [5]
+
+
+def test_version_2_is_read():
+    cache = EmbeddingCache.open(V2, verify=True)
+    assert [m.version for m in cache.manifests] == [2, 2] and len(cache) == 7
+    texts = [item.text for item in LINKED]
+    encoder = cache.plan.build_encoder("cpu")
+    rows = cache.take(cache.require(texts))
+    np.testing.assert_allclose(rows, encoder.encode(texts).rows, rtol=0, atol=4e-3)
+    links = [row for table in cache.links() for row in table.to_pylist()]
+    assert sorted(row["image"] for row in links) == [
+        *(["0.jpg"] * 3),
+        *(f"{i}.jpg" for i in range(1, 5)),
+    ]
+    assert {row["role"] for row in links} == {"raw", "negative", "phrase"}
+    assert sum(row["cosine"] is not None for row in links) == 2
+    assert cache.probes().texts == PROBES
+    found = audit(V2, captions=CAPTIONS, encoder=encoder)
+    assert found.ok and found.fidelity.rows == 7 and found.drift.ok
+
+
+def test_version_2_grows(tmp_path):
+    shutil.copytree(V2, tmp_path / "c")
+    encoder = EmbeddingCache.open(V2).plan.build_encoder("cpu")
+    for number in range(2):
+        embed(["one more"], encoder, tmp_path / "c", part=(number, 2), progress=False)
+    assert len(EmbeddingCache.open(tmp_path / "c", verify=True)) == 8

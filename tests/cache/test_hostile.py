@@ -21,7 +21,7 @@ from lift.cache.manifest import read_manifest, write_manifest
 from lift.cache.place import place_of
 from lift.cache.reader import EmbeddingCache
 from lift.cache.writer import embed
-from lift.errors import CacheError, DataError, SpaceMismatch, StorageError
+from lift.errors import CacheError, ConfigError, DataError, SpaceMismatch, StorageError
 from lift.text.encoders.hashing import Config, HashingEncoder
 from lift.text.roles import Linked
 
@@ -270,3 +270,41 @@ def test_a_row_that_a_codec_loses_is_not_stored(tmp_path, captions):
     with pytest.raises(CacheError, match="The codec float16 turns a row into zeros"):
         embed(captions, tiny, tmp_path / "c", progress=False)
     assert embed(captions, tiny, tmp_path / "d", codec="float32", progress=False).rows == 60
+
+
+@pytest.mark.parametrize("codec", ["float32", "int8", "int4", "binary"])
+def test_the_codec_does_not_choose_the_negatives(tmp_path, codec):
+    """Equal words in another case have equal rows here: too near, however they are stored."""
+    encoder = HashingEncoder(Config(dimensions=64))
+    items = []
+    for i in range(20):
+        parent = f"{i} red dogs by the old stone wall of house {i * 7}"
+        items.append(Linked(parent, f"{i}.jpg"))
+        for text in (parent.replace("dogs", "cats"), parent.upper(), "other words"):
+            items.append(Linked(text, f"{i}.jpg", "negative", parent=parent))
+    report = embed(items, encoder, tmp_path / "c", codec=codec, progress=False)
+    assert report.left_out == {"negatives too near": 20, "negatives too far": 20}
+    rows = [
+        row for table in EmbeddingCache.open(tmp_path / "c").links() for row in table.to_pylist()
+    ]
+    kept = [row for row in rows if row["role"] == "negative"]
+    a, b = (encoder.encode([text]).rows[0] for text in (items[0].text, items[1].text))
+    assert len(kept) == 20 and kept[0]["cosine"] == pytest.approx(float(a @ b), abs=2e-3)
+
+
+def test_derived_texts_without_images_are_told_from_captions(tmp_path, encoder):
+    items = [Linked("a red dog"), Linked("a red cat", role="negative", parent="a red dog")]
+    report = embed(items, encoder, tmp_path / "c", progress=False)
+    assert report.links == 1
+    (row,) = [
+        row for table in EmbeddingCache.open(tmp_path / "c").links() for row in table.to_pylist()
+    ]
+    assert (row["image"], row["role"], row["text"]) == ("", "negative", "a red cat")
+
+
+def test_an_audit_says_what_it_did_not_ask(tmp_path, encoder, captions):
+    embed(captions, encoder, tmp_path / "c", progress=False)
+    assert "the encoder was not asked" in audit(tmp_path / "c").table()
+    assert audit(tmp_path / "c", captions=captions, encoder=encoder, sample=0).ok
+    with pytest.raises(ConfigError, match="sample is a number of captions"):
+        audit(tmp_path / "c", sample=-1)

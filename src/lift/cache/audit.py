@@ -6,15 +6,14 @@ import hashlib
 import heapq
 import itertools
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from lift.cache import probes
-from lift.cache.fidelity import Fidelity, merge
-from lift.cache.probes import Drift
+from lift.cache.findings import AuditReport, Coverage, Resampled
 from lift.cache.reader import EmbeddingCache
+from lift.errors import ConfigError, ServerError
 from lift.text.encoder import TextEncoder, clean
 from lift.text.keys import KEY, KeySet, keys_of
 from lift.world import threads
@@ -24,160 +23,9 @@ _SLACK = {"float32": 1e-5, "bfloat16": 2e-2}
 """How far a value of a unit row may move with the company it is encoded in, and the machine:
 1.3e-7 measured for MiniLM in float32 on one CPU; bfloat16 has 8 bits of significand."""
 
-_NO_PROBES = "not compared: the encoder can't embed them (stored vectors)"
 
 _UNIT_TOLERANCE = 2e-3
 """Rounding every value of a unit row to float16 changes its length by at most 2^-11."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Coverage:
-    """Of the captions given to the audit: how many are distinct, how many have no row."""
-
-    captions: int
-    distinct: int
-    missing: int
-    first_missing: str | None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Resampled:
-    """Rows made again and compared with the stored ones.
-
-    Attributes:
-        sample: captions compared.
-        max_difference: largest |stored - again|, over all values.
-        min_cosine: smallest cosine between stored and again.
-        beyond: rows further off than the codec's error, declared and measured, and the encoder's
-            own noise.
-    """
-
-    sample: int
-    max_difference: float
-    min_cosine: float
-    beyond: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class AuditReport:
-    """What `audit` found.
-
-    Attributes:
-        folder: the cache.
-        fingerprint: of its space.
-        rows, dimensions, parts, shards, links, bytes: its size; bytes are those of the rows.
-        dangling: links to texts that have no row.
-        codec: how rows are stored.
-        fidelity: what that changed, measured when they were written.
-        damaged: shard files without their checksum.
-        norm_min, norm_mean, norm_max: lengths of the stored rows.
-        not_unit: rows whose length is not 1, where the space says that it is.
-        not_finite: rows with NaN or infinity.
-        duplicate_keys: rows that repeat another row's key in their part.
-        shared_keys: rows whose key another part has, too: texts derived from captions of both.
-        duplicate_rows: rows bit-equal to another's (two captions that the encoder can't tell
-            apart, "A dog." and "a dog." for an uncased one: no fault of the cache).
-        truncated: rows whose caption was cut.
-        counters_differ: counters of the manifest that the shards don't bear out.
-        coverage: where captions were given.
-        resampled: where captions and an encoder were given.
-        drift: of the stored probe sentences, where an encoder was given.
-        not_live: why the encoder could not be asked, "" where it was or nobody wanted it.
-    """
-
-    folder: str
-    fingerprint: str
-    rows: int
-    dimensions: int
-    parts: int
-    shards: int
-    links: int
-    dangling: int
-    bytes: int
-    codec: str
-    fidelity: Fidelity | None
-    damaged: tuple[str, ...]
-    norm_min: float
-    norm_mean: float
-    norm_max: float
-    not_unit: int
-    not_finite: int
-    duplicate_keys: int
-    shared_keys: int
-    duplicate_rows: int
-    truncated: int
-    counters_differ: tuple[str, ...]
-    coverage: Coverage | None = None
-    resampled: Resampled | None = None
-    drift: Drift | None = None
-    not_live: str = ""
-    faults: tuple[str, ...] = field(init=False)
-
-    def __post_init__(self) -> None:
-        """Collect what is wrong, in words."""
-        checks = [
-            (self.damaged, f"{len(self.damaged)} shard(s) without their checksum"),
-            (self.not_finite, f"{self.not_finite} row(s) not finite"),
-            (self.not_unit, f"{self.not_unit} row(s) not of unit length"),
-            (self.duplicate_keys, f"{self.duplicate_keys} key(s) stored twice"),
-            (self.dangling, f"{self.dangling} link(s) to texts without a row"),
-            (self.counters_differ, f"counters differ: {', '.join(self.counters_differ)}"),
-        ]
-        if self.coverage is not None:
-            checks.append((self.coverage.missing, f"{self.coverage.missing} caption(s) missing"))
-        if self.resampled is not None:
-            found = self.resampled
-            checks.append((found.beyond, f"{found.beyond} re-encoded row(s) too far off"))
-            checks.append((found.sample == 0, "nothing to re-encode: no given caption is stored"))
-        if self.drift is not None:
-            checks.append((not self.drift.ok, "the encoder drifted from the stored probes"))
-        object.__setattr__(self, "faults", tuple(words for bad, words in checks if bad))
-
-    @property
-    def ok(self) -> bool:
-        """Return whether nothing is wrong."""
-        return not self.faults
-
-    def table(self) -> str:
-        """Return the report as lines of text, the verdict last."""
-        lines = [
-            ("cache", self.folder),
-            ("space", self.fingerprint),
-            (
-                "rows",
-                f"{self.rows:,} x {self.dimensions} in {self.shards} shard(s), {self.parts} "
-                "part(s)",
-            ),
-            ("links", f"{self.links:,} from texts to images, {self.dangling:,} to no row"),
-            ("size", f"{self.bytes / 1e6:,.1f} MB, codec {self.codec}"),
-            ("codec error", self.fidelity.words() if self.fidelity else "not measured (version 1)"),
-            ("checksums", "all right" if not self.damaged else f"WRONG: {', '.join(self.damaged)}"),
-            ("norms", f"{self.norm_min:.6f} / {self.norm_mean:.6f} / {self.norm_max:.6f}"),
-            ("not finite", f"{self.not_finite:,}"),
-            ("duplicate keys", f"{self.duplicate_keys:,} ({self.shared_keys:,} over parts)"),
-            ("duplicate rows", f"{self.duplicate_rows:,}"),
-            ("truncated", f"{self.truncated:,}"),
-        ]
-        if self.coverage is not None:
-            c = self.coverage
-            there = c.distinct - c.missing
-            first = f", first missing {c.first_missing!r}" if c.missing else ""
-            lines.append(("coverage", f"{there:,} of {c.distinct:,} distinct captions{first}"))
-        if self.resampled is not None:
-            r = self.resampled
-            lines.append(
-                (
-                    "re-encoded",
-                    f"{r.sample} rows: largest difference {r.max_difference:.2e}, "
-                    f"smallest cosine {r.min_cosine:.6f}",
-                )
-            )
-        if self.drift is not None:
-            lines.append(("probes", str(self.drift) if self.drift.probes else _NO_PROBES))
-        elif self.not_live:
-            lines.append(("probes", f"not compared: {self.not_live}"))
-        lines.append(("verdict", "ok" if self.ok else "; ".join(self.faults)))
-        return "\n".join(f"{name:<16}{value}" for name, value in lines)
 
 
 def audit(
@@ -205,6 +53,8 @@ def audit(
         SpaceMismatch: the encoder has another space.
         DataError: a caption is not valid Unicode.
     """
+    if sample < 0:
+        raise ConfigError(f"sample is a number of captions, 0 or more, not {sample}.")
     cache = EmbeddingCache.open(folder)
     if encoder is not None:
         cache.space.require_same(
@@ -214,11 +64,15 @@ def audit(
     rows = _scan(cache)
     coverage, chosen = (None, []) if captions is None else _cover(cache, captions, sample, seed)
     stored = cache.probes()
-    drift = None
-    if encoder is not None and stored is not None:
+    drift = resampled = None
+    try:
         with threads(cache.plan.threads):
-            drift = probes.drift(stored, encoder, cache.plan)
-    measured = [manifest.fidelity for manifest in cache.manifests]
+            if encoder is not None and stored is not None:
+                drift = probes.drift(stored, encoder, cache.plan)
+            if encoder is not None and coverage is not None:
+                resampled = _resample(cache, encoder, chosen, sample)
+    except ServerError as error:  # the rest of the report does not need it
+        not_live = str(error)
     return AuditReport(
         folder=str(folder),
         fingerprint=cache.space.fingerprint,
@@ -230,10 +84,10 @@ def audit(
         dangling=_dangling(cache) if not damaged else 0,
         bytes=sum(shard.bytes for _, shard in cache.shards),
         codec=cache.codec.name,
-        fidelity=merge(found for found in measured if found) if all(measured) else None,
+        fidelity=cache.fidelity,
         damaged=damaged,
         coverage=coverage,
-        resampled=_resample(cache, encoder, chosen) if encoder and coverage else None,
+        resampled=resampled,
         drift=drift,
         not_live=not_live,
         **rows,
@@ -328,10 +182,12 @@ def _cover(
     return coverage, chosen
 
 
-def _resample(cache: EmbeddingCache, encoder: TextEncoder, texts: list[str]) -> Resampled:
+def _resample(
+    cache: EmbeddingCache, encoder: TextEncoder, texts: list[str], asked: int
+) -> Resampled:
     """Encode texts as the cache's plan says and compare with what is stored."""
     if not texts:
-        return Resampled(sample=0, max_difference=0.0, min_cosine=1.0, beyond=0)
+        return Resampled(asked=asked, sample=0, max_difference=0.0, min_cosine=1.0, beyond=0)
     plan = cache.plan
     with threads(plan.threads):
         again = encoder.encode(texts, precision=plan.precision, token_budget=plan.token_budget).rows
@@ -346,6 +202,7 @@ def _resample(cache: EmbeddingCache, encoder: TextEncoder, texts: list[str]) -> 
     worst = min((m.fidelity.worst_cosine for m in cache.manifests if m.fidelity), default=-1.0)
     far = ~(difference <= allowed).all(axis=1) | ~(cosine >= worst - _SLACK[plan.precision])
     return Resampled(
+        asked=asked,
         sample=len(texts),
         max_difference=float(difference.max()),
         min_cosine=float(cosine.min()),

@@ -24,6 +24,7 @@ class Codec(ABC):
         name: the file in `cache/codecs`.
         dimensions: length `d` of a row.
         exact: whether decoding gives back every bit.
+        coarse: whether cosines of decoded rows can't stand for those of the rows themselves.
         needs_matryoshka: whether rows may only come from an encoder whose prefixes of rows are
             usable rows; the writer refuses others.
         length_error: how far the length of a decoded row may be from the row's own, as a share
@@ -32,6 +33,7 @@ class Codec(ABC):
 
     name: ClassVar[str]
     exact: ClassVar[bool] = False
+    coarse: ClassVar[bool] = False
     needs_matryoshka: bool = False
     length_error: float = 0.0
 

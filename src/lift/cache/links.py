@@ -34,8 +34,8 @@ SCHEMA = pa.schema(
     ],
     metadata={"lift": "lift.cache.links/1"},
 )
-"""`caption` is the key of the text's row (see `caption_key`). A derived text has its `parent`'s key
-and the cosine between the two rows."""
+"""`image` is "" for a text that came without one, `caption` the key of the text's row (see
+`caption_key`). A derived text has its `parent`'s key and the cosine between the two rows."""
 
 IDENTITY = ("image", "caption", "role", "source", "parent")
 """Columns that tell links apart. A link that is there keeps its weight and language."""

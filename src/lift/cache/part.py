@@ -42,6 +42,11 @@ def _whole(key: np.ndarray | np.bytes_) -> bytes:
     return np.asarray(key, KEY).tobytes()
 
 
+def _is_linked(item: Linked) -> bool:
+    """Return whether there is more to say of a text than its row: its image, or its parent."""
+    return bool(item.key or item.parent)
+
+
 def _left_out(cosine: float | None) -> str:
     """Return why a negative gets no link, "" where it does."""
     if cosine is None:
@@ -105,7 +110,7 @@ class OpenPart(FoundPart):
             fresh = new & ~stored
             self.counts["captions"] += len(chunk)
             self.counts["stored"] += int(stored.sum())
-            linked = linked or any(item.key for item in chunk)
+            linked = linked or any(map(_is_linked, chunk))
             pending += [chunk[i].text for i in np.flatnonzero(fresh).tolist()]
             self._advance(len(chunk) - int(fresh.sum()))
             while len(pending) >= self.plan.rows_per_shard:
@@ -126,7 +131,7 @@ class OpenPart(FoundPart):
         for chunk, keys in self._mine(items):
             there = self._seen.contains(keys)
             self.counts["links to texts that came after the rows"] += int((~there).sum())
-            chosen = [i for i in np.flatnonzero(there).tolist() if chunk[i].key]
+            chosen = [i for i in np.flatnonzero(there).tolist() if _is_linked(chunk[i])]
             found = [Link(chunk[i], _whole(keys[i])) for i in chosen]
             found = self._with_parents(rows, found)
             new = self._linked.add(link_keys(link.identity() for link in found))
@@ -193,11 +198,30 @@ class OpenPart(FoundPart):
         parents = keys_of([found[i].item.parent for i in derived])
         at = rows.find_keys(parents), rows.find_keys([found[i].caption for i in derived])
         both = (at[0] >= 0) & (at[1] >= 0)
-        compared = keep_negative(*(rows.take(np.where(both, place, 0)) for place in at))
+        known = [np.where(both, place, 0) for place in at]
+        compared = keep_negative(*self._pairs(rows, found, derived, known))
         for i, key, there, value in zip(derived, parents, both, compared.cosine, strict=True):
             cosine = float(value) if there and np.isfinite(value) else None
             found[i] = found[i]._replace(parent=_whole(key), cosine=cosine)
         return found
+
+    def _pairs(
+        self, rows: StoredRows, found: list[Link], derived: list[int], at: list[np.ndarray]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return rows of parents and of what was derived from them, as the encoder makes them.
+
+        A coarse codec would move their cosines across the bounds of the filter, so there they are
+        made again, all of a chunk together: a run that is resumed gets the same bits.
+        """
+        if not self._codec.coarse:
+            return rows.take(at[0]), rows.take(at[1])
+        items = [found[i].item for i in derived]
+        texts = list(dict.fromkeys(text for item in items for text in (item.parent, item.text)))
+        place = {text: number for number, text in enumerate(texts)}
+        again = self.encoder.encode(
+            texts, precision=self.plan.precision, token_budget=self.plan.token_budget
+        ).rows
+        return again[[place[i.parent] for i in items]], again[[place[i.text] for i in items]]
 
     def _write(self, texts: list[str]) -> None:
         """Embed and store one shard; its bytes depend on its captions and the plan alone."""

@@ -12,6 +12,7 @@ from jaxtyping import Int64
 from lift.cache import links, probes
 from lift.cache import manifest as records
 from lift.cache import shard as shards
+from lift.cache.fidelity import Fidelity, merge
 from lift.cache.manifest import Manifest
 from lift.cache.place import Place, place_of
 from lift.cache.rows import StoredRows
@@ -104,6 +105,12 @@ class EmbeddingCache(StoredRows):
         """Return the counters of all parts, added up."""
         names = {name: None for m in self.manifests for name in m.counters}
         return {name: sum(m.counters.get(name, 0) for m in self.manifests) for name in names}
+
+    @property
+    def fidelity(self) -> Fidelity | None:
+        """Return what the codec changed over all rows, None where an older lift wrote some."""
+        measured = [manifest.fidelity for manifest in self.manifests]
+        return merge(found for found in measured if found) if all(measured) else None
 
     def find(self, texts: Sequence[str]) -> Int64[np.ndarray, " n"]:
         """Return the row number of every text, -1 where it has none."""

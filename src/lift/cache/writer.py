@@ -34,7 +34,7 @@ class EmbedReport:
 
     Attributes:
         folder: the cache.
-        part: which part this run worked on, from 0 (-1: several), and of how many.
+        numbers, parts: which parts this run worked on, from 0, and of how many.
         captions: captions offered to this part, repeats included.
         distinct: distinct ones among them (after cleaning).
         stored: distinct ones that had a row before this run.
@@ -53,7 +53,8 @@ class EmbedReport:
     """
 
     folder: str
-    part: tuple[int, int] = (0, 1)
+    numbers: tuple[int, ...] = (0,)
+    parts: int = 1
     captions: int
     distinct: int
     stored: int
@@ -74,16 +75,15 @@ class EmbedReport:
 
     def table(self) -> str:
         """Return the counters as lines of text."""
-        number, parts = self.part
-        which = f"{number + 1} of {parts}" if number >= 0 else f"all {parts} of them, or its share"
-        lines = [("part", which)] if parts > 1 else []
+        which = ", ".join(str(number + 1) for number in self.numbers)
+        lines = [("part", f"{which} of {self.parts}")] if self.parts > 1 else []
         lines += [
-            ("captions", f"{self.captions:,}"),
+            ("texts, derived too" if self.derived else "captions", f"{self.captions:,}"),
             ("distinct", f"{self.distinct:,}"),
             ("already stored", f"{self.stored:,}"),
             ("embedded now", f"{self.embedded:,}"),
             ("truncated", f"{self.truncated:,}"),
-            ("rows in cache" if parts == 1 else "rows in part", f"{self.rows:,}"),
+            ("rows in cache" if self.parts == 1 else "rows in part(s)", f"{self.rows:,}"),
         ]
         if self.links:
             lines.append(("links stored now", f"{self.links:,}"))
@@ -117,7 +117,7 @@ def together(reports: Sequence[EmbedReport]) -> EmbedReport:
     return dataclasses.replace(
         first,
         **{name: added(name) for name in counted},
-        part=(-1, first.part[1]),
+        numbers=tuple(number for report in reports for number in report.numbers),
         padding=None,
         fidelity=merge(measured) if len(measured) == len(reports) else None,
         seconds=added("seconds"),
@@ -239,7 +239,8 @@ def _report(run: OpenPart, folder: str, seconds: float, notes: list[str]) -> Emb
     real, padded = counts["real tokens"], counts["padded tokens"]
     return EmbedReport(
         folder=folder,
-        part=(run.number, run.plan.parts),
+        numbers=(run.number,),
+        parts=run.plan.parts,
         captions=counts["captions"],
         distinct=run.distinct,
         stored=counts["stored"],

@@ -89,7 +89,7 @@ def audit(
     from lift.cache.audit import audit as prove
     from lift.cache.reader import EmbeddingCache
     from lift.data.source import Captions, open_source
-    from lift.errors import ConfigError, MissingPackage
+    from lift.errors import ConfigError, MissingPackage, ServerError
     from lift.text.encoder import build_encoder
 
     captions = Captions([open_source(spec) for spec in data]) if data else None
@@ -97,7 +97,7 @@ def audit(
     if live:
         try:
             encoder = build_encoder(EmbeddingCache.open(cache).part)
-        except (MissingPackage, ConfigError) as error:
+        except (MissingPackage, ConfigError, ServerError) as error:
             if data:
                 raise
             not_live = str(error)

@@ -91,7 +91,7 @@ def audit(
     found = text.audit(cache, data=data, sample=sample, live=live)
     print(found.table())
     if not found.ok:
-        raise LiftError(f"The cache {cache} is not sound; the lines marked above say why.")
+        raise LiftError(f"The cache {cache} is not sound; the verdict above says why.")
 
 
 def card(

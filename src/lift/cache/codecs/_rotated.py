@@ -33,6 +33,8 @@ class RotatedCodec(Codec):
     Encoding computes in float64, so that codes don't depend on how a machine orders its sums.
     """
 
+    coarse = True
+
     _levels: tuple[float, ...]
     """Ascending; a power of two of them."""
 

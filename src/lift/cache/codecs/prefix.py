@@ -51,6 +51,8 @@ class PrefixCodec(Codec):
     representation learning"). See `Codec`.
     """
 
+    coarse = True
+
     name = "prefix"
     length_error = 2**-11
 
