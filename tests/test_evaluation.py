@@ -346,3 +346,13 @@ def test_cached_texts_leave_the_encoder_alone_where_they_can(cache):
     assert live.asked == ["x", "y"] and (encoder.from_cache, encoder.live) == (1, 2)
     image = b"bytes"
     np.testing.assert_array_equal(encoder.encode_images([image]), live.encode_images([image]))
+
+
+@pytest.mark.parametrize(("codec", "told"), [("float16", False), ("int8", False), ("int4", True)])
+def test_queries_of_a_coarse_cache_are_told(tmp_path, codec, told):
+    encoder = plugins.build(part("text/encoders", "hashing", dimensions=64), "cpu")
+    embed([f"bird {i}" for i in range(30)], encoder, tmp_path / "c", codec=codec, progress=False)
+    notes = CachedTexts(Directions(), EmbeddingCache.open(tmp_path / "c")).notes
+    assert bool(notes) == told
+    if told:
+        assert "texts from a cache in codec int4, mean cosine 0.99" in notes[0]

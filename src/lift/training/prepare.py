@@ -83,6 +83,7 @@ def prepare(config: RunConfig, folder: RunFolder, count: int, progress: bool) ->
     if not config.data:
         raise ConfigError("No data: give the pairs to train on with --data.")
     source = open_source(config.data)
+    source.read(0)  # texts without images, or a first image that is not there: told now
     loader = Loader(source, cache, config.transform, config.loader, config.seed)
     plans = _plans(config, cache)
     torch.manual_seed(config.seed)
