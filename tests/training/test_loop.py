@@ -19,7 +19,14 @@ from safetensors.numpy import load_file
 
 import lift
 from lift.config import override, part, to_json
-from lift.errors import CheckpointError, ConfigError, MissingRows, SpaceMismatch, StorageError
+from lift.errors import (
+    CheckpointError,
+    ConfigError,
+    DataError,
+    MissingRows,
+    SpaceMismatch,
+    StorageError,
+)
 from lift.training.config import RunConfig
 from lift.training.loop import run
 
@@ -315,3 +322,17 @@ def test_the_environment_changes_no_result(
     monkeypatch.chdir(tmp_path)
     run(tiny(), tmp_path / "run", progress=False)
     assert_same_weights(finished, tmp_path / "run")
+
+
+def test_texts_without_images_are_no_pairs(tmp_path):
+    (tmp_path / "c.txt").write_text("a\nb\n")
+    lift.embed([str(tmp_path / "c.txt")], out=tmp_path / "c", encoder="hashing", progress=False)
+    options = ["encoder=hashing", "samples=64", "evaluations=[]"]
+    with pytest.raises(DataError, match="holds texts without images"):
+        lift.train(
+            "quickstart",
+            data=str(tmp_path / "c.txt"),
+            cache=tmp_path / "c",
+            out=tmp_path / "run",
+            options=options,
+        )

@@ -14,6 +14,7 @@ from lift import plugins
 from lift.bundle import Bundle, BundleRecord
 from lift.cache.reader import EmbeddingCache
 from lift.config import to_dict
+from lift.data.formats.texts import Texts
 from lift.data.loader import Loader, require_rows
 from lift.data.source import left_out, open_source
 from lift.errors import CheckpointError, ConfigError, SpaceMismatch
@@ -83,7 +84,8 @@ def prepare(config: RunConfig, folder: RunFolder, count: int, progress: bool) ->
     if not config.data:
         raise ConfigError("No data: give the pairs to train on with --data.")
     source = open_source(config.data)
-    source.read(0)  # texts without images, or a first image that is not there: told now
+    if isinstance(source, Texts):
+        source.read(0)  # raises: there are no images to train on
     loader = Loader(source, cache, config.transform, config.loader, config.seed)
     plans = _plans(config, cache)
     torch.manual_seed(config.seed)
