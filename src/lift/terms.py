@@ -161,12 +161,21 @@ class Encoder(Protocol):
     def encode_texts(self, texts: Sequence[str]) -> Float32[np.ndarray, "n d"]: ...
 
 
+_LARGE = 1e15
+"""Up to here a row's squares add up in float32 without overflow."""
+
+
 def unit(h: Float[Tensor, "*n d"]) -> Float32[Tensor, "*n d"]:
     """Return `h` in float32 with every row scaled to length 1; the only maker of a `z`.
 
     The smallest length divided by is 1e-12, so a zero row stays zero instead of becoming NaN.
     """
-    return torch.nn.functional.normalize(h.float(), dim=-1, eps=1e-12)
+    values = h.float()
+    # Squares overflow from 2e19 on: a row beyond that is divided by its largest value first, which
+    # turns no row and hence changes no gradient. Other rows keep their bits.
+    largest = values.detach().abs().amax(dim=-1, keepdim=True)
+    values = values / torch.where((largest > _LARGE) & largest.isfinite(), largest, 1.0)
+    return torch.nn.functional.normalize(values, dim=-1, eps=1e-12)
 
 
 @dataclass(frozen=True)

@@ -52,7 +52,7 @@ def required(name: str) -> dict[str, Any]:
 
         return {"model": str(tiny_nv_embed.shared_folder()), "max_tokens": 128}
     if name == "api":
-        pytest.importorskip("httpx2")
+        pytest.importorskip("httpcore2")
         import embedding_server
 
         url = embedding_server.shared_server().url
@@ -74,7 +74,8 @@ def required(name: str) -> dict[str, Any]:
 @pytest.fixture(scope="module", params=plugins.names(ROOM))
 def encoder(request) -> TextEncoder:
     try:
-        return build_encoder(Part(ROOM, request.param, required(request.param)), "cpu")
+        part = Part(ROOM, request.param, required(request.param))
+        return build_encoder(part, "cpu", trusted=True)
     except MissingPackage as error:
         pytest.skip(str(error))
 
@@ -151,15 +152,15 @@ def test_bfloat16_stays_near(encoder, rows):
 
 
 def test_part_and_space_agree_without_building(encoder):
-    assert space_of(encoder.part) == encoder.space
-    assert build_encoder(encoder.part, "cpu").space == encoder.space
+    assert space_of(encoder.part) == space_of(encoder.part, trusted=True) == encoder.space
+    assert build_encoder(encoder.part, "cpu", trusted=True).space == encoder.space
 
 
 @pytest.mark.parametrize("name", plugins.names(ROOM))
 def test_every_option_is_in_the_fingerprint(name):
     module = importlib.import_module(f"lift.text.encoders.{name}")
     options = required(name)
-    base = space_of(Part(ROOM, name, options))
+    base = space_of(Part(ROOM, name, options), trusted=True)
     free = getattr(module, "SAME_VECTORS", frozenset())
     # Model, revision and prompts by name are covered by tests of their own: they need other files.
     for option in dataclasses.fields(module.Config):
@@ -167,7 +168,7 @@ def test_every_option_is_in_the_fingerprint(name):
             continue
         own = OTHER_VALUES.get(name, {})
         value = own[option.name] if option.name in own else other_value(option, base)
-        moved = space_of(Part(ROOM, name, {**options, option.name: value}))
+        moved = space_of(Part(ROOM, name, {**options, option.name: value}), trusted=True)
         assert (moved.fingerprint == base.fingerprint) == (option.name in free), option.name
 
 

@@ -18,14 +18,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-pytest.importorskip("httpx2")
+pytest.importorskip("httpcore2")
 
+import stored_vectors
 from embedding_server import Data, EmbeddingServer, Reply, Seen, error, tokenizer_folder
 from lift.cache.writer import embed
 from lift.config import part, to_json
 from lift.errors import ConfigError, LiftError, NotFinite, ServerError
 from lift.text.encoder import build_encoder, space_of
-from lift.text.encoders import api
 from lift.text.encoders._cuts import Counted, Estimate
 from lift.text.encoders._http import Pace, retry_after
 
@@ -154,6 +154,26 @@ LASTING = {
     "400": (error(400, "no such field"), ConfigError, "answered 400 (no such field)"),
     "401": (error(401, "who are you"), ConfigError, "key_variable="),
     "404": (error(404, "model not found"), ConfigError, "check the url"),
+    "dimensions": (
+        error(400, "Invalid value for 'dimensions' = 5000. Must be less than or equal to 1536."),
+        ConfigError,
+        "answered 400 (Invalid value for 'dimensions'",
+    ),
+    "dimensions of vLLM": (
+        error(400, "dimensions must be at most 1024 for input of this model"),
+        ConfigError,
+        "answered 400 (dimensions must be",
+    ),
+    "another option": (
+        error(400, "user must have fewer than 64 letters"),
+        ConfigError,
+        "answered 400 (user",
+    ),
+    "compressed": (
+        Reply(body=b"{}", headers={"content-encoding": "gzip"}),
+        ServerError,
+        "sent its answer compressed ('gzip')",
+    ),
     "422": (error(422, "bad input"), ConfigError, "422 (bad input)"),
     "quota": (
         Reply(429, b'{"error": {"message": "pay", "code": "insufficient_quota"}}'),
@@ -331,6 +351,13 @@ REFUSALS = {
     "vLLM": (400, "This model's maximum context length is 512 tokens, however ..."),
     "TEI": (422, "batch size 40 > maximum allowed batch size 4"),
     "TEI, by bytes": (413, "Failed to buffer the request body: length limit exceeded"),
+    "OpenAI, by the minute": (
+        429,
+        "Request too large for text-embedding-3-small in organization org on tokens per min (TPM): "
+        "Limit 40000, Requested 65536.",
+    ),
+    "OpenAI, by count": (400, "Expected an array with maximum length 4, but got one with 32."),
+    "a gateway": (400, "input must have less than or equal to 4 items"),
     "llama.cpp": (500, "input (992 tokens) is too large to process. increase the batch size"),
 }
 
@@ -368,7 +395,7 @@ def test_dimensions_are_declared_or_asked_for(server):
     assert encoder.space.dimensions == 16
     assert encoder.encode(TEXTS).rows.shape == (40, 16)
     assert server.seen[-1].body["dimensions"] == 16
-    assert build_encoder(encoder.part).space == encoder.space
+    assert build_encoder(encoder.part, trusted=True).space == encoder.space
     assert client(server, dimensions=16).space.fingerprint != encoder.space.fingerprint
     same = client(server, dimensions=None, ask_dimensions=16).space
     assert same.fingerprint == encoder.space.fingerprint
@@ -441,9 +468,18 @@ def test_keys_that_are_none(monkeypatch):
     with pytest.raises(ConfigError, match="beyond ASCII") as caught:
         client("https://gateway.example/v1", key_variable="TEST_KEY")
     assert "\u00fc" not in str(caught.value)
-    with pytest.raises(ConfigError, match="NAME") as caught:
-        client("https://gateway.example/v1", key_variable=KEY)
-    assert KEY not in str(caught.value)
+    for secret in (KEY, "AKIAIOSFODNN7EXAMPLE", "JBSWY3DPEHPK3PXPJBSWY3DPEHPK3PXP"):
+        with pytest.raises(ConfigError, match="NAME") as caught:
+            client("https://gateway.example/v1", key_variable=secret)
+        assert secret not in str(caught.value)
+    monkeypatch.setenv("MYCOMPANYGATEWAYKEY2", KEY)  # a name like a key, but there is such a one
+    client("https://gateway.example/v1", key_variable="MYCOMPANYGATEWAYKEY2")
+
+
+@pytest.mark.parametrize("option", ["model", "prompt", "revision"])
+def test_half_a_character(server, option):
+    with pytest.raises(ConfigError, match=f"{option}=.*not valid Unicode"):
+        client(server, **{option: "caf\udce9 "})
 
 
 @pytest.mark.parametrize(
@@ -468,22 +504,78 @@ def test_the_endpoint_itself_is_an_address_too(server):
 
 
 @pytest.mark.parametrize(
-    "options", [{"batch_size": 0}, {"timeout": 0.0}, {"retries": -1}, {"ask_dimensions": 65}]
+    "options",
+    [
+        *({"batch_size": 0}, {"timeout": 0.0}, {"retries": -1}, {"ask_dimensions": 65}),
+        *({"timeout": math.nan}, {"timeout": math.inf}, {"timeout": 1e300}, {"backoff": math.nan}),
+    ],
 )
 def test_nonsense_options_are_refused(options):
     with pytest.raises(ConfigError):
         client("http://localhost:1/v1", **options)
 
 
-def test_parts_of_strangers_get_no_key_and_no_texts():
-    def config(url: str) -> api.Config:
-        return api.Config(model="m", url=url, key_variable="AWS_SECRET_ACCESS_KEY")
+STORED = {
+    "a paid server": {"url": "https://api.openai.com/v1", "key_variable": None},
+    "this machine": {},
+    "a server that build would ask": {"dimensions": None},
+    "any variable": {"url": "https://evil.example/v1", "key_variable": "AWS_SECRET_ACCESS_KEY"},
+}
 
-    for url in ("https://api.openai.com/v1", "http://127.0.0.1:80/v1", "http://[::1]/v1"):
-        assert api.distrust(config(url)).key_variable is None
-    for url in ("https://api.openai.com.evil.example/v1", "http://127.0.0.1.evil.example/v1"):
-        with pytest.raises(ConfigError, match="not taken from files"):
-            api.distrust(config(url))
+
+@pytest.mark.parametrize("name", STORED)
+@pytest.mark.parametrize("inside", [False, True])
+def test_parts_of_strangers_ask_nobody(server, tmp_path, monkeypatch, name, inside):
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", KEY)
+    known = {"model": "m", "url": server.url, "dimensions": 64, "max_tokens": 512}
+    stored = part("text/encoders", "api", **known | STORED[name])
+    if inside:
+        rows = stored_vectors.write_npy(tmp_path, TEXTS)
+        stored = part("text/encoders", "vectors", path=str(rows), of=stored)
+    with pytest.raises(ConfigError, match=r"not taken from files; .*--encoder api:") as caught:
+        build_encoder(stored)
+    assert KEY not in str(caught.value)
+    assert not server.seen
+
+
+def test_parts_of_strangers_open_no_file(tmp_path):
+    (tmp_path / "secret.txt").write_text("top secret")
+    for tokenizer in (str(tmp_path / "secret.txt"), "nobody/of-the-hub"):
+        stored = part("text/encoders", "api", model="text-embedding-3-small", tokenizer=tokenizer)
+        inside = part("text/encoders", "vectors", path="rows.npy", of=stored)
+        for each in (stored, inside):
+            with pytest.raises(ConfigError, match="what is read here is not taken from files"):
+                space_of(each)
+    assert space_of(part("text/encoders", "api", model="text-embedding-3-small")).dimensions == 1536
+
+
+def test_vectors_of_ones_own_server(server, tmp_path, monkeypatch):
+    monkeypatch.setenv("TEST_KEY", KEY)
+    rows = tmp_path / "rows.npy"
+    np.save(rows, server.encoder.encode(TEXTS).rows)
+    rows.with_suffix(".txt").write_text("\n".join(TEXTS) + "\n")
+    known = {"model": "m", "url": server.url, "dimensions": 64, "max_tokens": 512}
+    own = {"tokenizer": str(tokenizer_folder()), "key_variable": "TEST_KEY"}
+    live = part("text/encoders", "api", **known, **own)
+    stored = part("text/encoders", "vectors", path=str(rows), of=live)
+    encoder = build_encoder(stored, trusted=True)
+    # A few rows are compared with what the server makes, asked as the user said.
+    assert {seen.key for seen in server.seen} == {f"Bearer {KEY}"}
+    assert encoder.space == space_of(stored, trusted=True) == space_of(live, trusted=True)
+
+
+def test_a_prompt_that_fills_the_cap(server):
+    prompt = "Represent this caption for retrieval of images : "
+    count = Estimate()(prompt, 99)[1]
+    for options in ({"max_tokens": count}, {"max_tokens": 2, "dimensions": None}):
+        with pytest.raises(ConfigError, match="no room for a text") as caught:
+            client(server, prompt=prompt, tokenizer=None, **options)
+        assert f"max_tokens={options['max_tokens']}" in str(caught.value)
+    with pytest.raises(ConfigError, match="no room for a text"):
+        client(server, max_tokens=2, tokenizer=str(tokenizer_folder()))  # <s> and </s> fill it
+    found = client(server, prompt=prompt, max_tokens=count + 1).encode(["dogs", "cats"])
+    assert not np.allclose(found.rows[0], found.rows[1])
 
 
 def test_texts_are_cut_before_they_are_sent(server):
@@ -552,7 +644,7 @@ def test_the_tokenizer_is_known_by_its_content(server, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     stored = client(server, tokenizer=".").part
     monkeypatch.chdir("/")
-    assert space_of(stored) == here
+    assert space_of(stored, trusted=True) == here
     assert here.fingerprint != client(server).space.fingerprint
     copy.write_text(file.read_text() + "\n")
     assert client(server, tokenizer=str(tmp_path)).space != here

@@ -393,3 +393,148 @@ def test_code_of_a_model_runs_only_on_the_users_word(copy, tmp_path):
         with pytest.raises(ConfigError):
             build_encoder(wanted, "cpu", trusted=True)
     assert trace.exists()
+
+
+BOTH_WAYS = """
+from transformers import LlamaModel as Theirs
+class LlamaModel(Theirs):
+    def forward(self, input_ids=None, attention_mask=None, position_ids=None, **options):
+        count = input_ids.shape[1]
+        mask = attention_mask.bool()[:, None, None, :].expand(-1, 1, count, count)
+        return super().forward(
+            input_ids=input_ids, attention_mask=mask, position_ids=position_ids, **options
+        )
+"""
+
+
+@pytest.fixture
+def both_ways(copy, monkeypatch, tmp_path) -> Path:
+    """Return a Llama whose own class lets every token see all others."""
+    monkeypatch.setattr(
+        "transformers.dynamic_module_utils.HF_MODULES_CACHE", str(tmp_path / "modules")
+    )
+    (copy / "both_ways.py").write_text(BOTH_WAYS)
+    edit(copy / "config.json", auto_map={"AutoModel": "both_ways.LlamaModel"})
+    return copy
+
+
+def test_whose_code_runs_is_said_and_in_the_space(both_ways):
+    with pytest.raises(ConfigError, match=r"own code .*both_ways\.LlamaModel.*ignore_remote_code"):
+        build_encoder(of(both_ways), "cpu", trusted=True)
+    with pytest.raises(ConfigError, match="give one of them"):
+        space_of(of(both_ways, trust_remote_code=True, ignore_remote_code=True))
+    library = build_encoder(of(both_ways, pooling="mean", ignore_remote_code=True), "cpu")
+    own = build_encoder(of(both_ways, pooling="mean", trust_remote_code=True), "cpu", trusted=True)
+    assert library.space.pooling == "mean > library-code"
+    assert own.space.pooling == "mean > own-code"
+    assert own.space == space_of(of(both_ways, pooling="mean", trust_remote_code=True))
+    rows = [encoder.encode(["a dog on the beach"]).rows[0] for encoder in (library, own)]
+    assert rows[0] @ rows[1] < 0.99
+    assert build_encoder(library.part, "cpu").space == library.space
+    # What was made with trust is never quietly rebuilt without it.
+    with pytest.raises(ConfigError, match="own code"):
+        build_encoder(own.part, "cpu")
+
+
+def test_options_about_code_change_nothing_where_no_file_names_code(tiny_decoder):
+    base = space_of(of(tiny_decoder))
+    for options in ({"trust_remote_code": True}, {"ignore_remote_code": True}):
+        assert space_of(of(tiny_decoder, **options)) == base
+
+
+def test_code_of_a_tokenizer_counts_too(copy):
+    edit(copy / "tokenizer_config.json", auto_map={"AutoTokenizer": ["words.Slow", None]})
+    with pytest.raises(ConfigError, match=r"own code .*words\.Slow"):
+        space_of(of(copy))
+
+
+def test_code_that_nothing_pins_is_refused(copy):
+    edit(copy / "config.json", auto_map={"AutoModel": "some/body--modeling.Model"})
+    with pytest.raises(ConfigError, match=r"code of another repository \('some/body--modeling"):
+        space_of(of(copy, trust_remote_code=True))
+    assert space_of(of(copy, ignore_remote_code=True)).pooling == "lasttoken > library-code"
+    edit(copy / "config.json", auto_map={}, attn_implementation="some/kernel")
+    with pytest.raises(ConfigError, match="a kernel of the hub"):
+        space_of(of(copy, ignore_remote_code=True))
+
+
+@pytest.mark.parametrize("padding", ["left", "right"])
+def test_longrope_rows_do_not_depend_on_the_batch(tmp_path, padding):
+    rope = {
+        "rope_type": "longrope",
+        "rope_theta": 10_000.0,
+        "factor": 4.0,
+        "short_factor": [1.0] * 6,
+        "long_factor": [4.0] * 6,
+        "original_max_position_embeddings": 16,
+    }
+    folder = decoder_folders.write(
+        tmp_path / "phi",
+        "phi3",
+        rope_parameters=rope,
+        original_max_position_embeddings=16,
+        pad_token_id=0,
+        bos_token_id=0,
+        eos_token_id=1,
+    )
+    encoder = build_encoder(of(folder, pooling="mean", padding=padding), "cpu")
+    texts = [" ".join("abcdefghijklmnopqrstuvwxyz"[:count]) for count in range(8, 24)]
+    found = encoder.encode(texts)
+    assert {15, 16, 17} <= set(found.tokens.tolist())
+    alone = encoder.encode(texts, token_budget=1).rows
+    np.testing.assert_allclose(found.rows, alone, rtol=0, atol=2e-6)
+
+
+def test_a_padding_token_that_the_network_lacks(tmp_path):
+    words = decoder_folders.tokenizer()
+    words.add_special_tokens({"pad_token": "[PAD]"})
+    assert words.pad_token_id == 512
+    folder = decoder_folders.write(tmp_path / "pad", words=words)
+    encoder = build_encoder(of(folder), "cpu")
+    rows = encoder.encode(TEXTS).rows
+    np.testing.assert_allclose(rows, encoder.encode(TEXTS, token_budget=1).rows, atol=2e-6)
+    with pytest.raises(ConfigError, match="has a token 512, but the network has vectors for 512"):
+        encoder.encode(["a [PAD] b"])
+
+
+BAD_JSON = {
+    "list": b"[1]",
+    "text": b'"x"',
+    "latin": b"\xff\xfe{}",
+    "deep": b"[" * 100_000,
+}
+
+
+@pytest.mark.parametrize("content", BAD_JSON.values(), ids=BAD_JSON)
+@pytest.mark.parametrize("name", ["causal_lm", "sentence_transformer"])
+def test_files_that_are_no_json_object_are_one_sentence(copy, name, content):
+    (copy / "config.json").write_bytes(content)
+    with pytest.raises(ConfigError, match=r"config\.json (is not JSON|holds a JSON)"):
+        space_of(part("text/encoders", name, model=str(copy)))
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"attn_implementation": "flash_attention_2"},
+        {"quantization_config": {"quant_method": "gptq", "bits": 4}},
+        {"num_attention_heads": 7},
+        {"vocab_size": "x"},
+        {"hidden_size": True},
+        {"hidden_act": "nope"},
+        {"model_type": "nope"},
+    ],
+    ids=str,
+)
+def test_configurations_that_do_not_load_are_one_sentence(copy, values):
+    edit(copy / "config.json", **values)
+    with pytest.raises(ConfigError):
+        build_encoder(of(copy), "cpu")
+
+
+def test_limits_and_names_that_are_none(copy):
+    (copy / "tokenizer_config.json").write_text('{"model_max_length": Infinity}')
+    assert space_of(of(copy)).max_tokens == 64
+    for name in ("~nobody-of-that-name/x", "x" * 5_000, "a/b/c/d"):
+        with pytest.raises(ConfigError):
+            space_of(of(Path(name)))

@@ -96,6 +96,7 @@ def test_a_model_that_pads_in_its_own_way_is_asked(copy):
     features = reader.read(["a dog"]).features(np.array([0]))
     assert features["input_ids"].shape == (1, 48)
     assert same(features, dict(model.preprocess(["a dog"])))
+    assert reader.read(["a dog", "x", "lazy dogs"]).tokens.tolist() == [6, 3, 10]
 
 
 def test_a_tokenizer_that_cannot_pad_is_refused(tiny_model):
@@ -105,5 +106,21 @@ def test_a_tokenizer_that_cannot_pad_is_refused(tiny_model):
         Reader(model, "", 48)
 
 
-def test_a_cap_below_every_text_leaves_nothing_to_compare(tiny_model):
-    assert not Reader(model_of(tiny_model, cap=1), "", 1).plain
+@pytest.mark.parametrize("prompt", ["", "find: "])
+def test_a_cap_without_room_beside_the_prompt_is_refused(tiny_model, prompt):
+    """Every text would be the same tokens, cut behind the prompt."""
+    taken = 2 + len("find:") * bool(prompt)
+    for cap in (1, taken):
+        with pytest.raises(ConfigError, match=rf"={cap} leaves no room .* at least {taken + 1}"):
+            Reader(model_of(tiny_model, cap=cap), prompt, cap)
+    Reader(model_of(tiny_model, cap=taken + 1), prompt, taken + 1)
+
+
+def test_a_vocabulary_that_tells_no_texts_apart_is_refused(copy):
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    (copy / "tokenizer.json").unlink()
+    (copy / "vocab.txt").write_text("\n".join([*words, *(f"[unused{n}]" for n in range(60))]))
+    model = model_of(copy)
+    model.tokenizer._tokenizer.pre_tokenizer = None  # a text is one word, hence one [UNK]
+    with pytest.raises(ConfigError, match=r"Of 32 different texts 31 are the same .* tokenizer"):
+        Reader(model, "", 48)

@@ -155,3 +155,13 @@ def test_only_the_checked_files_are_read(encoder, monkeypatch, tmp_path):
     again = build_encoder(MINILM, "cpu").encode(TEXTS)
     np.testing.assert_allclose(again.rows, encoder.encode(TEXTS).rows, rtol=0, atol=1e-6)
     assert again.tokens.tolist() == encoder.encode(TEXTS).tokens.tolist()
+
+
+def test_a_prompt_that_fills_the_cap_is_refused(encoder):
+    for options in ({"max_tokens": 2}, {"prompt": "query: ", "max_tokens": 4}):
+        with pytest.raises(ConfigError, match="leaves no room for text beside"):
+            build_encoder(part("text/encoders", "minilm", **options), "cpu")
+    a, b = (
+        build_encoder(part("text/encoders", "minilm", max_tokens=3), "cpu").encode(["a", "b"]).rows
+    )
+    assert a @ b < 0.99

@@ -187,6 +187,100 @@ def test_files_that_loading_reads_move_the_fingerprint_and_others_do_not(copy):
         assert moved(file, b"1") and moved(file, b"2"), file
     (copy / "model.safetensors").rename(copy / "adapter_model.safetensors")
     assert moved("pytorch_model.bin", b"the only copy")
+    # A shard without its index is read by nobody, so the older copy is.
+    assert moved("model-00001-of-00002.safetensors", b"stray")
+    assert moved("pytorch_model.bin", b"still the only copy")
+    index = {"weight_map": {"a": "model-00001-of-00002.safetensors"}}
+    assert moved("model.safetensors.index.json", json.dumps(index).encode())
+    assert not moved("pytorch_model.bin", b"now the older copy")
+    for file in ("notice.py", "license.py", ".hidden.py", "1_Pooling/README.md", "1_Pooling/.x"):
+        assert moved(file, b"1") and moved(file, b"2"), file
+
+
+def test_a_hidden_module_is_in_the_fingerprint(with_dense):
+    modules = (with_dense / "modules.json").read_text()
+    (with_dense / "modules.json").write_text(modules.replace("2_Dense", ".2_Dense"))
+    (with_dense / "2_Dense").rename(with_dense / ".2_Dense")
+    before = space_of(of(with_dense)).fingerprint
+    file = with_dense / ".2_Dense" / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:-1] + b"\x01")
+    assert space_of(of(with_dense)).fingerprint != before
+
+
+@pytest.fixture
+def with_dense(copy) -> Path:
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.base.modules import Dense
+
+    model = SentenceTransformer(str(copy), device="cpu")
+    model.append(Dense(32, 12))
+    model.save(str(copy / "dense"))
+    return copy / "dense"
+
+
+def test_an_activation_of_another_package_is_not_replaced_in_silence(with_dense):
+    edit(with_dense, "2_Dense/config.json", activation_function="transformers.activations.GELUTanh")
+    with pytest.raises(ConfigError, match=r"activations\.GELUTanh.*ignore_remote_code=true"):
+        space_of(of(with_dense))
+    library = build_encoder(of(with_dense, ignore_remote_code=True), "cpu")
+    own = build_encoder(of(with_dense, trust_remote_code=True), "cpu", trusted=True)
+    assert library.space.pooling == "cls > dense12 > library-code"
+    assert own.space.pooling == "cls > dense12 > own-code"
+    assert np.abs(library.encode(TEXTS).rows - own.encode(TEXTS).rows).max() > 0.01
+    with pytest.raises(ConfigError, match="own code"):
+        build_encoder(own.part, "cpu")
+
+
+def test_missing_weights_are_not_made_up(copy):
+    from safetensors.torch import load_file, save_file
+
+    weights = load_file(copy / "model.safetensors")
+    # Nobody reads the pooler, and many files leave it out.
+    left = {name: value for name, value in weights.items() if not name.startswith("pooler")}
+    assert len(left) < len(weights)
+    save_file(left, copy / "model.safetensors", {"format": "pt"})
+    assert build_encoder(of(copy), "cpu").encode(TEXTS).rows.shape == (5, 32)
+    del left["encoder.layer.0.output.dense.weight"]
+    save_file(left, copy / "model.safetensors", {"format": "pt"})
+    with pytest.raises(ConfigError, match=r"lack 1 of .*layer\.0\.output\.dense\.weight"):
+        build_encoder(of(copy), "cpu")
+
+
+def test_loading_leaves_the_library_as_it_was(tiny_model):
+    from transformers import PreTrainedModel
+
+    before = PreTrainedModel.__dict__["from_pretrained"]
+    build_encoder(of(tiny_model), "cpu")
+    assert PreTrainedModel.__dict__["from_pretrained"] is before
+
+
+def test_damaged_weights_are_one_sentence(copy):
+    content = (copy / "model.safetensors").read_bytes()
+    (copy / "model.safetensors").write_bytes(content[:-1_000])
+    with pytest.raises(ConfigError, match="could not be loaded"):
+        build_encoder(of(copy), "cpu")
+    (copy / "model.safetensors").write_bytes(content)
+    edit(copy, "config.json", intermediate_size=65)
+    with pytest.raises(ConfigError, match="could not be loaded"):
+        build_encoder(of(copy), "cpu")
+
+
+def test_memory_and_our_own_errors_are_not_renamed():
+    from lift.errors import DataError
+    from lift.text.encoders._sentence import loading
+
+    for error in (MemoryError(), DataError("x"), KeyboardInterrupt()):
+        with pytest.raises(type(error)), loading("x"):
+            raise error
+    with pytest.raises(ConfigError, match="ImportError: no flash"), loading("x"):
+        raise ImportError("no flash")
+
+
+def test_a_prompt_that_fills_the_cap_is_refused(tiny_model):
+    with pytest.raises(ConfigError, match="max_tokens=7 leaves no room for text beside 7 tokens"):
+        build_encoder(of(tiny_model, max_tokens=7), "cpu")  # [CLS] f i n d : [SEP]
+    a, b = build_encoder(of(tiny_model, max_tokens=8), "cpu").encode(["a", "b"]).rows
+    assert np.abs(a - b).max() > 1e-4
 
 
 def test_a_module_outside_the_folder_is_refused(copy):
@@ -218,7 +312,7 @@ def test_code_runs_only_on_the_callers_own_word(with_code, monkeypatch, tmp_path
     ran = with_code.parent / "ran"
     asked = of(with_code, trust_remote_code=True)
     for distrusted in (asked, of(with_code)):
-        with pytest.raises(ConfigError, match=r"its own code for a module \('pooled\.Pooling'\)"):
+        with pytest.raises(ConfigError, match=r"its own code .*\('pooled\.Pooling'\)"):
             build_encoder(distrusted, "cpu")
     with pytest.raises(ConfigError, match="its own code"):
         build_encoder(of(with_code), "cpu", trusted=True)  # trusted words that ask for no code
@@ -239,6 +333,7 @@ def test_a_cache_can_not_ask_for_trust(with_code, tiny_model, tmp_path):
     asking = dataclasses.replace(manifest.plan.encoder, options=options)
     plan = dataclasses.replace(manifest.plan, encoder=asking)
     place = LocalPlace(tmp_path / "c")
+    (tmp_path / "c" / "plan.json").unlink()
     write_plan(place, plan)
     write_manifest(place, dataclasses.replace(manifest, plan=plan))
     with pytest.raises(ConfigError, match="its own code"):

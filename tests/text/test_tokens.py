@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import importlib.util
+import json
 import logging
 
 import pytest
 import torch
 
 import decoder_folders
-from lift.errors import ConfigError
+from lift.errors import ConfigError, MissingPackage
 from lift.text.encoders._tokens import Tokens, load_tokenizer, pad
+from lift.text.encoders._where import require_sentencepiece
+from lift.text.probes import PROBES
 
 TEXTS = ["a dog on the beach", "", "Two men play cards at a table outside.", "x", "日本の犬 🐕"]
 BOS, EOS = 0, 1
@@ -132,3 +136,104 @@ def test_a_folder_without_a_tokenizer_is_one_sentence(tmp_path):
     (tmp_path / "config.json").write_text('{"model_type": "llama"}')
     with pytest.raises(ConfigError, match="could not be loaded"):
         load_tokenizer(tmp_path)
+
+
+def test_a_vocabulary_that_tells_no_texts_apart_is_refused():
+    from tokenizers import Tokenizer, models
+    from transformers import PreTrainedTokenizerFast
+
+    empty = Tokenizer(models.WordLevel({"<unk>": 0, "<s>": 1}, unk_token="<unk>"))
+    with pytest.raises(ConfigError, match=r"Of 32 different texts 31 are the same .* of test"):
+        tokens_of(PreTrainedTokenizerFast(tokenizer_object=empty, unk_token="<unk>"))
+    nothing = Tokenizer(models.BPE())
+    with pytest.raises(ConfigError, match=r"Of 32 different texts 31 are the same"):
+        tokens_of(PreTrainedTokenizerFast(tokenizer_object=nothing))
+
+
+def test_special_tokens_are_found_though_a_letter_has_no_token():
+    """Of the text "a" this tokenizer makes nothing, so that it shows no place between them."""
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors
+    from transformers import PreTrainedTokenizerFast
+
+    letters = sorted({c for text in PROBES for c in text.lower()} - {"a", " "})
+    words = ["<s>", "</s>", *letters]
+    bare = Tokenizer(models.BPE({word: i for i, word in enumerate(words)}, []))
+    bare.pre_tokenizer = pre_tokenizers.Whitespace()
+    bare.post_processor = processors.TemplateProcessing(
+        single="<s> $A </s>", special_tokens=[("<s>", 0), ("</s>", 1)]
+    )
+    found = tokens_of(PreTrainedTokenizerFast(tokenizer_object=bare, eos_token="</s>"))
+    assert (found.first, found.last) == ([0], [1])
+    assert found(["dog"]).ids == [[0, *map(words.index, "dog"), 1]]
+
+
+def test_special_tokens_that_differ_from_text_to_text_are_refused():
+    words = decoder_folders.tokenizer()
+
+    class Odd:
+        def __getattr__(self, name):
+            return getattr(words, name)
+
+        def __call__(self, text, **options):
+            found = words(text, **options)
+            if isinstance(text, str) and len(text) > 60:
+                found["input_ids"] = [*found["input_ids"], 1]
+            return found
+
+    with pytest.raises(ConfigError, match=r"test: .* does not put the same special tokens"):
+        tokens_of(Odd())
+
+
+def test_ids_of_texts_that_spell_special_tokens_are_those_of_the_file(tmp_path):
+    from tokenizers import Tokenizer, models, normalizers
+    from transformers import AutoTokenizer
+
+    words = ["<unk>", "<s>", "</s>", "\u2581", *"abcdefghijklmnopqrstuvwxyz"]
+    filed = Tokenizer(models.BPE({w: i for i, w in enumerate(words)}, [], unk_token="<unk>"))
+    filed.normalizer = normalizers.Sequence(
+        [normalizers.Prepend("\u2581"), normalizers.Replace(" ", "\u2581")]
+    )
+    filed.add_special_tokens(["<unk>", "<s>", "</s>"])
+    filed.save(str(tmp_path / "tokenizer.json"))
+    names = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
+    stated = json.dumps({"tokenizer_class": "LlamaTokenizer", **names})
+    (tmp_path / "tokenizer_config.json").write_text(stated)
+    (tmp_path / "config.json").write_text('{"model_type": "llama"}')
+    found = load_tokenizer(tmp_path, as_filed=True)
+    for text in ("a dog", "dog </s> cat", "dog</s>cat", "<s>a"):
+        expected = filed.encode(text, add_special_tokens=False).ids
+        assert found(text, add_special_tokens=False)["input_ids"] == expected
+    built = AutoTokenizer.from_pretrained(tmp_path)("dog</s>cat", add_special_tokens=False)
+    assert built["input_ids"] != filed.encode("dog</s>cat").ids  # else as_filed is not needed
+
+
+def test_a_tokenizer_of_sentencepiece_alone_names_the_command(tmp_path, monkeypatch):
+    (tmp_path / "tokenizer.model").write_bytes(b"x")
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(MissingPackage, match=r"sentencepiece.*pip install 'lift-align\[text\]'"):
+        require_sentencepiece(tmp_path, "test")
+    (tmp_path / "tokenizer.json").write_text("{}")
+    require_sentencepiece(tmp_path, "test")
+
+
+def test_a_tokenizer_of_sentencepiece_is_read(tmp_path):
+    train = pytest.importorskip("sentencepiece")
+    (tmp_path / "corpus.txt").write_text("\n".join(decoder_folders.captions()))
+    train.SentencePieceTrainer.train(
+        input=str(tmp_path / "corpus.txt"),
+        model_prefix=str(tmp_path / "tokenizer"),
+        vocab_size=500,
+        model_type="bpe",
+        byte_fallback=True,
+        normalization_rule_name="identity",
+        remove_extra_whitespaces=False,
+        minloglevel=2,
+    )
+    names = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
+    stated = {"tokenizer_class": "LlamaTokenizer", "add_bos_token": True, **names}
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(stated))
+    (tmp_path / "config.json").write_text('{"model_type": "llama"}')
+    original = train.SentencePieceProcessor(str(tmp_path / "tokenizer.model"))
+    found = tokens_of(load_tokenizer(tmp_path), append_eos=True)
+    for text in ("a brown dog", "two  cats", "caf\u00e9"):
+        assert found([text]).ids == [[1, *original.encode(text), 2]]

@@ -342,6 +342,25 @@ def test_trust_is_said_outside_of_the_inner_part(tmp_path: Path):
         build_encoder(stored)
 
 
+@pytest.mark.parametrize("kind", ["npy", "lists", "fixed"])
+def test_rows_of_no_values(tmp_path: Path, kind: str):
+    path = tmp_path / ("rows.npy" if kind == "npy" else "rows.parquet")
+    if kind == "npy":
+        np.save(path, np.zeros((2, 0), np.float32))
+        path.with_suffix(".txt").write_text("a\nb\n")
+    else:
+        listed = pa.list_(pa.float32()) if kind == "lists" else pa.list_(pa.float32(), 0)
+        pq.write_table(
+            pa.table({"text": ["a", "b"], "v": pa.array([[], []], listed)}), path, store_schema=True
+        )
+    for normalised in (True, False):
+        with pytest.raises(ConfigError, match="rows of no values"):
+            vectors(path, normalised=normalised)
+    options = {"path": str(path), "model": "m"}
+    with pytest.raises(ConfigError, match="rows of no values"):
+        space_of(Part(ROOM, "vectors", options))
+
+
 class Loud:
     def __reduce__(self):
         return (Path.touch, (Path("unpickled"),))

@@ -90,7 +90,7 @@ def budget(
     data: str = "",
     cache: str | Path = "",
     encoder: str = "",
-    captions: int = 0,
+    captions: int | None = None,
     tokens: float | None = None,
     longest: int | None = None,
     device: str = "this-machine",
@@ -104,25 +104,25 @@ def budget(
 
     Args:
         recipe: a recipe's name, a run's folder, or a JSON file with a config.
-        data: captions to count and measure; or
-        cache: a cache of them; or
-        captions, tokens, longest: how many, their mean and largest length in tokens.
-        encoder: a text encoder in words; "" takes the cache's, else the recipe's.
-        device: a card (`h100`), or this-machine, which is measured.
+        data: captions to count and measure, and the images of an epoch.
+        cache: a cache of them, with the images that it ties them to.
+        captions, tokens, longest: how many, their mean and largest length in tokens; each takes
+            the place of that one figure of data, cache or recipe.
+        encoder: a text encoder in words, whose width, cap and size count; "" takes the cache's,
+            else the recipe's. Nothing is fetched.
+        device: a card (`h100`, "RTX 4090"), or this-machine, which is measured.
         tflops, utilisation: peak rate of the device, and the share of it that is reached.
         models: how many models will be trained on the same rows.
         price_per_million_tokens: of an embedding server.
         options: `key=value` words that change the recipe.
     """
     from lift.data.source import parse_part
-    from lift.training.bill import bill
+    from lift.training.bill import Given, bill
 
     return bill(
         _configured(recipe, options, data, "", str(cache)).resolved(),
         encoder=parse_part("text/encoders", encoder) if encoder else None,
-        captions=captions,
-        tokens=tokens,
-        longest=longest,
+        given=Given(captions=captions, tokens=tokens, longest=longest),
         device=device,
         tflops=tflops,
         utilisation=utilisation,

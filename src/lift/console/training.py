@@ -86,7 +86,7 @@ def budget(
     data: str = "",
     cache: str = "",
     encoder: str = "",
-    captions: int = 0,
+    captions: int | None = None,
     tokens: float | None = None,
     longest: int | None = None,
     device: str = "this-machine",
@@ -98,6 +98,9 @@ def budget(
 ) -> None:
     """Count what LIFT costs with the embedding in it, against CLIP, and say which is cheaper.
 
+    CLIP is the recipe's image tower with the text tower of CLIP-B (12 blocks of 512), for every
+    recipe. Nothing is fetched: what is not on this disk is said to be unknown.
+
     For example:
 
       lift budget lift_b16_512m --device h100
@@ -106,13 +109,14 @@ def budget(
 
     Args:
         recipe: a recipe's name (`lift recipes`), or the folder of a run.
-        data: captions to count and measure.
-        cache: a cache of them, instead.
-        encoder: a text encoder as for `lift embed`; the cache's or the recipe's if not given.
-        captions: how many, where there is no data.
-        tokens: their mean length in tokens.
-        longest: the longest of them, in tokens.
-        device: b200, h200, h100, a100, l40s, rtx4090, ...; or this-machine, which is measured.
+        data: captions to count and measure; an epoch is their images.
+        cache: a cache of them, instead; an epoch is the images that it knows.
+        encoder: a text encoder as for `lift embed`, whose width, cap and size count; the cache's
+            or the recipe's if not given.
+        captions: how many, whatever data, cache or recipe say.
+        tokens: their mean length in tokens, whatever data or cache say.
+        longest: the longest of them, in tokens, whatever data or cache say.
+        device: b200, h200, h100, a100, l40s, 'RTX 4090', ...; or this-machine, which is measured.
         tflops: peak rate of a device that is not known.
         utilisation: share of the peak that is reached, from 0 to 1.
         models: how many models will be trained on the same rows.

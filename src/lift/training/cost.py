@@ -9,6 +9,7 @@ from lift import plugins
 from lift.config import Part
 from lift.errors import ConfigError
 from lift.text.encoder import KEY_BYTES
+from lift.training import amounts
 from lift.training.budget import budget
 from lift.training.config import RunConfig
 from lift.training.devices import Device
@@ -23,6 +24,11 @@ CLIP_TOKENS = 77
 
 CLIP_LAYERS, CLIP_WIDTH = 12, 512
 """Of CLIP-B's text tower (Radford et al. 2021), 63 million parameters with its embeddings."""
+
+CLIP_TOWER = f"CLIP-B, {CLIP_LAYERS} x {CLIP_WIDTH}"
+
+SEVERAL = 3.0
+"""Times its image tower that a text tower costs where a comparison says little about LIFT."""
 
 
 def clip_text_flops(tokens: float) -> float:
@@ -44,6 +50,7 @@ class Against:
         tokens: that the tower reads of a caption.
         step_flops: of the text tower for one caption, forward and backward.
         clip_flops: of CLIP's whole training.
+        image_flops: of CLIP's image tower for one image, the same.
         ratio: cost of LIFT, embedding included, over CLIP's; None where the embedding's is unknown.
         break_even: the embedding over what the text tower costs an epoch; None where unknown.
         cheaper_from: epochs at which LIFT's whole bill, its head included, is CLIP's; of all
@@ -54,6 +61,7 @@ class Against:
     tokens: float
     step_flops: float
     clip_flops: float
+    image_flops: float
     ratio: float | None
     break_even: float | None
     cheaper_from: float | None
@@ -67,7 +75,9 @@ class Cost:
         captions, encoder, device: what it was counted for.
         recipe: its name.
         dimensions: of the text space.
-        pairs, samples, models: images of an epoch, seen by one model, models trained.
+        dimensions_from: where that width comes from.
+        pairs, samples, models: pairs of an epoch, seen by one model, models trained.
+        unit: what an epoch is counted in: "pairs", or "images" with however many captions.
         image_flops: training of the image side on one image (tower and head).
         caption_flops: embedding of one caption; None where the encoder's size is unknown.
         against: CLIP padded as released, padded to the captions' context, and not padded.
@@ -88,6 +98,8 @@ class Cost:
     against: tuple[Against, ...]
     price: float | None
     storage: dict[str, int]
+    dimensions_from: str = "given"
+    unit: str = "pairs"
 
     @property
     def epochs(self) -> float:
@@ -111,32 +123,49 @@ class Cost:
 
     def verdict(self) -> str:
         """Return in plain sentences whether LIFT is cheaper than CLIP."""
+        return f"{self._verdict()}{self._caution()}"
+
+    def _caution(self) -> str:
+        """Say where CLIP's cost is nearly all that of a text tower too large for the recipe."""
+        usual = self.usual
+        times = usual.step_flops / usual.image_flops
+        if times < SEVERAL:
+            return ""
+        return (
+            f" Beware: that text tower costs {amounts.number(times)} times as much as the image "
+            "tower of this recipe, and nobody would train the two together: the comparison says "
+            "how small the image tower is, and nothing about LIFT."
+        )
+
+    def _verdict(self) -> str:
         usual, bare = self.usual, self.against[-1]
-        share = f"At {_number(self.epochs)} epochs"
+        share = f"At {amounts.epochs(self.epochs)}"
+        tower = f"text tower {CLIP_TOWER}, {usual.name}"
         if usual.ratio is None or usual.cheaper_from is None:
             saved = 1 - self.training_flops / usual.clip_flops
             return (
-                f"{share} LIFT's training costs {saved:.0%} less than CLIP's (text {usual.name}); "
-                f"what the embedding costs is not in it: {self.encoder.source}."
+                f"{share} LIFT's training costs {abs(saved):.0%} {'less' if saved >= 0 else 'more'}"
+                f" than CLIP's ({tower}); what the embedding costs is not in it: "
+                f"{self.encoder.source}."
                 + ("" if self.price is not None else " Give a price per million tokens.")
             )
-        told = f"{share} LIFT costs {usual.ratio:.2f}x CLIP (text {usual.name})"
+        told = f"{share} LIFT costs {_ratio(usual.ratio)} CLIP ({tower})"
         if not self.embedding_flops:
             return f"{told}; there is no embedding to pay."
         told += ", counting the embedding"
         if usual.ratio > 1:
             told = f"LIFT costs more than CLIP here. {told}"
         told += f"; it is cheaper {_from(usual.cheaper_from)}"
-        if usual.ratio > 1 and math.isfinite(usual.cheaper_from):
+        if usual.ratio > 1 and 0 < usual.cheaper_from < math.inf:
             largest = self.epochs / usual.cheaper_from * (self.encoder.parameters or 0)
             told += (
                 ", of all models trained on these captions together, or with a text encoder of at "
-                f"most {_short(largest)} parameters"
+                f"most {amounts.short(largest)} parameters"
             )
         if bare.ratio is None or bare.cheaper_from is None:
             return f"{told}."
         return (
-            f"{told}. Against a text tower that pads nothing it costs {bare.ratio:.2f}x and is "
+            f"{told}. Against a text tower that pads nothing it costs {_ratio(bare.ratio)} and is "
             f"cheaper {_from(bare.cheaper_from)}."
         )
 
@@ -149,34 +178,49 @@ class Cost:
             ("text encoder", f"{self.encoder.name}, {_size(self.encoder)}"),
             ("device", f"{device.name}, {device.tflops:,.4g} TFLOP/s ({device.source}), "
              f"{device.utilisation:.0%} of it reached"),
-            ("epochs", f"{_number(self.epochs)} of {self.pairs:,} images"
+            ("text space", f"{self.dimensions:,} dimensions ({self.dimensions_from})"),
+            ("epochs", f"{amounts.epochs(self.epochs).removesuffix(' epochs')} of {self.pairs:,} {self.unit}"
              + (f" ({self.models} models)" if self.models > 1 else "")),
-            ("embedding, a caption", _flops(self.caption_flops)),
+            ("embedding, a caption", amounts.flops(self.caption_flops)),
             ("embedding, in all", self._flops_and_hours(self.embedding_flops)),
         ]  # fmt: skip
         if self.price is not None:
             rows.append(
-                ("embedding, price", f"{_number(self.price)}, in the currency of the price a token")
+                (
+                    "embedding, price",
+                    f"{amounts.number(self.price)}, in the currency of the price a token",
+                )
             )
         rows += [
-            ("image training, an image", _flops(self.image_flops)),
+            ("image training, an image", amounts.flops(self.image_flops)),
             ("image training, in all", self._flops_and_hours(self.training_flops)),
         ]
         if self.embedding_flops is not None:
             total = self.training_flops + self.embedding_flops
             rows.append(("LIFT in all", self._flops_and_hours(total)))
+        tower = self.usual.step_flops / self.usual.image_flops
+        rows.append(
+            ("CLIP's text tower", f"of {CLIP_TOWER}, {amounts.number(tower)} times the FLOPs of the "
+             "image tower")
+        )  # fmt: skip
         for clip in self.against:
-            ratio = "" if clip.ratio is None else f"; LIFT {clip.ratio:.2f}x"
-            saved = _flops(clip.step_flops * self.pairs)
+            ratio = "" if clip.ratio is None else f"; LIFT {_ratio(clip.ratio)}"
+            saved = amounts.flops(clip.step_flops * self.pairs)
             if clip.tokens < self.captions.mean:
                 ratio += " (cuts most captions)"
             rows += [
                 (f"CLIP, text {clip.name}", self._flops_and_hours(clip.clip_flops) + ratio),
-                ("  text tower, saved an epoch", f"{saved} ({_flops(clip.step_flops)} a caption)"),
+                (
+                    "  text tower, saved an epoch",
+                    f"{saved} ({amounts.flops(clip.step_flops)} a caption)",
+                ),
                 ("  break-even", _break_even(clip)),
             ]
         rows += [
-            (f"cache, {codec}", f"{_bytes(size)} ({size / captions.count:,.0f} bytes a caption)")
+            (
+                f"cache, {codec}",
+                f"{amounts.size(size)} ({size / captions.count:,.0f} bytes a caption)",
+            )
             for codec, size in self.storage.items()
         ]
         wide = max(len(name) for name, _ in rows)
@@ -185,8 +229,8 @@ class Cost:
 
     def _flops_and_hours(self, flops: float | None) -> str:
         if flops is None:
-            return _flops(None)
-        return f"{_flops(flops)}, {_number(self.device.hours(flops))} device hours"
+            return amounts.flops(None)
+        return f"{amounts.flops(flops)}, {amounts.device_time(self.device.hours(flops))}"
 
 
 def cost(
@@ -196,7 +240,9 @@ def cost(
     captions: CaptionLengths,
     encoder: EncoderSize,
     device: Device,
+    dimensions_from: str = "given",
     pairs: int = 0,
+    unit: str = "pairs",
     models: int = 1,
     context: int | None = None,
     tower_tokens: float | None = None,
@@ -211,10 +257,12 @@ def cost(
     Args:
         config: the recipe.
         dimensions: of the text space.
+        dimensions_from: where that comes from, for the table.
         captions: how many distinct captions, and how long.
         encoder: see `encoder_size`.
         device: see `get_device`.
-        pairs: images of an epoch; 0 takes the recipe's figure, else one for each caption.
+        pairs: of an epoch; 0 takes the recipe's figure, else one for each caption.
+        unit: what is counted in `pairs`, for the table.
         models: how many models are trained on the same stored rows.
         context: to what CLIP would pad long captions; None takes their longest, 77 at least.
         tower_tokens: mean length in CLIP's vocabulary; None takes the encoder's.
@@ -257,6 +305,8 @@ def cost(
         against=tuple(against),
         price=_price(captions, price_per_million_tokens),
         storage=_storage(captions, dimensions),
+        dimensions_from=dimensions_from,
+        unit=unit,
     )
 
 
@@ -291,6 +341,7 @@ def _against(
         tokens=tokens,
         step_flops=step,
         clip_flops=clip,
+        image_flops=clip_image,
         ratio=(image * samples + embedding) / clip if known else None,
         break_even=embedding / (pairs * step) if known else None,
         cheaper_from=(embedding / (pairs * saved) if saved > 0 else math.inf) if known else None,
@@ -300,44 +351,27 @@ def _against(
 def _size(encoder: EncoderSize) -> str:
     if encoder.parameters is None:
         return f"size unknown ({encoder.source})"
-    return f"{_short(encoder.parameters)} parameters without embeddings ({encoder.source})"
+    return f"{amounts.short(encoder.parameters)} parameters without embeddings ({encoder.source})"
 
 
 def _break_even(clip: Against) -> str:
     if clip.break_even is None or clip.cheaper_from is None:
         return "unknown"
-    whole = "never" if math.isinf(clip.cheaper_from) else _number(clip.cheaper_from)
-    return f"{_number(clip.break_even)} epochs of training ({whole} with LIFT's head counted)"
+    if clip.cheaper_from < amounts.AT_ONCE:
+        return "at once"
+    whole = "never" if math.isinf(clip.cheaper_from) else amounts.number(clip.cheaper_from)
+    return f"{amounts.epochs(clip.break_even)} of training ({whole} with LIFT's head counted)"
 
 
 def _from(epochs: float) -> str:
     """Say from which epoch on."""
     if math.isinf(epochs):
         return "never, since its head costs more than the text tower"
-    return f"from {math.ceil(epochs) if epochs > 3 else _number(epochs)} epochs"
+    if epochs < amounts.AT_ONCE:
+        return "at once"
+    return f"from {amounts.epochs(math.ceil(epochs) if epochs > 3 else epochs)}"
 
 
-def _number(value: float) -> str:
-    if value >= 100:
-        return f"{value:,.0f}"
-    return f"{value:.3g}"
-
-
-def _scaled(value: float, units: tuple[tuple[str, float], ...]) -> str:
-    unit, size = next(((u, s) for u, s in units if value >= s), units[-1])
-    return f"{_number(value / size)} {unit}".rstrip()
-
-
-def _flops(value: float | None) -> str:
-    if value is None:
-        return "unknown"
-    names = ("ZF", 1e21), ("EF", 1e18), ("PF", 1e15), ("TF", 1e12), ("GF", 1e9), ("MF", 1e6)
-    return _scaled(value, names)
-
-
-def _short(value: float) -> str:
-    return _scaled(value, (("billion", 1e9), ("million", 1e6), ("thousand", 1e3), ("", 1.0)))
-
-
-def _bytes(value: float) -> str:
-    return _scaled(value, (("TB", 1e12), ("GB", 1e9), ("MB", 1e6), ("kB", 1e3)))
+def _ratio(value: float) -> str:
+    """Return a cost as a multiple of CLIP's."""
+    return f"{value:.2f}x" if value >= 0.01 else "less than 0.01x"

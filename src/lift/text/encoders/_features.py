@@ -21,7 +21,7 @@ _AT_ONCE = 1_024
 
 _COUNTED_AT_ONCE = 256
 
-_WHOLE = {"text": {"truncation": False, "max_length": None}}
+_WHOLE = {"text": {"truncation": False, "max_length": None, "padding": True}}
 """What to tell the library for texts that are not cut."""
 
 Ids = Int32[np.ndarray, "..."]

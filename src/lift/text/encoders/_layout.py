@@ -175,7 +175,7 @@ def _content_files(folder: Path) -> list[Path]:
 
     Python code counts wherever it is.
     """
-    found = {path for path in folder.iterdir() if path.suffix == ".py" or _may_be_read(path)}
+    found = {path for path in folder.iterdir() if _may_be_read(path)}
     found |= set(folder.rglob("*.py"))
     for module in _modules(folder):
         if Path(module["path"]).parts:

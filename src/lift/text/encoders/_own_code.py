@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from lift.errors import ConfigError
-from lift.text.encoders._json_files import read_json
+from lift.text.encoders._json_files import read_any_json
 
 OWN, LIBRARY = "own-code", "library-code"
 """Steps in the pooling of a space: one folder read with either code gives different rows."""
@@ -51,7 +51,9 @@ def code_step(
     if ignored and not fixed:
         return LIBRARY
     if not trusted:
-        way_out = "" if fixed else ", or ignore_remote_code=true for the library's own class instead"
+        way_out = (
+            "" if fixed else ", or ignore_remote_code=true for the library's own class instead"
+        )
         raise ConfigError(
             f"The model brings its own code or names a class outside its library "
             f"({(fixed or named)[0]!r}); read that code, and if you trust it give "
@@ -70,9 +72,27 @@ def code_step(
 
 
 def _named(folder: Path) -> Iterator[str]:
-    """Yield what the `auto_map` of every configuration in a folder names."""
+    """Yield what the `auto_map` of every configuration in a folder names.
+
+    Raises:
+        ConfigError: a file names a kernel of the hub, which is code that nothing pins.
+    """
     for path in sorted(folder.glob("*config.json")):
-        yield from _strings(read_json(path).get("auto_map"))
+        values = read_any_json(path, {})
+        if isinstance(values, dict):  # others of that name may be lists, and none of ours
+            yield from _strings(values.get("auto_map"))
+            for one in (values, values.get("text_config")):
+                _refuse_kernels(one, path)
+
+
+def _refuse_kernels(values: Any, path: Path) -> None:
+    for name in ("attn_implementation", "_attn_implementation", "experts_implementation"):
+        found = values.get(name) if isinstance(values, dict) else None
+        if any("/" in one for one in _strings(found)):
+            raise ConfigError(
+                f"{path} asks for a kernel of the hub ({name}={found!r}), code that can change "
+                "while the model stays the same; take it out of the file."
+            )
 
 
 def _strings(value: Any) -> Iterator[str]:

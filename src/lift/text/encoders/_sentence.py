@@ -222,18 +222,19 @@ def _missing_weights(names: set[str]) -> Iterator[None]:
     """
     from transformers import PreTrainedModel
 
-    original = PreTrainedModel.__dict__["from_pretrained"]
+    base: Any = PreTrainedModel
+    original = base.__dict__["from_pretrained"]
 
     def watched(cls: type, *args: Any, output_loading_info: bool = False, **options: Any) -> Any:
         found, info = original.__func__(cls, *args, output_loading_info=True, **options)
         names.update(info["missing_keys"])
         return (found, info) if output_loading_info else found
 
-    PreTrainedModel.from_pretrained = classmethod(watched)
+    base.from_pretrained = classmethod(watched)
     try:
         yield
     finally:
-        PreTrainedModel.from_pretrained = original
+        base.from_pretrained = original
 
 
 @contextlib.contextmanager
@@ -244,7 +245,7 @@ def loading(source: str | Path) -> Iterator[None]:
             yield
     except (LiftError, MemoryError, torch.OutOfMemoryError):
         raise
-    except Exception as error:  # noqa: BLE001 - damaged files end in errors of any kind
+    except Exception as error:
         raise ConfigError(
             f"The text encoder {str(source)!r} could not be loaded ({type(error).__name__}: "
             f"{' '.join(str(error).split())[:300]}); check the folder or the hub id."

@@ -158,9 +158,10 @@ def load_tokenizer(
     """
     from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
+    maker: Any = PreTrainedTokenizerFast if as_filed else AutoTokenizer
     options = {} if as_filed else {"trust_remote_code": trust_remote_code}
     with loading(source):
-        return (PreTrainedTokenizerFast if as_filed else AutoTokenizer).from_pretrained(
+        return maker.from_pretrained(
             str(source),
             revision=revision,
             # The tokenizer as its files have it, now and when the library's default changes.

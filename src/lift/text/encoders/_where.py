@@ -41,7 +41,7 @@ def locate(model: str, revision: str | None, wanted_by: str) -> tuple[Path, str,
         snapshot = snapshot_download(
             model, revision=revision, allow_patterns=["*.json", "README.md", "*.model"]
         )
-    except Exception as error:  # noqa: BLE001 - its HTTP client has errors of its own kinds
+    except Exception as error:
         raise ConfigError(
             f"{wanted_by}: {model!r} is neither a folder nor a hub model that can be reached "
             f"from here ({' '.join(str(error).split())[:200]}); check the name, or download it "

@@ -19,11 +19,9 @@ from lift.text.encoders._where import LOCAL, locate, require_sentencepiece
 from lift.text.space import TextSpace
 from lift.world import choose_device
 
-SAME_VECTORS = frozenset(
-    {"padding", "weights", "trust_remote_code", "ignore_remote_code", "saw"}
-)
-"""Options that only round, or say how to load or label a model: they are in no fingerprint. The two
-about code are of no effect unless a model's files name code; then the pooling says whose ran."""
+SAME_VECTORS = frozenset({"padding", "weights", "trust_remote_code", "ignore_remote_code", "saw"})
+"""Options that only round, or say how to load or label a model: they are in no fingerprint.
+The two about code do nothing unless a model's files name code; then the pooling says whose ran."""
 
 _NAME = "text/encoders/causal_lm"
 

@@ -19,8 +19,8 @@ from lift.text.space import TextSpace
 SAME_VECTORS = frozenset(
     {"trust_remote_code", "ignore_remote_code", "saw", "matryoshka", "weights"}
 )
-"""Options that say how to load or label a model, or that only round: they are in no fingerprint. The
-two about code are of no effect unless a model's files name code; then the pooling says whose ran."""
+"""Options that say how to load or label a model, or that only round: they are in no fingerprint.
+The two about code do nothing unless a model's files name code; then the pooling says whose ran."""
 
 _NAME = "text/encoders/sentence_transformer"
 
