@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 import subprocess
@@ -16,11 +17,15 @@ from PIL import Image
 import lift
 from lift import bundle, plugins
 from lift.bundle import Bundle, BundleRecord
+from lift.cache.reader import EmbeddingCache
+from lift.cache.writer import embed
 from lift.config import part
 from lift.data.transform import Transform
 from lift.errors import CheckpointError, ConfigError, DataError, SpaceMismatch
 from lift.model import HeadConfig, SideConfig, build_side
 from lift.terms import Encoder
+from lift.text.encoder import build_encoder
+from lift.text.encoders.hashing import Config, HashingEncoder
 
 FIXTURES = Path(__file__).parent / "fixtures"
 
@@ -149,7 +154,7 @@ def test_another_text_encoder_is_refused(tmp_path: Path) -> None:
     values = json.loads((folder / "bundle.json").read_text())
     values["encoder"]["options"]["seed"] = 77
     (folder / "bundle.json").write_text(json.dumps(values))
-    with pytest.raises(SpaceMismatch, match="the installed text encoder"):
+    with pytest.raises(SpaceMismatch, match="the text encoder has"):
         lift.load(folder).encode_texts("a cat")
 
 
@@ -193,3 +198,34 @@ def test_every_format_version_stays_readable(version: int) -> None:
     pixels = (np.arange(40 * 40 * 3) % 251).astype(np.uint8).reshape(40, 40, 3)
     expected = np.array(json.loads((folder / "expected.json").read_text()), np.float32)
     assert np.allclose(model.encode_images(pixels)[0], expected, atol=1e-5)
+
+
+def test_a_text_encoder_that_drifted_is_stopped(tmp_path):
+    """The fingerprint is that of the name; what the rows are, probes tell."""
+    encoder = build_encoder(part("text/encoders", "hashing", dimensions=24))
+
+    class Drifted(HashingEncoder):
+        def encode(self, texts, **options):
+            found = super().encode(texts)
+            return dataclasses.replace(found, rows=np.roll(found.rows, 1, axis=1))
+
+    embed(["a dog"], encoder, tmp_path / "c", progress=False)
+    stored = EmbeddingCache.open(tmp_path / "c").probes()
+    model = make()
+    made = Bundle(model.side, model.record, probes=stored)
+    made.save(tmp_path / "m")
+    assert {p.name for p in (tmp_path / "m").iterdir()} == {
+        "bundle.json",
+        "model.safetensors",
+        "probes.arrow",
+    }
+    again = bundle.load(tmp_path / "m", device="cpu")
+    assert again.probes.texts == stored.texts
+    np.testing.assert_array_equal(again.encode_texts(["a dog"]), encoder.encode(["a dog"]).rows)
+    given = bundle.load(tmp_path / "m", device="cpu", text_encoder=encoder)
+    assert given.text_encoder is encoder
+    with pytest.raises(SpaceMismatch, match="does not make the rows any more that the model"):
+        bundle.load(tmp_path / "m", device="cpu", text_encoder=Drifted(Config(dimensions=24)))
+    other = build_encoder(part("text/encoders", "hashing", dimensions=24, seed=1))
+    with pytest.raises(SpaceMismatch, match="fingerprint"):
+        bundle.load(tmp_path / "m", device="cpu", text_encoder=other)

@@ -22,6 +22,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from tqdm import tqdm
 
+from lift.cache.manifest import PROBES
+from lift.cache.place import place_of
+from lift.cache.probes import Probes, dump, require_near
+from lift.cache.probes import read as read_probes
 from lift.config import Part, from_dict, to_dict
 from lift.data.transform import Transform
 from lift.errors import CheckpointError, ConfigError, DataError
@@ -91,6 +95,7 @@ class Bundle:
         device: torch.device | None = None,
         precision: Precision = "float32",
         text_encoder: TextEncoder | None = None,
+        probes: Probes | None = None,
     ) -> None:
         self.name = name
         self.record = record
@@ -99,6 +104,7 @@ class Bundle:
         self.precision: Precision = precision
         self.side = side.to(self.device)
         self._text_encoder = text_encoder
+        self.probes = probes
 
     @property
     def space(self) -> TextSpace:
@@ -120,11 +126,15 @@ class Bundle:
         """
         if self._text_encoder is None:
             encoder = build_encoder(self.record.encoder)
-            self.space.require_same(
-                encoder.space, ours="this model", theirs="the installed text encoder"
-            )
-            self._text_encoder = encoder
+            self._text_encoder = self._held(encoder)
         return self._text_encoder
+
+    def _held(self, encoder: TextEncoder) -> TextEncoder:
+        """Return an encoder that makes rows of this model's space: by name, then by its rows."""
+        self.space.require_same(encoder.space, ours="this model", theirs="the text encoder")
+        if self.probes is not None:
+            require_near(self.probes, encoder, f"the model {self.name}")
+        return encoder
 
     @torch.inference_mode()
     def encode_images(
@@ -231,7 +241,7 @@ class Bundle:
             StorageError: the disk refused.
         """
         folder = Path(folder)
-        own = {MARKER, "model.safetensors"}
+        own = {MARKER, "model.safetensors", PROBES}
         if not is_ours_or_empty(folder, MARKER) or (
             folder.exists() and {path.name for path in folder.iterdir()} - own
         ):
@@ -240,21 +250,32 @@ class Bundle:
             )
         with whole_folder(folder) as aside:
             save_tensors(self.side.state_dict(), aside / "model.safetensors")
+            if self.probes is not None:
+                dump(aside / PROBES, self.probes, self.space)
             text = json.dumps(to_dict(self.record), indent=2, ensure_ascii=False)
             (aside / MARKER).write_text(text + "\n", encoding="utf-8")
         return folder
 
 
-def load(path: str | Path, *, device: str = "auto", precision: Precision = "float32") -> Bundle:
+def load(
+    path: str | Path,
+    *,
+    device: str = "auto",
+    precision: Precision = "float32",
+    text_encoder: TextEncoder | None = None,
+) -> Bundle:
     """Load a bundle, or the bundle of a finished run.
 
     Args:
         path: the bundle's folder, or a run's folder (which keeps its bundle in `model`).
         device: auto, cpu, cuda or mps.
         precision: what the tower computes in.
+        text_encoder: in place of the one that the bundle names, which can't ask for trust.
 
     Raises:
         CheckpointError: no bundle there, a newer format, or damaged weights.
+        CacheError: damaged probes.
+        SpaceMismatch: `text_encoder` makes other rows.
     """
     folder = Path(path).resolve()
     restore_old(folder)
@@ -276,7 +297,18 @@ def load(path: str | Path, *, device: str = "auto", precision: Precision = "floa
             "copy the folder again from where it was made."
         ) from error
     name = folder.parent.name if folder.name == "model" else folder.name
-    return Bundle(side.eval(), record, name=name, device=choose_device(device), precision=precision)
+    probes = read_probes(place_of(folder), record.space)
+    made = Bundle(
+        side.eval(),
+        record,
+        name=name,
+        device=choose_device(device),
+        precision=precision,
+        probes=probes,
+    )
+    if text_encoder is not None:
+        made._text_encoder = made._held(text_encoder)
+    return made
 
 
 def _read_record(path: Path) -> BundleRecord:

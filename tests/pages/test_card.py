@@ -113,6 +113,10 @@ def test_two_encoders_side_by_side(two: list[Card], tmp_path: Path) -> None:
     assert sum(row[0].startswith("paraphrases n = ") for row in page.rows) == 2
     assert text.count("<svg") == 2 + 1 + 1 + 2
     assert "Left out: empty texts" in text
+    assert (
+        "(median): no tower can have a larger margin" in text
+        and "the largest margin that a tower" not in text
+    )
 
 
 def test_the_figures_lie_beside_the_page(two: list[Card], tmp_path: Path) -> None:

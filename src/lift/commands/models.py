@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     from lift.bundle import Bundle
     from lift.terms import EvalResult
+    from lift.text.encoder import TextEncoder
 
 
 def load(
@@ -16,6 +17,7 @@ def load(
     *,
     device: str = "auto",
     precision: Literal["float32", "bfloat16"] = "float32",
+    text_encoder: TextEncoder | None = None,
 ) -> Bundle:
     """Load a trained model: `encode_images`, `encode_texts`, `similarity`, `classify`.
 
@@ -23,13 +25,15 @@ def load(
         path: folder of a finished run or of a bundle.
         device: auto, cpu, cuda or mps.
         precision: what the tower computes in.
+        text_encoder: in place of the one that the model names, for example one that needs a
+            server or its own code: `build_encoder(part, trusted=True)` of `lift.text.encoder`.
 
     Raises:
         CheckpointError: no model there, a newer format, or damaged weights.
     """
     from lift import bundle
 
-    return bundle.load(path, device=device, precision=precision)
+    return bundle.load(path, device=device, precision=precision, text_encoder=text_encoder)
 
 
 def evaluate(
@@ -56,7 +60,9 @@ def evaluate(
         LiftError: bad input, or a text without vector and no text encoder installed.
     """
     from lift import bundle
+    from lift.cache.probes import LEAST_COSINE_DECODED, between
     from lift.cache.reader import EmbeddingCache
+    from lift.errors import SpaceMismatch
     from lift.evaluation import CachedTexts, parse_plan, write_results
     from lift.evaluation import evaluate as judge
     from lift.files import require_writable
@@ -68,6 +74,16 @@ def evaluate(
     if cache is not None:
         stored = EmbeddingCache.open(cache)
         stored.space.require_same(encoder.space, ours=f"the cache {cache}", theirs=f"model {model}")
+        rows = stored.probes()
+        if encoder.probes is not None and rows is not None and encoder.probes.texts == rows.texts:
+            found = between(
+                encoder.probes, rows.rows, LEAST_COSINE_DECODED, stored.space.normalised
+            )
+            if not found.ok:
+                raise SpaceMismatch(
+                    f"The cache {cache} has the fingerprint of the model's text space, but other "
+                    f"rows ({found}); use the cache that the model was trained from."
+                )
         judged = CachedTexts(encoder, stored)
     require_writable(folder)  # told before the work, not after it
     return judge(

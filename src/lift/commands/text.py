@@ -71,13 +71,20 @@ def embed(
 
 
 def audit(
-    cache: str | Path, *, data: Sequence[str] = (), sample: int = 256, live: bool = True
+    cache: str | Path,
+    *,
+    data: Sequence[str] = (),
+    encoder: str = "",
+    sample: int = 256,
+    live: bool = True,
 ) -> AuditReport:
     """Prove a cache: checksums, norms, NaN, duplicates, coverage, probes, re-encoded rows.
 
     Args:
         cache: the folder.
         data: pairs whose captions should all have rows; also where re-encoded texts come from.
+        encoder: in words, in place of the one that the cache names: a stranger's cache may not
+            choose a server, or code to run.
         sample: captions to encode again and compare.
         live: whether to encode the probe sentences again, and the sample where there is `data`.
             Without `data` an encoder that is not installed is told, and is no error.
@@ -88,20 +95,21 @@ def audit(
     """
     from lift.cache.audit import audit as prove
     from lift.cache.reader import EmbeddingCache
-    from lift.data.source import Captions, open_source
+    from lift.data.source import Captions, open_source, parse_part
     from lift.errors import ConfigError, MissingPackage, ServerError
     from lift.text.encoder import build_encoder
 
     captions = Captions([open_source(spec) for spec in data]) if data else None
-    encoder, not_live = None, ""
+    built, not_live = None, ""
     if live:
+        words = parse_part("text/encoders", encoder) if encoder else None
         try:
-            encoder = build_encoder(EmbeddingCache.open(cache).part)
+            built = build_encoder(words or EmbeddingCache.open(cache).part, trusted=bool(words))
         except (MissingPackage, ConfigError, ServerError) as error:
-            if data:
+            if data or words:
                 raise
             not_live = str(error)
-    return prove(cache, captions=captions, encoder=encoder, sample=sample, not_live=not_live)
+    return prove(cache, captions=captions, encoder=built, sample=sample, not_live=not_live)
 
 
 def card(
@@ -117,11 +125,12 @@ def card(
 
     Args:
         encoders: text encoders in words, side by side.
-        captions: where captions are, as for `embed`; () takes drawn scenes.
+        captions: where captions are, as for `embed`; () takes those of the pairs, and drawn
+            scenes without these.
         pairs: files with edits and paraphrases (SugarCrepe's, ARO's, COCO's captions); () makes
             edits by rule.
         out: the page; figures go into a JSON file beside it.
-        limit: captions and pairs of a kind that are looked at, drawn by hash.
+        limit: captions, and edits of all kinds together, that are looked at, drawn by hash.
         device: auto, cpu, cuda or mps.
     """
     from lift.data.source import Captions, open_source, parse_part

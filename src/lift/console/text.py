@@ -73,7 +73,12 @@ def embed(
 
 
 def audit(
-    cache: tyro.conf.Positional[str], *, data: Words = (), sample: int = 256, live: bool = True
+    cache: tyro.conf.Positional[str],
+    *,
+    data: Words = (),
+    encoder: str = "",
+    sample: int = 256,
+    live: bool = True,
 ) -> None:
     """Prove a cache: checksums, norms, NaN, duplicates, coverage, probes, re-encoded rows.
 
@@ -85,10 +90,11 @@ def audit(
     Args:
         cache: the folder.
         data: pairs whose captions should all have rows.
+        encoder: in place of the one that the cache names; needed where that is a server.
         sample: captions to encode again and compare with the stored rows.
         live: encode the stored probe sentences and the sample again (needs the text encoder).
     """
-    found = text.audit(cache, data=data, sample=sample, live=live)
+    found = text.audit(cache, data=data, encoder=encoder, sample=sample, live=live)
     print(found.table())
     if not found.ok:
         raise LiftError(f"The cache {cache} is not sound; the verdict above says why.")
@@ -116,10 +122,11 @@ def card(
 
     Args:
         encoders: text encoders, as for `lift embed`; two or more come side by side.
-        captions: where captions are, as for `lift embed`; drawn scenes if not given.
+        captions: where captions are, as for `lift embed`; those of `--pairs` if not given, and
+            drawn scenes without these.
         pairs: files or folders with edits and paraphrases: SugarCrepe, ARO, captions of photos.
         out: the page; a JSON file with all figures lies beside it.
-        limit: captions, and pairs of a kind, that are looked at.
+        limit: captions, and edits of all kinds together, that are looked at, drawn by hash.
         device: auto, cpu, cuda or mps.
     """
     from lift.text.lines import as_table

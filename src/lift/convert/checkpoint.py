@@ -39,6 +39,6 @@ def import_reference(checkpoint: str | Path, *, cache: str | Path, out: str | Pa
     tensors = {f"tower.{name}": value for name, value in found.tower_state.items()}
     tensors |= {f"head.{name}": value for name, value in found.head_state.items()}
     model.load_state_dict(tensors)
-    made = bundle.Bundle(model.eval(), record, name=Path(out).name)
+    made = bundle.Bundle(model.eval(), record, name=Path(out).name, probes=stored.probes())
     made.save(out)
     return made

@@ -225,7 +225,7 @@ def _tile(card: Card) -> dict[str, Any]:
     mark = found.paraphrases.median if found.paraphrases else None
     about += f"; a paraphrase (dotted) at {mark:.2f}." if mark is not None else "."
     return {
-        "what": "how far an edit moves the row: the largest margin that a tower can have",
+        "what": "how far an edit moves the row (median): no tower can have a larger margin for it",
         "big": f"{found.all.bound.median:.2f}",
         "bar": bar_of(found.all.bound, mark),
         "below": [about, *below],

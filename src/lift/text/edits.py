@@ -13,7 +13,7 @@ Obuchowski 1997), and the variance sets the number of items of Wilson's interval
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -117,6 +117,21 @@ def choose_texts(pairs: PairSet, limit: int) -> Chosen:
     for edit, other in zip(edits, paraphrases, strict=True):
         texts.update(dict.fromkeys([edit.caption, edit.text, *([other] if other else [])]))
     return Chosen(edits, paraphrases, tuple(texts))
+
+
+def held(chosen: Chosen, known: Collection[str]) -> Chosen | None:
+    """Return what is left of the choice where only some texts have rows; None without any edit."""
+    kept = [
+        (edit, other if other in known else None)
+        for edit, other in zip(chosen.edits, chosen.paraphrases, strict=True)
+        if edit.caption in known and edit.text in known
+    ]
+    if not kept:
+        return None
+    edits, paraphrases = zip(*kept, strict=True)
+    texts = [text for edit in edits for text in (edit.caption, edit.text)]
+    texts += [text for text in paraphrases if text]
+    return Chosen(edits, paraphrases, tuple(dict.fromkeys(texts)))
 
 
 def sensitivity(chosen: Chosen, z: Float64[np.ndarray, "n d"]) -> Sensitivity:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from lift.config import Part
 from lift.text.edits import Sensitivity
@@ -96,11 +96,13 @@ class Card:
         space: identity of its rows.
         saw: benchmarks whose captions its training is known to have seen.
         matryoshka: whether prefixes of rows are known to be trained for.
-        licence: what the README in the model's folder names, "" where there is none.
+        licence: what the README beside the model names, "" where none is on this disk.
         read, empty, captions, whole: of the sample (see `Sample`); `captions` are in it.
         storage: bytes of one row's values by codec.
         sensitivity: None without pairs.
         pairs: where the edits come from, with what was left out of them.
+        lacking: what this encoder, which only has stored rows, has no rows of: captions of the
+            pairs, edits, paraphrases; the figures are without them.
     """
 
     name: str
@@ -123,6 +125,7 @@ class Card:
     pairs: str
     pairs_left_out: Mapping[str, int]
     pairs_made_of: tuple[str, ...]
+    lacking: Mapping[str, int] = field(default_factory=dict)
 
     def table(self) -> str:
         """Return the figures as aligned text."""

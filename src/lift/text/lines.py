@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from lift.terms import Metric
@@ -10,6 +10,9 @@ from lift.text.edits import Distances, Kind
 from lift.text.figures import Card
 
 _WIDEST = 44
+_ENOUGH = 5
+"""Captions a dimension below which ranks are the sample's: white noise has 0.9 of its rank there.
+"""
 
 
 @dataclass(frozen=True)
@@ -61,12 +64,10 @@ def as_table(cards: Sequence[Card]) -> str:
     values = [{(line.section, line.name): line.value for line in column} for column in columns]
     titles = headings(cards)
     rows = [("", *titles)]
-    section = ""
-    for key in names:
-        if key[0] != section:
-            section = key[0]
-            rows.append((SECTIONS[section],))
-        rows.append((f"  {key[1]}", *(_cut(column.get(key, "-")) for column in values)))
+    for section, title in SECTIONS.items():
+        mine = [key for key in names if key[0] == section]
+        rows += [(title,)] if mine else []
+        rows += [(f"  {k[1]}", *(_cut(column.get(k, "-")) for column in values)) for k in mine]
     wide = [max(len(row[i]) for row in rows if len(row) > i) for i in range(len(cards) + 1)]
     text = [
         "  ".join(f"{cell:<{width}}" for cell, width in zip(row, wide, strict=False)).rstrip()
@@ -123,12 +124,25 @@ def notes_of(card: Card) -> list[str]:
             f"{edits.blind:,} of {edits.bound.count:,} edits have the very row of their caption: "
             "no image tower can tell them apart."
         )
+    if card.lacking:
+        notes.append(f"{_lacking(card.lacking)}: these are stored rows, which embed no new text.")
     if card.captions <= card.spread.dimensions:
         notes.append(
             f"{card.captions:,} captions can't fill {card.spread.dimensions:,} dimensions: the "
             "ranks say more about the sample than about the encoder."
         )
+    elif card.captions < _ENOUGH * card.spread.dimensions:
+        notes.append(
+            f"{card.captions:,} captions are few for {card.spread.dimensions:,} dimensions: the "
+            "ranks are the sample's and would grow with more captions; compare them on this page "
+            "only."
+        )
     return notes
+
+
+def _lacking(lacking: Mapping[str, int]) -> str:
+    """Return what was left out of a card for want of stored rows."""
+    return f"Left out, without a stored row: {', '.join(f'{w}: {n:,}' for w, n in lacking.items())}"
 
 
 def interval(metric: Metric) -> str:
@@ -243,12 +257,14 @@ def _edits(card: Card) -> list[tuple[str, str, str]]:
     for name, says, apart in (
         (
             "distance of a paraphrase",
-            "Median, of two captions by two people for one photo.",
+            "Median, of a caption and another text that means the same: somebody else's caption "
+            "of the photo, or a paraphrase from the files.",
             found.paraphrases,
         ),
         (
             "distance of unrelated captions",
-            "Median, of captions of different photos.",
+            "Median, of captions of different photos, or with different meanings where no photo is "
+            "named.",
             found.unrelated,
         ),
     ):
@@ -257,8 +273,7 @@ def _edits(card: Card) -> list[tuple[str, str, str]]:
         rows += [
             (
                 "edits nearer than the paraphrase",
-                "Share of edits that lie nearer to their caption than another person's caption of "
-                "the same photo does.",
+                "Share of edits that lie nearer to their caption than its paraphrase does.",
                 interval(found.all.nearer),
             ),
             (
@@ -326,7 +341,11 @@ def _identity(card: Card) -> list[tuple[str, str, str]]:
         ),
         ("prefixes trained for", "Matryoshka: first values of a row are a row.", trained),
         ("captions seen in training", "Of which benchmarks; no entry is no proof.", saw),
-        ("licence", "As the model's README names it.", card.licence or "not stated"),
+        (
+            "licence",
+            "As the README beside the model names it, where that is on this disk.",
+            card.licence or "not stated",
+        ),
     ]
 
 

@@ -170,7 +170,7 @@ def _replaced(
     named |= {sub.NEAR_OBJECTS.get(word, word) for word in named}
     modifiers = [i for chunk in found for i in range(chunk.first, chunk.last)]
     sources: dict[str, list[tuple[int, int, list[str]]]] = {
-        "colour": [(i, i, _colours(words[i].lower, present)) for i in modifiers],
+        "colour": [(i, i, _colours(words, i, present)) for i in modifiers],
         "number": [(c.first, c.first, _larger(words, c)) for c in found],
         "size": [(i, i, _opposite(sub.SIZES, words, i)) for i in modifiers],
         "relation": list(_relations(words, found)),
@@ -189,13 +189,26 @@ def _replaced(
         yield _negative("replace", text, edits, f"{what}: {old.lower()} -> {new}")
 
 
-def _colours(word: str, present: set[str]) -> list[str]:
-    """Return colours that are neither of the family of `word` nor in the caption."""
-    if word not in sub.FAMILIES:
+def _colours(words: Sequence[Word], i: int, present: set[str]) -> list[str]:
+    """Return colours that are neither of the family of word `i` nor in the caption."""
+    word = words[i].lower
+    if word not in sub.FAMILIES or _is_in_greys(words, i):
+        return []
+    if sub.singular(words[i + 1].lower) in sub.COMPOUNDS.get(word, ()):
         return []
     near = {w for family in sub.COLOUR_FAMILIES if word in family.split() for w in family.split()}
     firsts = [family.split()[0] for family in sub.COLOUR_FAMILIES]
     return [colour for colour in firsts if colour not in near | present]
+
+
+def _is_in_greys(words: Sequence[Word], i: int) -> bool:
+    """Return whether word `i` is a part of "black and white" that says how a picture was made."""
+    for first in (i - 2, i):
+        three = [word.lower for word in words[max(first, 0) : first + 3]]
+        if three in (["black", "and", "white"], ["white", "and", "black"]):
+            behind = (sub.singular(word.lower) for word in words[first + 3 : first + 5])
+            return any(word in sub.PICTURES for word in behind)
+    return False
 
 
 def _larger(words: Sequence[Word], chunk: Chunk) -> list[str]:
@@ -215,6 +228,8 @@ def _opposite(table: dict[str, str], words: Sequence[Word], i: int) -> list[str]
     behind = {word.lower for word in words[i + 1 : i + 3]}
     if new is None or new in behind or new == words[i - 1].lower or words[i + 1].lower == "bit":
         return []
+    if sub.singular(words[i + 1].lower) in sub.COMPOUNDS.get(words[i].lower, ()):
+        return []  # "hot dog", "wet suit": the name of a thing, not what it is like
     if new == "old" and behind & sub.YOUNG:
         return []
     return ["young"] if words[i].lower == "old" and behind & sub.ALIVE else [new]

@@ -20,6 +20,9 @@ from lift.errors import DataError
 from lift.text.encoder import clean
 from lift.text.negatives import negatives
 
+MADE = "made by rule"
+"""Where edits come from that nobody wrote down."""
+
 WORD_ORDER = "word_order"
 """The kind of the edits in files of ARO's form: two words or phrases of the caption swapped."""
 
@@ -118,7 +121,7 @@ def made_pairs(
         seed: another seed makes other edits.
     """
     gathered = _Gathered()
-    gathered.file("made by rule")
+    gathered.file(MADE)
     for photo, texts in (groups or {}).items():
         for caption in map(clean, texts):
             gathered.same(photo, caption)

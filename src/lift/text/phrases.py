@@ -183,9 +183,9 @@ def _is_next_noun(words: Sequence[Word], first: int, i: int, content: list[str])
     word, previous = words[i].lower, words[i - 1].lower
     modified = all(is_adjective(w) or _is_participle(w) or _is_adverb(w) for w in content)
     if _is_ing(word):
-        return (modified and is_noun_like(words, i + 1)) or (
-            _next(words, i) in lex.ING_COMPOUNDS.get(word, ())
-        )
+        return (
+            modified and is_noun_like(words, i + 1) and not _is_clothing(words, first, i)
+        ) or _next(words, i) in lex.ING_COMPOUNDS.get(word, ())
     if _is_participle(word):
         return (modified or word in lex.COMPOUND_PARTICIPLES) and is_noun_like(words, i + 1)
     if _is_adverb(word) or not is_noun_like(words, i):
@@ -204,6 +204,12 @@ def _is_next_noun(words: Sequence[Word], first: int, i: int, content: list[str])
         follower = _next(words, i)
         return follower not in lex.DETERMINERS
     return True
+
+
+def _is_clothing(words: Sequence[Word], first: int, i: int) -> bool:
+    """Return whether words `first` to `i` are the bare colour that somebody wears ("in red")."""
+    worn = first > 0 and words[first - 1].lower in ("in", "wearing", "all")
+    return worn and all(word.lower in lex.COLOURS | {"and"} for word in words[first:i])
 
 
 def _accept(words: Sequence[Word], first: int, last: int) -> Iterator[Chunk]:

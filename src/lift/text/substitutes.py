@@ -118,6 +118,41 @@ ATTRIBUTES = {
     "male": "female",
     "female": "male",
 }
+COMPOUNDS = {
+    "hot": frozenset("dog tub pot plate sauce rod spring chocolate cocoa air".split()),
+    "cold": frozenset("cut".split()),
+    "wet": frozenset("suit bar nap".split()),
+    "dry": frozenset("dock erase cleaner ice".split()),
+    "open": frozenset("air house".split()),
+    "full": frozenset("moon house".split()),
+    "new": frozenset("york zealand orleans england year jersey mexico delhi".split()),
+    "old": frozenset("town fashioned".split()),
+    "big": frozenset("ben bird top apple wheel".split()),
+    "little": frozenset("league".split()),
+    "long": frozenset("board island beach horn jump".split()),
+    "short": frozenset("stop cake bread".split()),
+    "tall": frozenset("ship".split()),
+    "large": frozenset("scale".split()),
+    "wide": frozenset("angle".split()),
+    "dark": frozenset("chocolate".split()),
+    "round": frozenset("about".split()),
+    "square": frozenset("foot mile".split()),
+    "orange": frozenset("juice slice peel tree segment wedge half".split()),
+    "green": frozenset("bean onion tea house salad".split()),
+    "white": frozenset("board house water".split()),
+    "black": frozenset("board berry pepper belt".split()),
+    "red": frozenset("sox bull carpet".split()),
+    "blue": frozenset("berry cheese jay jean".split()),
+}
+"""Names of things in two words, by the first: another word there makes no wrong caption but
+nonsense ("cold dog" for a hot dog). The second words are singular."""
+
+PICTURES = frozenset(
+    "photo photograph picture image shot film tv television movie video portrait print drawing "
+    "sketch photography still snapshot footage".split()
+)
+"""What is black and white by the way it was made: no part of that is a colour of a thing."""
+
 OBJECTS = (
     "man woman",
     "boy girl",

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from lift.cache.reader import EmbeddingCache
 from lift.config import Part
-from lift.data.source import Captions, open_source
+from lift.data.source import Captions, guess, open_source
 from lift.errors import ConfigError
 from lift.text.keys import count_distinct
 from lift.training.config import RunConfig
@@ -138,7 +138,7 @@ def _amount(config: RunConfig, cache: EmbeddingCache | None, given: Given) -> Am
             epoch, unit = captions, "pairs"
     if config.data:
         source = open_source(config.data)
-        epoch, unit = len(source), "images"
+        epoch, unit = len(source), "pairs" if guess(config.data).name == "texts" else "images"
         if cache is None:
             captions = count_distinct(Captions([source]))
     if given.captions is not None:

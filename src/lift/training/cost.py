@@ -9,7 +9,6 @@ from lift import plugins
 from lift.config import Part
 from lift.errors import ConfigError
 from lift.text.encoder import KEY_BYTES
-from lift.training import amounts
 from lift.training.budget import budget
 from lift.training.config import RunConfig
 from lift.training.devices import Device
@@ -24,11 +23,6 @@ CLIP_TOKENS = 77
 
 CLIP_LAYERS, CLIP_WIDTH = 12, 512
 """Of CLIP-B's text tower (Radford et al. 2021), 63 million parameters with its embeddings."""
-
-CLIP_TOWER = f"CLIP-B, {CLIP_LAYERS} x {CLIP_WIDTH}"
-
-SEVERAL = 3.0
-"""Times its image tower that a text tower costs where a comparison says little about LIFT."""
 
 
 def clip_text_flops(tokens: float) -> float:
@@ -123,114 +117,15 @@ class Cost:
 
     def verdict(self) -> str:
         """Return in plain sentences whether LIFT is cheaper than CLIP."""
-        return f"{self._verdict()}{self._caution()}"
+        from lift.training.cost_words import verdict
 
-    def _caution(self) -> str:
-        """Say where CLIP's cost is nearly all that of a text tower too large for the recipe."""
-        usual = self.usual
-        times = usual.step_flops / usual.image_flops
-        if times < SEVERAL:
-            return ""
-        return (
-            f" Beware: that text tower costs {amounts.number(times)} times as much as the image "
-            "tower of this recipe, and nobody would train the two together: the comparison says "
-            "how small the image tower is, and nothing about LIFT."
-        )
-
-    def _verdict(self) -> str:
-        usual, bare = self.usual, self.against[-1]
-        share = f"At {amounts.epochs(self.epochs)}"
-        tower = f"text tower {CLIP_TOWER}, {usual.name}"
-        if usual.ratio is None or usual.cheaper_from is None:
-            saved = 1 - self.training_flops / usual.clip_flops
-            return (
-                f"{share} LIFT's training costs {abs(saved):.0%} {'less' if saved >= 0 else 'more'}"
-                f" than CLIP's ({tower}); what the embedding costs is not in it: "
-                f"{self.encoder.source}."
-                + ("" if self.price is not None else " Give a price per million tokens.")
-            )
-        told = f"{share} LIFT costs {_ratio(usual.ratio)} CLIP ({tower})"
-        if not self.embedding_flops:
-            return f"{told}; there is no embedding to pay."
-        told += ", counting the embedding"
-        if usual.ratio > 1:
-            told = f"LIFT costs more than CLIP here. {told}"
-        told += f"; it is cheaper {_from(usual.cheaper_from)}"
-        if usual.ratio > 1 and 0 < usual.cheaper_from < math.inf:
-            largest = self.epochs / usual.cheaper_from * (self.encoder.parameters or 0)
-            told += (
-                ", of all models trained on these captions together, or with a text encoder of at "
-                f"most {amounts.short(largest)} parameters"
-            )
-        if bare.ratio is None or bare.cheaper_from is None:
-            return f"{told}."
-        return (
-            f"{told}. Against a text tower that pads nothing it costs {_ratio(bare.ratio)} and is "
-            f"cheaper {_from(bare.cheaper_from)}."
-        )
+        return verdict(self)
 
     def table(self) -> str:
         """Return the bill as aligned text, the verdict last."""
-        device, captions = self.device, self.captions
-        rows = [
-            ("captions", f"{captions.count:,}, {captions.mean:.1f} tokens, at most "
-             f"{captions.longest:,} ({captions.source})"),
-            ("text encoder", f"{self.encoder.name}, {_size(self.encoder)}"),
-            ("device", f"{device.name}, {device.tflops:,.4g} TFLOP/s ({device.source}), "
-             f"{device.utilisation:.0%} of it reached"),
-            ("text space", f"{self.dimensions:,} dimensions ({self.dimensions_from})"),
-            ("epochs", f"{amounts.epochs(self.epochs).removesuffix(' epochs')} of {self.pairs:,} {self.unit}"
-             + (f" ({self.models} models)" if self.models > 1 else "")),
-            ("embedding, a caption", amounts.flops(self.caption_flops)),
-            ("embedding, in all", self._flops_and_hours(self.embedding_flops)),
-        ]  # fmt: skip
-        if self.price is not None:
-            rows.append(
-                (
-                    "embedding, price",
-                    f"{amounts.number(self.price)}, in the currency of the price a token",
-                )
-            )
-        rows += [
-            ("image training, an image", amounts.flops(self.image_flops)),
-            ("image training, in all", self._flops_and_hours(self.training_flops)),
-        ]
-        if self.embedding_flops is not None:
-            total = self.training_flops + self.embedding_flops
-            rows.append(("LIFT in all", self._flops_and_hours(total)))
-        tower = self.usual.step_flops / self.usual.image_flops
-        rows.append(
-            ("CLIP's text tower", f"of {CLIP_TOWER}, {amounts.number(tower)} times the FLOPs of the "
-             "image tower")
-        )  # fmt: skip
-        for clip in self.against:
-            ratio = "" if clip.ratio is None else f"; LIFT {_ratio(clip.ratio)}"
-            saved = amounts.flops(clip.step_flops * self.pairs)
-            if clip.tokens < self.captions.mean:
-                ratio += " (cuts most captions)"
-            rows += [
-                (f"CLIP, text {clip.name}", self._flops_and_hours(clip.clip_flops) + ratio),
-                (
-                    "  text tower, saved an epoch",
-                    f"{saved} ({amounts.flops(clip.step_flops)} a caption)",
-                ),
-                ("  break-even", _break_even(clip)),
-            ]
-        rows += [
-            (
-                f"cache, {codec}",
-                f"{amounts.size(size)} ({size / captions.count:,.0f} bytes a caption)",
-            )
-            for codec, size in self.storage.items()
-        ]
-        wide = max(len(name) for name, _ in rows)
-        lines = [f"{name:<{wide}}  {value}" for name, value in rows]
-        return "\n".join([*lines, "", self.verdict()])
+        from lift.training.cost_words import table
 
-    def _flops_and_hours(self, flops: float | None) -> str:
-        if flops is None:
-            return amounts.flops(None)
-        return f"{amounts.flops(flops)}, {amounts.device_time(self.device.hours(flops))}"
+        return table(self)
 
 
 def cost(
@@ -271,11 +166,7 @@ def cost(
     Raises:
         ConfigError: a number that is out of range.
     """
-    if models < 1 or pairs < 0 or (price_per_million_tokens or 0) < 0:
-        raise ConfigError(
-            f"models must be at least 1, pairs and price 0 or more, not models={models}, "
-            f"pairs={pairs}, price_per_million_tokens={price_per_million_tokens}."
-        )
+    _require(models, pairs, price_per_million_tokens)
     counted = budget(config, dimensions)
     pairs = pairs or config.pairs or captions.count
     context = context or max(CLIP_TOKENS, captions.longest)
@@ -308,6 +199,15 @@ def cost(
         dimensions_from=dimensions_from,
         unit=unit,
     )
+
+
+def _require(models: int, pairs: int, price: float | None) -> None:
+    """Raise ConfigError for a number that is out of range."""
+    if models < 1 or pairs < 0 or (price or 0) < 0:
+        raise ConfigError(
+            f"models must be at least 1, pairs and price 0 or more, not models={models}, "
+            f"pairs={pairs}, price_per_million_tokens={price}."
+        )
 
 
 def _price(captions: CaptionLengths, per_million: float | None) -> float | None:
@@ -346,32 +246,3 @@ def _against(
         break_even=embedding / (pairs * step) if known else None,
         cheaper_from=(embedding / (pairs * saved) if saved > 0 else math.inf) if known else None,
     )
-
-
-def _size(encoder: EncoderSize) -> str:
-    if encoder.parameters is None:
-        return f"size unknown ({encoder.source})"
-    return f"{amounts.short(encoder.parameters)} parameters without embeddings ({encoder.source})"
-
-
-def _break_even(clip: Against) -> str:
-    if clip.break_even is None or clip.cheaper_from is None:
-        return "unknown"
-    if clip.cheaper_from < amounts.AT_ONCE:
-        return "at once"
-    whole = "never" if math.isinf(clip.cheaper_from) else amounts.number(clip.cheaper_from)
-    return f"{amounts.epochs(clip.break_even)} of training ({whole} with LIFT's head counted)"
-
-
-def _from(epochs: float) -> str:
-    """Say from which epoch on."""
-    if math.isinf(epochs):
-        return "never, since its head costs more than the text tower"
-    if epochs < amounts.AT_ONCE:
-        return "at once"
-    return f"from {amounts.epochs(math.ceil(epochs) if epochs > 3 else epochs)}"
-
-
-def _ratio(value: float) -> str:
-    """Return a cost as a multiple of CLIP's."""
-    return f"{value:.2f}x" if value >= 0.01 else "less than 0.01x"

@@ -80,7 +80,8 @@ def get_device(
     """Return a known card, this machine (measured in half a second), or any device by its rate.
 
     Args:
-        name: of `CARDS`, "this-machine" (case, spaces and hyphens don't count), or anything where `tflops` is given.
+        name: of `CARDS`, "this-machine", or anything where `tflops` is given; case, spaces and
+            hyphens don't count.
         tflops: peak rate in place of the known one.
         utilisation: share of it in place of the default.
 

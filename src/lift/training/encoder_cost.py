@@ -153,8 +153,10 @@ class CaptionLengths:
 def lengths_in_cache(cache: EmbeddingCache, *, cap: int | None = None) -> CaptionLengths:
     """Return the lengths that a cache's columns give, cut at `cap`, else at the space's own."""
     total, longest, count = 0, 0, 0
+    most = cap or cache.space.max_tokens
     for number in range(len(cache.shards)):
-        cut = cache.view(number).tokens.clip(max=cap or cache.space.max_tokens or None)
+        whole = cache.view(number).tokens
+        cut = whole.clip(max=most) if most else whole
         total += int(cut.sum())
         longest = max(longest, int(cut.max(initial=0)))
         count += len(cut)

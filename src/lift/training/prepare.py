@@ -70,7 +70,8 @@ class Run:
             scalars=self.model.objective.scalars(),  # type: ignore[operator]
             origin={**origin, "samples": samples, "versions": versions()},
         )
-        return Bundle(judged, record, name=self.folder.path.name, device=self.device)  # type: ignore[arg-type]
+        name, probes = self.folder.path.name, self.cache.probes()
+        return Bundle(judged, record, name=name, device=self.device, probes=probes)  # type: ignore[arg-type]
 
 
 def prepare(config: RunConfig, folder: RunFolder, count: int, progress: bool) -> Run:
