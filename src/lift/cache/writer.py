@@ -274,35 +274,43 @@ def _cleaned(captions: Iterable[str | Linked]) -> Iterator[Linked]:
     previous = None
     for number, item in enumerate(captions, 1):
         linked = item if isinstance(item, Linked) else Linked(item)
-        after = f" (after {previous!r})" if previous is not None else ""
-        if not isinstance(linked.text, str):
-            raise DataError(
-                f"Caption {number}{after} is not text but {linked.text!r}; remove or mend it."
-            )
-        text = clean(linked.text)
+        text = clean(linked.text) if isinstance(linked.text, str) else ""
         if not text:
-            raise DataError(
-                f"Caption {number}{after} is empty: {linked.text!r}; remove or mend it."
-            )
+            raise DataError(_no_caption(number, linked.text, previous))
         _require_storable(linked, number)
-        parent = clean(linked.parent) if linked.parent else ""
-        yield linked._replace(text=text, parent=parent)
         previous = linked.text
+        if linked.parent:
+            linked = linked._replace(parent=clean(linked.parent))
+        # Most texts are clean already: every part of a large cache goes through all of them.
+        yield linked if text == linked.text else linked._replace(text=text)
+
+
+def _no_caption(number: int, text: object, previous: str | None) -> str:
+    after = f" (after {previous!r})" if previous is not None else ""
+    what = f"is empty: {text!r}" if isinstance(text, str) else f"is not text but {text!r}"
+    return f"Caption {number}{after} {what}; remove or mend it."
 
 
 def _require_storable(item: Linked, number: int) -> None:
     """Refuse what could not be stored beside a row, before hours of work are done."""
-    for name in ("key", "role", "source", "language"):
-        value = getattr(item, name)
-        try:
-            if isinstance(value, str) and value.encode("utf-8") is not None:
-                continue
-            why = "is not text"
-        except UnicodeEncodeError:
-            why = "is not valid Unicode"
+    for name, value in zip(_WORDS, (item.key, item.role, item.source, item.language), strict=True):
+        if isinstance(value, str) and (value.isascii() or _is_unicode(value)):
+            continue
+        why = "is not valid Unicode" if isinstance(value, str) else "is not text"
         raise DataError(f"The {name} of caption {number} {why}: {value!r}; mend or rename it.")
     if not 0 <= item.weight < float("inf"):
         raise DataError(
             f"The weight of caption {number} ({item.text!r}) is {item.weight}; it has to be a "
             "finite number, 0 or more."
         )
+
+
+_WORDS = ("key", "role", "source", "language")
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
