@@ -10,7 +10,7 @@ CODE := src tests benchmarks examples runs
 export OMP_WAIT_POLICY := passive
 export HF_HUB_OFFLINE := 1
 
-.PHONY: quickstart test test-slow test-parity test-ray format clean
+.PHONY: quickstart test test-slow test-parity test-cluster format clean
 
 quickstart: $(VENV)/.quickstart
 	$(BIN)/lift quickstart --out quickstart
@@ -21,7 +21,7 @@ test: $(VENV)/.dev
 	$(BIN)/ruff check $(CODE)
 	$(BIN)/lint-imports
 	$(BIN)/basedpyright --pythonpath $(BIN)/python
-	$(BIN)/pytest -m "not slow and not parity and not ray" -n 2
+	$(BIN)/pytest -m "not slow and not parity and not cluster" -n 2
 
 test-slow: export OMP_NUM_THREADS := 1
 test-slow: $(VENV)/.dev
@@ -32,10 +32,10 @@ test-parity: export OMP_NUM_THREADS := 1
 test-parity: .venv-parity/.parity
 	.venv-parity/bin/pytest -m parity tests/parity
 
-# Ray is half a gigabyte, so it gets one, too.
-test-ray: export OMP_NUM_THREADS := 1
-test-ray: .venv-ray/.ray
-	.venv-ray/bin/pytest -m ray tests/ray
+# Ray is half a gigabyte, and S3 has a server of its own: another one.
+test-cluster: export OMP_NUM_THREADS := 1
+test-cluster: .venv-cluster/.cluster
+	.venv-cluster/bin/pytest -m cluster tests/cluster
 
 format: $(VENV)/.dev
 	$(BIN)/ruff format $(CODE)
@@ -57,10 +57,10 @@ $(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/bin/python
 	.venv-parity/bin/pip install --quiet -e '.[parity]' -c constraints.txt
 	touch $@
 
-.venv-ray/.ray: pyproject.toml constraints.txt
-	$(PYTHON) -m venv .venv-ray
-	.venv-ray/bin/pip install --quiet -e '.[ray,test]' -c constraints.txt
+.venv-cluster/.cluster: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv-cluster
+	.venv-cluster/bin/pip install --quiet -e '.[ray,test,s3-test]' -c constraints.txt
 	touch $@
 
 clean:
-	rm -rf build dist $(VENV) .venv-parity .venv-ray quickstart
+	rm -rf build dist $(VENV) .venv-parity .venv-cluster quickstart

@@ -1,4 +1,4 @@
-"""The Ray example on a real local cluster: `make test-ray`, in an environment of its own."""
+"""The Ray example on a real local cluster: `make test-cluster`, in an environment of its own."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 from lift.cache.reader import EmbeddingCache
 
-pytestmark = pytest.mark.ray
+pytestmark = pytest.mark.cluster
 EXAMPLE = Path(__file__).parents[2] / "examples" / "ray_embed.py"
 
 
