@@ -14,8 +14,6 @@ import argparse
 
 import ray.data
 
-import ray
-
 
 def embed_part(row: dict, *, data: list[str], out: str, encoder: str, parts: int) -> dict:
     """Embed one part; its number comes from the data set of numbers."""
