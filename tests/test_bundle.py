@@ -17,6 +17,7 @@ from PIL import Image
 import lift
 from lift import bundle, plugins
 from lift.bundle import Bundle, BundleRecord
+from lift.cache.probes import require_alike
 from lift.cache.reader import EmbeddingCache
 from lift.cache.writer import embed
 from lift.config import part
@@ -229,3 +230,19 @@ def test_a_text_encoder_that_drifted_is_stopped(tmp_path):
     other = build_encoder(part("text/encoders", "hashing", dimensions=24, seed=1))
     with pytest.raises(SpaceMismatch, match="fingerprint"):
         bundle.load(tmp_path / "m", device="cpu", text_encoder=other)
+
+
+def test_a_cache_of_the_same_name_and_other_rows_is_refused(tmp_path):
+    encoder = build_encoder(part("text/encoders", "hashing", dimensions=24))
+    embed(["a dog"], encoder, tmp_path / "c", progress=False)
+    ours = EmbeddingCache.open(tmp_path / "c").probes()
+    names = {"cache": "c", "model": "m"}
+    require_alike(ours, ours, encoder.space, **names)
+    require_alike(None, ours, encoder.space, **names)  # a model of an older lift has none
+    other = dataclasses.replace(ours, rows=np.roll(ours.rows, 1, axis=1))
+    with pytest.raises(SpaceMismatch, match=r"c has the fingerprint .* m, but other rows"):
+        require_alike(other, ours, encoder.space, **names)
+    model = make()
+    Bundle(model.side, model.record, probes=other).save(tmp_path / "m")
+    with pytest.raises(SpaceMismatch, match="use the cache that the model was trained from"):
+        lift.evaluate(tmp_path / "m", on=["retrieval:data=scenes"], cache=tmp_path / "c")

@@ -119,6 +119,8 @@ def embed(
         stored.join(texts.pairs())
     if stored is None and not sources:
         raise DataError("There are no captions: say with --data where they are.")
+    # Counting reads all of the data, so once for all parts, and only where somebody looks.
+    total = texts.total() if progress and sys.stderr.isatty() else None
     reports = [
         writer.embed(
             stored.texts() if stored is not None and not sources else texts,
@@ -128,7 +130,7 @@ def embed(
             codec=codec,
             precision=precision,
             rows_per_shard=rows_per_shard,
-            total=texts.total() if progress and sys.stderr.isatty() else None,
+            total=total,
             progress=progress and process.rank == 0,
         )
         for number in numbers

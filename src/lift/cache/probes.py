@@ -172,6 +172,24 @@ def require_near(stored: Probes, encoder: TextEncoder, owner: str) -> None:
     _hold(owner, encoder, found)
 
 
+def require_alike(
+    ours: Probes | None, theirs: Probes | None, space: TextSpace, *, cache: str, model: str
+) -> None:
+    """Hold a cache to a model of the same fingerprint: by probes that both have.
+
+    Raises:
+        SpaceMismatch: their rows differ, with the numbers.
+    """
+    if ours is None or theirs is None or ours.texts != theirs.texts:
+        return
+    found = between(ours, theirs.rows, LEAST_COSINE_DECODED, space.normalised)
+    if not found.ok:
+        raise SpaceMismatch(
+            f"The cache {cache} has the fingerprint of the text space of {model}, but other rows "
+            f"({found}); use the cache that the model was trained from."
+        )
+
+
 def require(
     place: Place, plan: Plan, encoder: TextEncoder, known: Callable[[], Probes | None]
 ) -> Drift | None:

@@ -154,11 +154,6 @@ class StoredRows:
             self._views.move_to_end(number)
         return view
 
-    def _empty(self, count: int) -> np.ndarray:
-        """Return room for `count` stored rows."""
-        row = self._schema.field("row").type
-        return np.empty((count, row.list_size), row.value_type.to_pandas_dtype())
-
 
 def _fetch_ends(path: Path) -> None:
     """Ask the system for both ends of a file, where Arrow says what is in it, while others work."""

@@ -171,13 +171,12 @@ def embed(
         NotFinite: the encoder returned NaN or infinity.
     """
     start = time.perf_counter()
-    wishes, items = (
-        _wishes(part, codec, precision, rows_per_shard, token_budget),
-        _cleaned(captions),
-    )
+    wishes = _wishes(part, codec, precision, rows_per_shard, token_budget)
+    items = _cleaned(captions)
     first = list(itertools.islice(items, _PROBED))
     if not first:
         raise DataError("There are no captions to embed: the set is empty.")
+    texts = [item.text for item in first]
     number, parts = part or (0, 1)
     known = len(captions) if total is None and isinstance(captions, Sized) else total
     with _bar(known and known // parts, number, parts, progress) as bar:
@@ -186,10 +185,9 @@ def embed(
         if plan := records.read_plan(place):
             require_plan(plan, encoder, wishes, place)  # before this part leaves a trace
         with (place if parts == 1 else place.sub(records.part_name(number, parts))).held():
-            plan = settle(place, encoder, wishes, [item.text for item in first])
+            plan = settle(place, encoder, wishes, texts)
             with threads(plan.threads):
                 run = OpenPart(place, plan, number, encoder, bar.update)
-                texts = [item.text for item in first]
                 moved = probes.require(place, plan, encoder, lambda: run.known(texts))
                 if run.embed(itertools.chain(first, items)):
                     bar.set_description("links")

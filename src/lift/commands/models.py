@@ -60,9 +60,8 @@ def evaluate(
         LiftError: bad input, or a text without vector and no text encoder installed.
     """
     from lift import bundle
-    from lift.cache.probes import LEAST_COSINE_DECODED, between
+    from lift.cache.probes import require_alike
     from lift.cache.reader import EmbeddingCache
-    from lift.errors import SpaceMismatch
     from lift.evaluation import CachedTexts, parse_plan, write_results
     from lift.evaluation import evaluate as judge
     from lift.files import require_writable
@@ -74,16 +73,9 @@ def evaluate(
     if cache is not None:
         stored = EmbeddingCache.open(cache)
         stored.space.require_same(encoder.space, ours=f"the cache {cache}", theirs=f"model {model}")
-        rows = stored.probes()
-        if encoder.probes is not None and rows is not None and encoder.probes.texts == rows.texts:
-            found = between(
-                encoder.probes, rows.rows, LEAST_COSINE_DECODED, stored.space.normalised
-            )
-            if not found.ok:
-                raise SpaceMismatch(
-                    f"The cache {cache} has the fingerprint of the model's text space, but other "
-                    f"rows ({found}); use the cache that the model was trained from."
-                )
+        require_alike(
+            encoder.probes, stored.probes(), stored.space, cache=str(cache), model=str(model)
+        )
         judged = CachedTexts(encoder, stored)
     require_writable(folder)  # told before the work, not after it
     return judge(

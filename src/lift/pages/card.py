@@ -14,6 +14,7 @@ from lift.errors import ConfigError
 from lift.files import write_text
 from lift.pages.card_charts import charts_of, columns_of
 from lift.pages.charts import SERIES
+from lift.pages.templates import template
 from lift.pages.words import count, plain, share
 from lift.terms import Metric
 from lift.text.edits import Distances, Kind
@@ -112,22 +113,13 @@ def to_json(cards: Sequence[Card]) -> str:
 
 def render(cards: Sequence[Card]) -> str:
     """Return the page's HTML. Every text of captions and models is escaped."""
-    import jinja2
     from markupsafe import Markup
 
     from lift.pages.charts import draw
 
     columns = columns_of(cards)
-    template = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    ).get_template("card.html")
     rows = _rows(cards)
-    return template.render(
+    return template("card.html").render(
         title=columns[0].heading if len(cards) == 1 else f"{len(cards)} text encoders",
         lede=_lede(cards),
         columns=columns,

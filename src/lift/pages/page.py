@@ -15,6 +15,7 @@ from lift.pages.gallery import galleries_of
 from lift.pages.pictures import Pictures, Thumbnails
 from lift.pages.record import Record, number, read_record
 from lift.pages.repeat import commands_of
+from lift.pages.templates import template
 from lift.pages.words import count, duration, flatten, metric_words, plain, share, value_words
 from lift.terms import EvalResult, Metric
 
@@ -77,7 +78,6 @@ def write_report(
 
 def render(record: Record, thumbnails: Thumbnails | None = None) -> str:
     """Return the page's HTML. Every text of the run is escaped."""
-    import jinja2
     from markupsafe import Markup
 
     from lift.pages.charts import draw
@@ -86,15 +86,7 @@ def render(record: Record, thumbnails: Thumbnails | None = None) -> str:
     commands, inferred = commands_of(record)
     results = record.results or (record.evals[-1][1] if record.evals else ())
     galleries = galleries_of(results, pictures)
-    template = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    ).get_template("template.html")
-    return template.render(
+    return template("template.html").render(
         title=str(record.run.get("recipe") or record.name),
         name=record.name,
         status=_status(record),
