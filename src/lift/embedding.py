@@ -77,11 +77,11 @@ class Texts:
         found = False
         for source in self._sources:
             for key, captions in source.texts():
-                for text, role in captions:
+                for text, role, weight in captions:
                     met.add(role)
                     if not self._roles or role in self._roles:
                         found = True
-                        yield Linked(text, key, role, source.name, language=self._language)
+                        yield Linked(text, key, role, source.name, weight, self._language)
         if self._roles and met and not found:
             raise DataError(
                 f"No caption has a role of {', '.join(sorted(self._roles))}; the data has "

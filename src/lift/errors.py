@@ -24,6 +24,22 @@ class DataError(LiftError):
     """Pairs that can't be read as asked: missing column, empty set, broken archive."""
 
 
+class BrokenSample(DataError):
+    """One sample that can't be used.
+
+    Attributes:
+        kind: the reason in a few words that many samples share ("empty caption", "truncated
+            image"), for counters.
+    """
+
+    def __init__(self, kind: str, sentence: str) -> None:
+        super().__init__(kind, sentence)  # both, so that it travels between processes
+        self.kind = kind
+
+    def __str__(self) -> str:
+        return str(self.args[1])
+
+
 class CacheError(LiftError):
     """A cache that is missing, incomplete, damaged or not writable."""
 

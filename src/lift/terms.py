@@ -22,10 +22,17 @@ ImageLike: TypeAlias = "str | PathLike[str] | bytes | np.ndarray | Any"
 
 
 class Caption(NamedTuple):
-    """One text of an image and the part it plays (see `lift.text.roles.ROLES`, or any word)."""
+    """One text of an image.
+
+    Attributes:
+        text: as it came with the data.
+        role: the part it plays (see `lift.text.roles.ROLES`, or any word).
+        weight: how well it fits the image relative to others (a grade, a count of clicks).
+    """
 
     text: str
     role: str = "raw"
+    weight: float = 1.0
 
 
 class Foil(NamedTuple):
@@ -64,6 +71,9 @@ class Source(Protocol):
         groups: how many samples each storage group (tar shard, row group) holds, in order.
             Sample `i` lies in the group where the running sum passes `i`. Only per-group facts
             may be kept in memory, so that memory does not grow with the number of samples.
+
+    A source may also have `whereabouts`, `window_samples`, `counters` and `examples`, as
+    `lift.data.formats._layout.Layout` describes them.
     """
 
     name: str
@@ -76,7 +86,10 @@ class Source(Protocol):
         ...
 
     def texts(self) -> Iterator[tuple[str, tuple[Caption, ...]]]:
-        """Yield (key, captions) of every sample in order, without reading image bytes."""
+        """Yield (key, captions) of every sample in order, without reading image bytes.
+
+        A sample without a usable caption comes with none: the place stays the number.
+        """
         ...
 
 

@@ -4,55 +4,102 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
-from lift.errors import DataError
+from lift.errors import BrokenSample, ConfigError
 from lift.terms import Caption
 
 
-def captions(value: Any, role: str, sample: str) -> list[Caption]:
-    """Return the captions in a column or JSON field: a string, or a list of strings.
+class Column(NamedTuple):
+    """A column or JSON field with captions, and their role."""
+
+    name: str
+    role: str
+
+
+def columns_of(words: str | Iterable[str]) -> tuple[Column, ...]:
+    """Return the columns that `NAME` or `NAME:ROLE` (or a list of them) name.
+
+    Without a role the column's own name is the role.
 
     Raises:
-        DataError: no text, an empty one, or another type; the sentence names the sample.
+        ConfigError: an empty name or role.
+    """
+    found = []
+    for word in [words] if isinstance(words, str) else words:
+        name, colon, role = word.rpartition(":")
+        name, role = (name, role) if colon else (word, word)
+        if not name or not role:
+            raise ConfigError(f"{word!r} names no column of captions; write COLUMN or COLUMN:ROLE.")
+        found.append(Column(name, role))
+    return tuple(found)
+
+
+def captions(value: Any, role: str, sample: str, most: int = 20_000) -> list[Caption]:
+    """Return the captions in a column or JSON field: a string, or a list of strings.
+
+    Args:
+        value: what stands there.
+        role: of the captions.
+        sample: its key, for the sentence.
+        most: characters of a caption.
+
+    Raises:
+        BrokenSample: no text, an empty one, one that is too long or no UTF-8, or another type.
     """
     texts = value if isinstance(value, list | tuple) else [value]
     if not texts:
-        raise DataError(f"Sample {sample} has an empty caption ({role!r} holds no text).")
-    return [Caption(_checked(text, role, sample), role) for text in texts]
+        raise BrokenSample(
+            "empty caption", f"Sample {sample} has an empty caption ({role!r} holds no text)."
+        )
+    return [Caption(_checked(text, role, sample, most), role) for text in texts]
 
 
-def _checked(text: Any, role: str, sample: str) -> str:
+def _checked(text: Any, role: str, sample: str, most: int) -> str:
+    where = f"Sample {sample} has a caption in {role!r}"
     if text is None or (isinstance(text, str) and not text.strip()):
-        raise DataError(
-            f"Sample {sample} has an empty caption in {role!r}; mend it or leave the sample out."
+        raise BrokenSample(
+            "empty caption",
+            f"Sample {sample} has an empty caption in {role!r}; mend it or leave the sample out.",
         )
     if not isinstance(text, str):
-        raise DataError(
-            f"Sample {sample} has a caption in {role!r} that is {type(text).__name__}, not text."
+        raise BrokenSample(
+            "caption that is not text", f"{where} that is {type(text).__name__}, not text."
+        )
+    if len(text) > most:
+        raise BrokenSample(
+            "caption too long",
+            f"{where} of {len(text):,} characters; up to {most:,} are read (max_caption_chars).",
+        )
+    if "\0" in text:
+        raise BrokenSample(
+            "caption with a NUL byte", f"{where} with a NUL byte in it; it is no text."
         )
     try:
         text.encode()
     except UnicodeEncodeError as error:  # half of a pair, which JSON can spell
-        raise DataError(
-            f"Sample {sample} has a caption in {role!r} that can't be written as UTF-8 "
-            f"({error}); mend it or leave the sample out."
+        raise BrokenSample(
+            "caption that is not UTF-8",
+            f"{where} that can't be written as UTF-8 ({error}); mend it or leave the sample out.",
         ) from error
     return text.strip()
 
 
-def lines(text: bytes, role: str, sample: str) -> list[Caption]:
+def lines(text: bytes, role: str, sample: str, most: int = 20_000) -> list[Caption]:
     """Return one caption for each line that is not blank; lines end in \\n or \\r\\n only.
 
     Raises:
-        DataError: nothing but blanks, or not UTF-8.
+        BrokenSample: nothing but blanks, not UTF-8, or as `captions` does.
     """
     try:
         decoded = text.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise DataError(f"Sample {sample} has a caption that is not UTF-8 ({error}).") from error
+        raise BrokenSample(
+            "caption that is not UTF-8",
+            f"Sample {sample} has a caption that is not UTF-8 ({error}).",
+        ) from error
     # splitlines() would also cut a caption at a form feed or a paragraph separator inside it.
-    return captions([line for line in decoded.split("\n") if line.strip()], role, sample)
+    return captions([line for line in decoded.split("\n") if line.strip()], role, sample, most)
 
 
 def as_fields(record: Mapping[str, Any], leave_out: Iterable[str]) -> dict[str, str]:
