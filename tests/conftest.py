@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import atexit
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# What lift keeps for the next time stays out of the caller's own folder, and goes at the end.
+os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="lift-tests-")
 
 import pytest
 import torch
 from jaxtyping import install_import_hook
 
 torch.set_num_threads(1)
+atexit.register(shutil.rmtree, os.environ["XDG_CACHE_HOME"], ignore_errors=True)
 
 # Every annotated shape in the package is checked while tests run, so annotations can't lie.
 sys.path.insert(0, str(Path(__file__).parent))

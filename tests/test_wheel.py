@@ -20,7 +20,8 @@ def test_the_wheel_works_outside_the_tree(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     (wheel,) = tmp_path.glob("lift_align-*.whl")
     names = zipfile.ZipFile(wheel).namelist()
-    for name in ("pages/template.html", "pages/card.html", "pages/style.css", "py.typed"):
+    pages = [f"pages/{name}" for name in ("template.html", "card.html", "inspect.html")]
+    for name in (*pages, "pages/style.css", "py.typed"):
         assert f"lift/{name}" in names, name
     assert not [n for n in names if not n.startswith(("lift/", "lift_align-"))]
     site = tmp_path / "site"

@@ -20,6 +20,9 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from lift.bundle import Bundle as Bundle
     from lift.cache.reader import EmbeddingCache as EmbeddingCache
+    from lift.commands.data import inspect as inspect
+    from lift.commands.data import pack as pack
+    from lift.commands.data import select as select
     from lift.commands.models import evaluate as evaluate
     from lift.commands.models import import_reference as import_reference
     from lift.commands.models import load as load
@@ -46,9 +49,12 @@ _HOMES = {
     "embed": "lift.commands.text",
     "evaluate": "lift.commands.models",
     "import_reference": "lift.commands.models",
+    "inspect": "lift.commands.data",
     "load": "lift.commands.models",
+    "pack": "lift.commands.data",
     "quickstart": "lift.commands.training",
     "report": "lift.commands.models",
+    "select": "lift.commands.data",
     "train": "lift.commands.training",
 }
 

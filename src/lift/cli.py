@@ -7,12 +7,13 @@ import traceback
 
 import tyro
 
-from lift.console import models, text, training
+from lift.console import data, models, text, training
 from lift.errors import BAD_INPUT_EXIT, STOPPED_EXIT, LiftError, Stopped
 
 COMMANDS = {
     "quickstart": training.quickstart,
     "embed": text.embed,
+    "data": data.help_,
     "train": training.train,
     "eval": models.eval_,
     "report": models.report,
@@ -35,13 +36,7 @@ def main(words: list[str] | None = None) -> int:
         print(f"lift {__version__}")
         return 0
     try:
-        tyro.extras.subcommand_cli_from_dict(
-            COMMANDS,
-            prog="lift",
-            description="Put images into a text-embedding space that never moves.",
-            args=words or ["--help"],
-            config=(tyro.conf.FlagCreatePairsOff,),
-        )
+        _run(words)
     except Stopped as stop:
         print(stop, file=sys.stderr)
         return STOPPED_EXIT
@@ -53,6 +48,22 @@ def main(words: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     return 0
+
+
+def _run(words: list[str]) -> None:
+    """Call the command that the words name; `data` has commands of its own."""
+    commands, prog = COMMANDS, "lift"
+    about = "Put images into a text-embedding space that never moves."
+    if words[:1] == ["data"]:
+        commands, prog, words = data.COMMANDS, "lift data", words[1:]
+        about = "Work on pairs of images and captions, before anything is trained on them."
+    tyro.extras.subcommand_cli_from_dict(
+        commands,
+        prog=prog,
+        description=about,
+        args=words or ["--help"],
+        config=(tyro.conf.FlagCreatePairsOff,),
+    )
 
 
 if __name__ == "__main__":

@@ -131,9 +131,20 @@ class TwoSided(nn.Module):
         self.text = text
         self.objective = objective
 
-    def forward(self, images: Tensor, texts: Tensor, owner: Tensor, row: Tensor) -> Tensor:
-        """Return the loss of one batch (float32 scalar)."""
-        return self.objective(self.image(images), self.text(texts), owner, row)
+    def forward(
+        self,
+        images: Tensor,
+        texts: Tensor,
+        owner: Tensor,
+        row: Tensor,
+        weight: Tensor | None = None,
+        *,
+        by_image: bool = False,
+    ) -> tuple[Tensor, Tensor | None]:
+        """Return the loss of one batch (float32 scalar), and each image's part if asked."""
+        z = self.image(images), self.text(texts)
+        parts = self.objective.by_image(*z, owner, row, weight) if by_image else None  # type: ignore[operator]
+        return self.objective(*z, owner, row, weight), parts
 
 
 def count_parameters(module: nn.Module) -> int:

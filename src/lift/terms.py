@@ -7,6 +7,7 @@ Names of tensors say what they hold: `h_*` is raw, `z_*` has unit length and is 
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from os import PathLike
@@ -14,7 +15,7 @@ from typing import Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float32, Int64, Shaped, UInt8
+from jaxtyping import Float, Float32, Int64, Shaped
 from torch import Tensor
 
 ImageLike: TypeAlias = "str | PathLike[str] | bytes | np.ndarray | Any"
@@ -93,27 +94,70 @@ class Source(Protocol):
         ...
 
 
+class Dropped(NamedTuple):
+    """A sample that is in no tensor of its batch: its key, the kind of reason, and the sentence."""
+
+    key: str
+    kind: str
+    reason: str
+
+
+@runtime_checkable
+class Movable(Protocol):
+    """Pixels that travel to a device: a tensor, or `lift.data.crops.Crops`."""
+
+    def __len__(self) -> int: ...
+    def to(self, device: Any, *, non_blocking: bool = ...) -> Any: ...
+    def pin_memory(self) -> Any: ...
+
+
 @dataclass(slots=True)
 class Batch:
     """Aligned tensors of one step.
 
     Attributes:
-        images: canvas pixels after augmentation, not yet normalised.
+        images: pixels after augmentation, not yet normalised, uint8 [b 3 h w]; or crops of many
+            sizes that become so on the device (`Loader.images`).
         texts: rows of the captions as the cache stores them (bytes of its codec; float32 rows
             where the loader mixes captions). `Loader.decode` makes float32 rows [c d] of them on
             the device where they are; those are not yet unit length.
         owner: for each caption, the position in `images` that it describes.
         row: for each caption, its row in the cache: equal captions have equal rows.
+        weight: for each caption, how well it fits its image relative to others; None where
+            all fit alike.
         index: for each image, its number in the source (for error messages).
-        dropped: (key, reason) of samples that could not be read; they are in no tensor.
+        source: for each image, which of several joined sources it is of.
+        prints: for each image that is shown for the first time, a hash of its file and one of its
+            look (`lift.data.likeness`); 0 and 0 for others.
+        dropped: samples that could not be used.
     """
 
-    images: UInt8[Tensor, "b 3 h w"]
+    images: Movable
     texts: Shaped[Tensor, "c stored"]
     owner: Int64[Tensor, " c"]
     row: Int64[Tensor, " c"]
     index: Int64[Tensor, " b"]
-    dropped: tuple[tuple[str, str], ...] = ()
+    source: Int64[Tensor, " b"]
+    prints: Int64[Tensor, "b 2"]
+    weight: Float32[Tensor, " c"] | None = None
+    dropped: tuple[Dropped, ...] = ()
+
+    def to(self, device: torch.device, non_blocking: bool = False) -> Batch:
+        """Return the batch with what the step needs on a device; the rest stays."""
+        names = ("images", "texts", "owner", "row", "weight")
+        found = {name: getattr(self, name) for name in names}
+        moved = {
+            n: v.to(device, non_blocking=non_blocking) for n, v in found.items() if v is not None
+        }
+        return dataclasses.replace(self, **moved)
+
+    def pin_memory(self) -> Batch:
+        """Return the batch with the same tensors in memory that a GPU can read by itself."""
+        names = ("images", "texts", "owner", "row", "weight")
+        found = {name: getattr(self, name) for name in names}
+        return dataclasses.replace(
+            self, **{name: v.pin_memory() for name, v in found.items() if v is not None}
+        )
 
 
 @runtime_checkable
@@ -135,7 +179,7 @@ class Tower(Protocol):
 class Objective(Protocol):
     """What a file in `objectives/` builds: an `nn.Module` that owns temperature and bias.
 
-    `owner` and `row` are those of `Batch`; without `owner`, caption i belongs to image i.
+    `owner`, `row` and `weight` are those of `Batch`; without `owner`, caption i belongs to image i.
     """
 
     def __call__(
@@ -144,7 +188,19 @@ class Objective(Protocol):
         z_text: Float32[Tensor, "c d"],
         owner: Int64[Tensor, " c"] | None = None,
         row: Int64[Tensor, " c"] | None = None,
+        weight: Float32[Tensor, " c"] | None = None,
     ) -> Float32[Tensor, ""]: ...
+
+    def by_image(
+        self,
+        z_image: Float32[Tensor, "b d"],
+        z_text: Float32[Tensor, "c d"],
+        owner: Int64[Tensor, " c"] | None = None,
+        row: Int64[Tensor, " c"] | None = None,
+        weight: Float32[Tensor, " c"] | None = None,
+    ) -> Float32[Tensor, " b"]:
+        """Return each image's own part of the loss (of the image-to-text half), for reports."""
+        ...
 
     def constrain(self) -> None:
         """Bring parameters back into their range; called after every optimiser step."""

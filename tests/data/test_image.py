@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import os
 import struct
 import zlib
 
@@ -12,8 +13,9 @@ import pytest
 import torch
 from PIL import Image
 
-from lift.data.image import FORMATS, decode
-from lift.errors import DataError
+from lift.data import image as image_module
+from lift.data.image import FORMATS, decode, picture
+from lift.errors import BrokenSample, DataError
 
 RED, BLUE, WHITE = (200, 30, 10), (20, 40, 220), (255, 255, 255)
 
@@ -242,6 +244,102 @@ def test_arrays():
         decode(array, max_pixels=30)
 
 
+# --- a picture that is not decoded yet ----------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "AVIF", "TIFF"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_the_size_is_known_upright(kind, orientation):
+    _, _, exif = oriented(orientation)
+    content = saved(Image.new("RGB", (50, 30), RED), kind, exif=exif)
+    opened = picture(content)
+    assert (opened.height, opened.width) == ((50, 30) if orientation >= 5 else (30, 50))
+    assert opened.pixels().shape == (3, opened.height, opened.width)
+    assert torch.equal(opened.pixels(), decode(content)), "a second call gives the same"
+    from_pil = picture(Image.open(io.BytesIO(content)))
+    assert (from_pil.height, from_pil.width) == (opened.height, opened.width)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "GIF", "BMP", "PPM", "TGA"])
+def test_only_headers_are_read_for_the_size(kind, monkeypatch):
+    def load(self):
+        raise AssertionError("decoded")
+
+    content = saved(Image.new("RGB", (50, 30), RED), kind)
+    with Image.open(io.BytesIO(content)) as opened:
+        monkeypatch.setattr(type(opened), "load", load)
+    assert (picture(content).height, picture(content).width) == (30, 50)
+
+
+def test_orientation_behind_the_pixels_of_a_png():
+    upright, image, exif = oriented(6)
+    content = saved(image, exif=exif)
+    start = content.index(b"eXIf") - 4
+    end = start + 12 + struct.unpack(">I", content[start : start + 4])[0]
+    moved = content[:start] + content[end:-12] + content[start:end] + content[-12:]
+    assert moved.index(b"eXIf") > moved.index(b"IDAT")
+    opened = picture(moved)
+    assert (opened.height, opened.width) == upright.shape[:2]
+    assert np.array_equal(opened.pixels().permute(1, 2, 0).numpy(), upright)
+
+
+@pytest.mark.parametrize("shrink, size", [(1, (601, 903)), (2, (301, 452)), (8, (76, 113))])
+def test_a_jpeg_is_decoded_at_a_fraction_and_others_in_full(shrink, size):
+    image = Image.new("RGB", (903, 601), RED)
+    for options in ({}, {"exif": oriented(3)[2]}):
+        opened = picture(saved(image, "JPEG", quality=95, **options))
+        got = opened.pixels(shrink)
+        assert got.shape == (3, *size) and (opened.height, opened.width) == (601, 903)
+        assert np.abs(np.subtract(got[:, -1, -1].tolist(), RED)).max() <= 4
+        assert opened.pixels().shape == (3, 601, 903), "a later call decodes in full"
+    for other in (saved(image), saved(image, "WEBP"), image, np.asarray(image)):
+        assert picture(other).pixels(shrink).shape == (3, 601, 903)
+    small = picture(saved(image.resize((50, 7)), "JPEG"))
+    assert small.pixels(8).shape == (3, 7, 50), "a side below the fraction"
+    with pytest.raises(ValueError, match="one of"):
+        small.pixels(3)
+
+
+def test_pixels_lie_side_by_side_in_memory_of_their_own():
+    array = np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)
+    image = Image.fromarray(array)
+    grey = image.convert("L")
+    for source in (array, image, saved(image), saved(image, "JPEG"), saved(grey, "JPEG")):
+        opened = picture(source)
+        first = opened.pixels()
+        assert first.permute(1, 2, 0).is_contiguous()
+        kept = first.clone()
+        first.zero_()
+        assert torch.equal(opened.pixels(), kept)
+    assert array.any() and np.asarray(image).any(), "the caller's pixels were written to"
+
+
+def test_pixels_in_given_memory():
+    array = np.random.default_rng(0).integers(0, 256, (21, 30, 3), dtype=np.uint8)
+    image = Image.fromarray(array)
+    turned = saved(image, "JPEG", exif=oriented(6)[2])
+    for source in (array, image, saved(image), saved(image, "JPEG"), turned):
+        for shrink in (1, 2):
+            opened = picture(source)
+            wanted = opened.pixels(shrink)
+            assert wanted.shape[1:] == opened.size(shrink)
+            room = torch.full((wanted.numel() + 5,), 77, dtype=torch.uint8)
+            got = opened.pixels(shrink, out=room)
+            assert torch.equal(got, wanted) and got.data_ptr() == room.data_ptr()
+            assert room[-5:].tolist() == [77] * 5
+            assert torch.equal(room[:-5].view(*opened.size(shrink), 3).permute(2, 0, 1), wanted)
+    with pytest.raises(RuntimeError):
+        picture(saved(image, "JPEG")).pixels(out=torch.zeros(100, dtype=torch.uint8))
+
+
+def test_a_size_that_is_not_what_was_announced(monkeypatch):
+    """Should a reader ever do this, shapes would not fit the crop that was drawn."""
+    opened = picture(np.zeros((4, 6, 3), dtype=np.uint8))
+    opened.height = 5
+    with pytest.raises(BrokenSample, match="6 x 5 pixels are announced, 6 x 4 are there"):
+        opened.pixels()
+
+
 # --- broken on purpose --------------------------------------------------------------------------
 
 
@@ -308,16 +406,57 @@ def test_bombs_are_refused_before_they_are_decoded(side):
         decode(saved(Image.new("RGB", (30, 30))), max_pixels=899)
 
 
-@pytest.mark.parametrize("content", [b"", b"hello", b"\0" * 500, b"%!PS-Adobe-3.0 EPSF-3.0\n"])
+@pytest.mark.parametrize("content", [b"hello", b"\0" * 500, b"%!PS-Adobe-3.0 EPSF-3.0\n"])
 def test_what_is_no_image(content, tmp_path):
     with pytest.raises(DataError, match=f"Image of {len(content)} bytes can't be read") as caught:
         decode(content)
     assert " at 0x" not in str(caught.value)  # equal errors have equal sentences
+    assert caught.value.kind == "not an image"
     path = tmp_path / "x.jpg"
     path.write_bytes(content)
     with pytest.raises(DataError, match=r"x\.jpg can't be read: it is none of JPEG"):
         decode(path)
     assert "EPS" not in FORMATS
+
+
+def kind_of(image, **more):
+    with pytest.raises(BrokenSample) as caught:
+        picture(image, **more).pixels()
+    return caught.value.kind
+
+
+def test_kinds(tmp_path):
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    whole = {kind: saved(Image.fromarray(noise), kind) for kind in ("JPEG", "PNG", "WEBP")}
+    empty = tmp_path / "empty.jpg"
+    empty.touch()
+    assert kind_of(b"") == kind_of(empty) == "empty file"
+    assert kind_of(b"<html>") == kind_of([1]) == kind_of(noise[0]) == "not an image"
+    for content in whole.values():
+        assert kind_of(content[: len(content) // 2]) == "truncated or damaged image"
+        assert kind_of(content, max_pixels=4095) == "image too large"
+    assert kind_of(png_of_size(60_000, 60_000)) == "image too large"
+    assert kind_of(noise, max_pixels=4095) == "image too large"
+    for path in (tmp_path, tmp_path / "gone.jpg", "with\0nul"):
+        assert kind_of(path) == "unreadable file"
+
+
+def test_a_wrong_extension_is_no_matter(tmp_path):
+    path = tmp_path / "x.jpg"
+    path.write_bytes(saved(Image.new("RGB", (3, 2), RED)))
+    assert pixel(path) == RED
+
+
+def test_a_pipe_or_an_enormous_file_is_not_read(tmp_path, monkeypatch):
+    pipe = tmp_path / "pipe.jpg"
+    os.mkfifo(pipe)  # opening it would wait for ever
+    with pytest.raises(BrokenSample, match=r"pipe\.jpg .*not a plain file"):
+        decode(pipe)
+    monkeypatch.setattr(image_module, "_MAX_FILE", 1000)
+    enormous = tmp_path / "x.png"
+    enormous.write_bytes(b"\0" * 1001)
+    with pytest.raises(BrokenSample, match="has 1,001 bytes; up to 1,000 are read"):
+        decode(enormous)
 
 
 def test_what_is_not_there(tmp_path):

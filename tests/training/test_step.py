@@ -38,6 +38,8 @@ def batch(count: int, seed: int) -> Batch:
         owner=torch.arange(count),
         row=torch.arange(count) + 100 * seed,
         index=torch.arange(count) + 1000 * seed,
+        source=torch.zeros(count, dtype=torch.int64),
+        prints=torch.zeros(count, 2, dtype=torch.int64),
     )
 
 
@@ -48,6 +50,8 @@ def join(a: Batch, b: Batch) -> Batch:
         owner=torch.arange(len(a.images) + len(b.images)),
         row=torch.cat([a.row, b.row]),
         index=torch.cat([a.index, b.index]),
+        source=torch.cat([a.source, b.source]),
+        prints=torch.cat([a.prints, b.prints]),
     )
 
 

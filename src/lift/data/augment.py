@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Float32, UInt8
+from jaxtyping import UInt8
 from torch import Tensor
 
 from lift.errors import ConfigError
 
-_LUMA = np.array([0.299, 0.587, 0.114])
-_YIQ = np.array([_LUMA, [0.596, -0.274, -0.322], [0.211, -0.523, 0.312]])
+LUMA = np.array([0.299, 0.587, 0.114])
+"""Weights of red, green and blue in grey."""
+
+_YIQ = np.array([LUMA, [0.596, -0.274, -0.322], [0.211, -0.523, 0.312]])
 _RGB = np.linalg.inv(_YIQ)
 _ERASE_AREA = (0.02, 0.33)
 _ERASE_ASPECT = (0.3, 3.3)
@@ -91,64 +94,91 @@ def crop_box(
     return (height - crop_h) // 2, (width - crop_w) // 2, crop_h, crop_w
 
 
-def recolour(
-    view: UInt8[Tensor, "3 h w"], augment: Augment, rng: np.random.Generator
-) -> UInt8[Tensor, "3 h w"]:
-    """Change brightness, contrast, saturation and hue, or drop all colour.
+class View(NamedTuple):
+    """Every random choice about one view of an image, made before a pixel is touched.
 
-    Each is linear in RGB (hue as a turn in the YIQ plane), so they are multiplied into one 3 x 3
-    matrix with an offset and the image is touched, and clipped, once.
+    Attributes:
+        box: top, left, height and width of the crop.
+        colour: 3 x 3 matrix by which RGB is multiplied, None where no colour changes.
+        contrast: factor of the distance to the mean grey, applied after `colour`.
+        flip: whether left and right are swapped.
+        erased: top, left, height and width of what is filled afterwards, None for nothing.
+    """
+
+    box: tuple[int, int, int, int]
+    colour: np.ndarray | None = None
+    contrast: float = 1.0
+    flip: bool = False
+    erased: tuple[int, int, int, int] | None = None
+
+
+def draw_view(
+    height: int, width: int, side: int, augment: Augment, rng: np.random.Generator
+) -> View:
+    """Return a random view of an image of `height` x `width` at `side` x `side` pixels.
+
+    Equal generators give equal views, whatever the pixels are and wherever they are changed.
+    """
+    box = crop_box(height, width, augment, rng)
+    colour, contrast = _colour(augment, rng)
+    flip_draw, erase_draw, *where = rng.random(6).tolist()
+    erased = _erased(side, *where) if erase_draw < augment.erase else None
+    return View(box, colour, contrast, flip_draw < augment.flip, erased)
+
+
+def finish(view: View, pixels: UInt8[Tensor, "3 h w"], fill: UInt8[Tensor, " 3"]) -> Tensor:
+    """Return resized pixels with the view's colours, flip and filled rectangle (uint8 [3 h w])."""
+    if view.colour is not None:
+        pixels = _recolour(pixels, view.colour, view.contrast)
+    if view.flip:
+        pixels = pixels.flip(2)
+    if view.erased is not None:
+        top, left, height, width = view.erased
+        pixels = pixels.clone()
+        pixels[:, top : top + height, left : left + width] = fill[:, None, None]
+    return pixels
+
+
+def _colour(augment: Augment, rng: np.random.Generator) -> tuple[np.ndarray | None, float]:
+    """Return the matrix (None for none) and the contrast of a view.
+
+    Brightness, contrast, saturation and hue are linear in RGB (hue as a turn in the YIQ plane), so
+    they are multiplied into one matrix with an offset: an image is touched, and clipped, once.
     """
     jitter_draw, bright, contrast, saturation, hue, grey_draw = rng.random(6).tolist()
-    matrix, pivot = np.eye(3), 1.0
+    matrix, factor = np.eye(3), 1.0
     if jitter_draw < augment.jitter:
         matrix = matrix * _factor(augment.brightness, bright)
         matrix = _saturation(_factor(augment.saturation, saturation)) @ matrix
         matrix = _hue((2 * hue - 1) * augment.hue) @ matrix
-        pivot = _factor(augment.contrast, contrast)
+        factor = _factor(augment.contrast, contrast)
     if grey_draw < augment.grey:
         matrix = _saturation(0.0) @ matrix
-    if pivot == 1.0 and np.array_equal(matrix, np.eye(3)):
-        return view
-    pixels = view.reshape(3, -1).float()
-    offset = None
-    if pivot != 1.0:
-        # Contrast pulls towards the mean grey of the image as it is after the other changes.
-        mean = float(_LUMA @ (matrix @ pixels.mean(1).double().numpy()))
-        offset = (1 - pivot) * mean
-    return _apply(pixels, matrix * pivot, offset).view_as(view)
+    if factor == 1.0 and np.array_equal(matrix, np.eye(3)):
+        return None, 1.0
+    return matrix, factor
 
 
-def _apply(
-    pixels: Float32[Tensor, "3 n"], matrix: np.ndarray, offset: float | None
-) -> UInt8[Tensor, "3 n"]:
-    changed = torch.from_numpy(matrix.astype(np.float32)) @ pixels
-    if offset is not None:
-        changed += offset
-    return changed.add_(0.5).clamp_(0, 255).to(torch.uint8)
-
-
-def flip_and_erase(
-    view: UInt8[Tensor, "3 h w"],
-    augment: Augment,
-    rng: np.random.Generator,
-    fill: UInt8[Tensor, " 3"],
+def _recolour(
+    view: UInt8[Tensor, "3 h w"], colour: np.ndarray, contrast: float
 ) -> UInt8[Tensor, "3 h w"]:
-    """Flip left and right, then fill a random rectangle with the colour `fill`."""
-    flip_draw, erase_draw, area_draw, aspect_draw, y_draw, x_draw = rng.random(6).tolist()
-    if flip_draw < augment.flip:
-        view = view.flip(2)
-    if erase_draw < augment.erase:
-        height, width = view.shape[1:]
-        area = height * width * _between(_ERASE_AREA, area_draw)
-        low, high = math.log(_ERASE_ASPECT[0]), math.log(_ERASE_ASPECT[1])
-        aspect = math.exp(low + (high - low) * aspect_draw)
-        box_w = min(width, max(1, round(math.sqrt(area * aspect))))
-        box_h = min(height, max(1, round(math.sqrt(area / aspect))))
-        top, left = int(y_draw * (height - box_h + 1)), int(x_draw * (width - box_w + 1))
-        view = view.clone()
-        view[:, top : top + box_h, left : left + box_w] = fill[:, None, None]
-    return view
+    pixels = view.reshape(3, -1).float()
+    changed = torch.from_numpy((colour * contrast).astype(np.float32)) @ pixels
+    if contrast != 1.0:
+        # Contrast pulls towards the mean grey of the image as it is after the other changes.
+        changed += (1 - contrast) * float(LUMA @ (colour @ pixels.mean(1).double().numpy()))
+    return changed.add_(0.5).clamp_(0, 255).to(torch.uint8).view_as(view)
+
+
+def _erased(
+    side: int, area_draw: float, aspect_draw: float, y_draw: float, x_draw: float
+) -> tuple[int, int, int, int]:
+    area = side * side * _between(_ERASE_AREA, area_draw)
+    low, high = math.log(_ERASE_ASPECT[0]), math.log(_ERASE_ASPECT[1])
+    aspect = math.exp(low + (high - low) * aspect_draw)
+    box_w = min(side, max(1, round(math.sqrt(area * aspect))))
+    box_h = min(side, max(1, round(math.sqrt(area / aspect))))
+    return int(y_draw * (side - box_h + 1)), int(x_draw * (side - box_w + 1)), box_h, box_w
 
 
 def _between(ends: tuple[float, ...], draw: float) -> float:
@@ -160,7 +190,7 @@ def _factor(strength: float, draw: float) -> float:
 
 
 def _saturation(factor: float) -> np.ndarray:
-    return factor * np.eye(3) + (1 - factor) * np.tile(_LUMA, (3, 1))
+    return factor * np.eye(3) + (1 - factor) * np.tile(LUMA, (3, 1))
 
 
 def _hue(turn: float) -> np.ndarray:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
+import stat
 import struct
 import warnings
 import zlib
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -15,11 +18,16 @@ from jaxtyping import UInt8
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
-from lift.errors import DataError
+from lift.data import jpeg
+from lift.errors import BrokenSample
 from lift.terms import ImageLike
 
 MAX_PIXELS = 89_478_485
 """Largest image that is decoded: a quarter of a GiB as 24-bit RGB, Pillow's own warning line."""
+
+EMPTY, NO_IMAGE, UNREADABLE = "empty file", "not an image", "unreadable file"
+DAMAGED, TOO_LARGE = "truncated or damaged image", "image too large"
+"""Kinds of `BrokenSample` that are raised here. An unreadable file is missing, or no plain file."""
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "PPM", "JPEG2000", "TGA")
 """Formats that are tried. Those that start other programs (EPS) are not."""
@@ -42,6 +50,12 @@ _BROKEN = (
 )
 """What Pillow's readers raise on files that are broken on purpose or by accident."""
 
+_MAX_FILE = 1 << 30
+"""Bytes of the largest file that is read; 16-bit RGBA of MAX_PIXELS fits."""
+
+_TURNING = (b"eXIf", b"XML:com.adobe.xmp", b"Raw profile type exif")
+"""What a PNG holds that asks for a turn, possibly behind its pixels."""
+
 _ORIENTATION = 0x0112
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -54,6 +68,102 @@ _TURNS = {
 }
 """What each EXIF orientation but the first (upright) asks for."""
 
+_SWAPPING = tuple(_TURNS[orientation] for orientation in (5, 6, 7, 8))
+"""Those that make rows of columns."""
+
+
+class Picture:
+    """An image whose size is known and whose pixels are decoded when they are asked for.
+
+    Attributes:
+        height, width: in pixels, upright (after the rotation that EXIF data asks for).
+    """
+
+    def __init__(self, name: str, height: int, width: int, load: _Load, shrinks: bool) -> None:
+        self.height, self.width = height, width
+        self._name, self._load, self._shrinks = name, load, shrinks
+
+    def size(self, shrink: int = 1) -> tuple[int, int]:
+        """Return the height and width that `pixels(shrink)` will have.
+
+        A JPEG with no side below `shrink` is decoded at that fraction, to ceil(height / shrink) x
+        ceil(width / shrink) pixels, in less time. Anything else comes in full.
+        """
+        if shrink not in jpeg.SHRINKS:
+            raise ValueError(f"shrink must be one of {jpeg.SHRINKS}, not {shrink}")
+        if not self._shrinks or min(self.height, self.width) < shrink:
+            return self.height, self.width
+        return -(-self.height // shrink), -(-self.width // shrink)
+
+    def pixels(
+        self, shrink: int = 1, out: UInt8[Tensor, " bytes"] | None = None
+    ) -> UInt8[Tensor, "3 h w"]:
+        """Return the pixels, a view of h x w x 3 memory.
+
+        Args:
+            shrink: 1, 2, 4 or 8; see `size`.
+            out: where they are put, on the CPU; its first 3 h w bytes are written. A plain JPEG is
+                decoded there, which saves a copy. None takes memory of their own.
+
+        Raises:
+            BrokenSample: the pixels are truncated or damaged; `out` may have been written to.
+        """
+        size = self.size(shrink)
+        target = None if out is None else out[: 3 * size[0] * size[1]].view(*size, 3).numpy()
+        found = self._load(shrink, target)
+        if found.shape[:2] != size:
+            raise BrokenSample(
+                DAMAGED,
+                f"{self._name} can't be read as an image ({size[1]} x {size[0]} pixels are "
+                f"announced, {found.shape[1]} x {found.shape[0]} are there).",
+            )
+        if target is not None and found is not target:
+            target[:] = found
+            found = target
+        return torch.from_numpy(found).permute(2, 0, 1)
+
+
+def picture(
+    image: ImageLike,
+    *,
+    background: tuple[int, int, int] = (255, 255, 255),
+    max_pixels: int = MAX_PIXELS,
+) -> Picture:
+    """Open an image; what its pixels become is told at `decode`.
+
+    Only headers are read, but for TIFFs and for PNGs with orientation data, whose size is known
+    when they are decoded.
+
+    Args:
+        image: a path, the bytes of an image file, an `h w 3` uint8 array, or a PIL image.
+        background: RGB below transparent pixels.
+        max_pixels: more than this is refused before anything is decoded.
+
+    Raises:
+        BrokenSample: the image can't be read, is truncated, too large, or of an unknown kind.
+    """
+    if isinstance(image, np.ndarray):
+        return _from_array(image, max_pixels)
+    name = _name(image)
+    if isinstance(image, Image.Image):
+        with _told(name):
+            return _Opened(image, name, background, max_pixels).picture()
+    content = image if isinstance(image, bytes) else _content(Path(image), name)
+    if not content:
+        raise BrokenSample(EMPTY, f"{name} can't be read: it is empty.")
+    size = jpeg.plain(content)
+    if size is None:
+        return _opened(content, name, background, max_pixels).picture()
+    _check_size(name, size.width, size.height, max_pixels)
+
+    def load(shrink: int, out: _Pixels | None) -> _Pixels:
+        found = jpeg.pixels(content, size, shrink, out)
+        if found is None:
+            return _opened(content, name, background, max_pixels).load(shrink, out)
+        return found
+
+    return Picture(name, size.height, size.width, load, shrinks=True)
+
 
 def decode(
     image: ImageLike,
@@ -62,38 +172,99 @@ def decode(
     max_pixels: int = MAX_PIXELS,
     at_least: int | None = None,
 ) -> UInt8[Tensor, "3 h w"]:
-    """Return the pixels of `image` as RGB.
+    """Return the pixels of `image` as RGB, channel by channel in memory.
 
     Palettes, grey, 1 bit, CMYK, HSV and YCbCr are converted; alpha is laid on `background`;
     16-bit grey is scaled by 1/257; EXIF rotation is applied; of an animation the first frame is
     taken.
 
     Args:
-        image: a path, the bytes of an image file, an `h w 3` uint8 array, or a PIL image.
-        background: RGB below transparent pixels.
-        max_pixels: more than this is refused before anything is decoded.
+        image, background, max_pixels: as `picture` has them.
         at_least: a JPEG may be decoded at 1/2, 1/4 or 1/8 as long as its shorter side stays at
             or above this; None decodes in full.
 
     Raises:
-        DataError: the image can't be read, is truncated, too large, or of an unknown kind.
+        BrokenSample: the image can't be read, is truncated, too large, or of an unknown kind.
     """
-    if isinstance(image, np.ndarray):
-        return _from_array(image, max_pixels)
-    name = _name(image)
+    opened = picture(image, background=background, max_pixels=max_pixels)
+    short = min(opened.height, opened.width)
+    fits = [s for s in jpeg.SHRINKS if at_least is not None and short // s >= at_least]
+    return opened.pixels(max(fits, default=1)).contiguous()
+
+
+_Pixels = UInt8[np.ndarray, "h w 3"]
+_Load = Callable[[int, _Pixels | None], _Pixels]
+
+
+class _Opened:
+    """What Pillow has opened: a file whose bytes we hold, or an image of the caller's."""
+
+    def __init__(
+        self,
+        image: Image.Image,
+        name: str,
+        background: tuple[int, int, int],
+        max_pixels: int,
+        content: bytes | None = None,
+    ) -> None:
+        self._name, self._background = name, background
+        self._content = content
+        self._image: Image.Image | None = image
+        self._is_jpeg = content is not None and image.format in ("JPEG", "MPO")
+        _check_size(name, *image.size, max_pixels)
+        # Asked about a turn, a PNG is decoded to its end.
+        plain_png = image.format == "PNG" and content is not None and not _may_be_turned(content)
+        if image.format == "TIFF":
+            image.load()
+        swapped = not plain_png and _turn(image) in _SWAPPING
+        self._width, self._height = image.size[::-1] if swapped else image.size
+
+    def picture(self) -> Picture:
+        return Picture(self._name, self._height, self._width, self.load, self._is_jpeg)
+
+    def load(self, shrink: int, _: _Pixels | None) -> _Pixels:
+        with _told(self._name):
+            image = self._image
+            if self._content is None:
+                assert image is not None
+                return _array(image, self._background)
+            self._image = None  # a file's pixels are decoded once; a second call opens it again
+            image = image or _open(self._content)
+            with image:
+                if self._is_jpeg:
+                    jpeg.draft(image, shrink)
+                return _array(image, self._background)
+
+
+def _opened(
+    content: bytes, name: str, background: tuple[int, int, int], max_pixels: int
+) -> _Opened:
+    with _told(name):
+        return _Opened(_open(content), name, background, max_pixels, content)
+
+
+def _open(content: bytes) -> Image.Image:
+    return Image.open(io.BytesIO(content), formats=FORMATS)
+
+
+@contextlib.contextmanager
+def _told(name: str) -> Iterator[None]:
+    """Turn what Pillow raises into one sentence."""
     try:
         with warnings.catch_warnings():
-            # Warnings are about metadata; sizes are checked below, broken pixels raise.
+            # Warnings are about metadata; sizes are checked here, broken pixels raise.
             warnings.simplefilter("ignore")
-            if isinstance(image, Image.Image):
-                return _tensor(_rgb(_opened(image, name, max_pixels, None), background))
-            with _open(image) as file:
-                return _tensor(_rgb(_opened(file, name, max_pixels, at_least), background))
+            yield
     except UnidentifiedImageError as error:  # its own text holds an address of this process
-        raise DataError(f"{name} can't be read: it is none of {', '.join(FORMATS)}.") from error
+        raise BrokenSample(
+            NO_IMAGE, f"{name} can't be read: it is none of {', '.join(FORMATS)}."
+        ) from error
     except _BROKEN as error:
+        bomb = isinstance(error, Image.DecompressionBombError)
         reason = str(error) or type(error).__name__
-        raise DataError(f"{name} can't be read as an image ({reason}).") from error
+        raise BrokenSample(
+            TOO_LARGE if bomb else DAMAGED, f"{name} can't be read as an image ({reason})."
+        ) from error
 
 
 def _name(image: ImageLike) -> str:
@@ -103,43 +274,56 @@ def _name(image: ImageLike) -> str:
         return f"Image of {len(image)} bytes"
     if isinstance(image, Image.Image):
         return f"PIL image of mode {image.mode}"
-    raise DataError(
+    raise BrokenSample(
+        NO_IMAGE,
         f"A {type(image).__name__} is not an image; give a path, bytes of an image file, "
-        "an h x w x 3 uint8 array or a PIL image."
+        "an h x w x 3 uint8 array or a PIL image.",
     )
 
 
-def _open(image: str | os.PathLike[str] | bytes) -> Image.Image:
-    if isinstance(image, bytes):
-        return Image.open(io.BytesIO(image), formats=FORMATS)
-    return Image.open(Path(image), formats=FORMATS)
+def _content(path: Path, name: str) -> bytes:
+    try:
+        facts = path.stat()
+        if not stat.S_ISREG(facts.st_mode):  # a pipe or a device might never end
+            raise OSError("it is not a plain file")
+        if facts.st_size > _MAX_FILE:
+            raise BrokenSample(
+                TOO_LARGE, f"{name} has {facts.st_size:,} bytes; up to {_MAX_FILE:,} are read."
+            )
+        return path.read_bytes()
+    except (OSError, ValueError) as error:  # ValueError: a name with a NUL
+        reason = str(error)
+        raise BrokenSample(UNREADABLE, f"{name} can't be read as an image ({reason}).") from error
 
 
-def _from_array(image: np.ndarray, max_pixels: int) -> UInt8[Tensor, "3 h w"]:
+def _from_array(image: np.ndarray, max_pixels: int) -> Picture:
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
-        raise DataError(f"An image array must be h x w x 3 uint8, not {image.shape} {image.dtype}.")
-    _check_size(f"Image array {image.shape}", image.shape[1], image.shape[0], max_pixels)
-    return torch.from_numpy(image.transpose(2, 0, 1).copy())
+        raise BrokenSample(
+            NO_IMAGE, f"An image array must be h x w x 3 uint8, not {image.shape} {image.dtype}."
+        )
+    height, width = image.shape[:2]
+    name = f"Image array {image.shape}"
+    _check_size(name, width, height, max_pixels)
+    return Picture(name, height, width, lambda *_: np.array(image, order="C"), shrinks=False)
 
 
 def _check_size(name: str, width: int, height: int, max_pixels: int) -> None:
     if width < 1 or height < 1 or width * height > max_pixels:
-        raise DataError(
-            f"{name} has {width} x {height} pixels; between 1 and {max_pixels:,} are read."
+        raise BrokenSample(
+            TOO_LARGE if width > 0 and height > 0 else DAMAGED,
+            f"{name} has {width} x {height} pixels; between 1 and {max_pixels:,} are read.",
         )
 
 
-def _opened(image: Image.Image, name: str, max_pixels: int, at_least: int | None) -> Image.Image:
-    """Check the size, decode (smaller where that is allowed) and turn upright."""
-    _check_size(name, *image.size, max_pixels)
-    if at_least is not None and image.format in ("JPEG", "MPO"):
-        shrink = at_least / min(image.size)
-        if shrink <= 0.5:
-            # draft() picks the largest of 1/2, 1/4, 1/8 that keeps both sides at or above these.
-            image.draft(None, (-int(-image.width * shrink // 1), -int(-image.height * shrink // 1)))
+def _may_be_turned(png: bytes) -> bool:
+    return any(word in png for word in _TURNING)
+
+
+def _array(image: Image.Image, background: tuple[int, int, int]) -> _Pixels:
     image.load()
     turn = _turn(image)
-    return image if turn is None else image.transpose(turn)
+    upright = image if turn is None else image.transpose(turn)
+    return np.array(_rgb(upright, background))
 
 
 def _turn(image: Image.Image) -> Image.Transpose | None:
@@ -172,7 +356,3 @@ def _eight_bits(image: Image.Image) -> Image.Image:
     else:
         scale = 1 / 257
     return Image.fromarray(np.rint(values * scale).clip(0, 255).astype(np.uint8))
-
-
-def _tensor(image: Image.Image) -> UInt8[Tensor, "3 h w"]:
-    return torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous()

@@ -3,31 +3,28 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
+from typing import Literal
 
 import numpy as np
-import torch
-from jaxtyping import Float32
+from jaxtyping import Float32, Int64, UInt8
 from torch import Tensor
-from torch.utils.data import Dataset, Sampler
+from torch.utils.data import Sampler
 
-from lift.data.canvas import CanvasStore
-from lift.data.dice import generator, key_number, turn
-from lift.data.order import WINDOW_SAMPLES, order
+from lift.data.crops import Crops, finished
+from lift.data.joined import sources_of
+from lift.data.making import BatchMaker, Request
+from lift.data.order import batches
+from lift.data.ordering import Kind, order_of
+from lift.data.policy import Policy
+from lift.data.rows import Rows, require_rows
 from lift.data.transform import Transform
 from lift.data.workers import answers
-from lift.errors import ConfigError, DataError, LiftError, MissingRows
-from lift.terms import Batch, Caption, Source
-
-_VIEW = 3
-_MIX = 4
-"""Purposes of the dice: a sample's random view in an epoch, and the mixture of its captions."""
-
-_LOOKED_UP_TOGETHER = 4096
+from lift.errors import ConfigError, DataError, LiftError
+from lift.terms import Batch, Source
+from lift.world import Worker
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,25 +32,34 @@ class LoaderConfig:
     """How samples become batches.
 
     Attributes:
-        batch_size: images of a batch. The samples left at the end of an epoch are passed over;
-            another epoch has others there.
+        batch_size: images of a batch, over all ranks. A batch may end one epoch and begin the
+            next: every sample is shown once an epoch, and no batch is smaller than others.
         workers: processes that read, decode and augment; 0 does it in the training process.
-        captions: "one" picks one caption an image and epoch, in turn from a random start; "all"
-            takes every caption, each image then has several positives; "mix" draws a point
-            between an image's captions (unit vectors weighted by a flat Dirichlet draw), so that
-            a small set never shows the same target twice.
+        captions: which captions an image shows. "one" an epoch, in turn from a random start;
+            "all" of them, each image then has several positives; "mix" a point between them (unit
+            vectors weighted by a flat Dirichlet draw), so that a small set never shows the same
+            target twice; or so many of each role, on average: "raw:0.5 rewrite:0.5",
+            "raw:0.3 rewrite:0.3 sub-caption:4", "any:2".
         roles: which captions take part; empty for all.
+        alike: what the samples of a batch share: "any" for nothing, their "source", or the
+            "cluster" that `lift data select --clusters` gave them.
+        resize: where crops are resized and recoloured: by each "worker", or for a whole batch on
+            the "device", which pays on a GPU only.
         canvas_memory_mb: decoded canvases are kept where all of them fit into this.
-        on_unreadable: whether an image that can't be read is left out and counted, or ends the
+        on_unreadable: whether a sample that can't be used is left out and counted, or ends the
             run.
+        stall_s: seconds without a batch from any worker after which the run ends.
     """
 
     batch_size: int
     workers: int = 0
-    captions: Literal["one", "all", "mix"] = "one"
+    captions: str = "one"
     roles: tuple[str, ...] = ()
+    alike: Kind = "any"
+    resize: Literal["worker", "device"] = "worker"
     canvas_memory_mb: int = 1024
     on_unreadable: Literal["skip", "stop"] = "skip"
+    stall_s: float = 900.0
 
     def __post_init__(self) -> None:
         if self.batch_size < 1 or self.workers < 0 or self.canvas_memory_mb < 0:
@@ -61,27 +67,19 @@ class LoaderConfig:
                 "loader needs batch_size >= 1, workers >= 0 and canvas_memory_mb >= 0, not "
                 f"{self.batch_size}, {self.workers} and {self.canvas_memory_mb}."
             )
+        if not self.stall_s > 0:
+            raise ConfigError(f"loader.stall_s must be above 0, not {self.stall_s}.")
+        Policy.parse(self.captions)
 
+    @property
+    def policy(self) -> Policy:
+        """What `captions` says."""
+        return Policy.parse(self.captions)
 
-@runtime_checkable
-class Rows(Protocol):
-    """Stored text vectors, as `lift.cache.reader.EmbeddingCache` has them."""
-
-    def find(self, texts: list[str]) -> np.ndarray:
-        """Return the int64 row number of every text, -1 where it has none."""
-        ...
-
-    def take(self, rows: np.ndarray) -> np.ndarray:
-        """Return the rows of these numbers as float32 [n d]."""
-        ...
-
-    def take_stored(self, rows: np.ndarray) -> np.ndarray:
-        """Return the rows of these numbers as they are stored [n w]."""
-        ...
-
-    def decode(self, stored: Tensor) -> Float32[Tensor, "n d"]:
-        """Return the rows of stored ones, computed where those are."""
-        ...
+    @property
+    def taking_part(self) -> tuple[str, ...]:
+        """The roles whose captions may be shown; empty for all."""
+        return self.roles or self.policy.roles
 
 
 class Loader:
@@ -89,44 +87,85 @@ class Loader:
 
     Attributes:
         source: the pairs.
-        steps_per_epoch: whole batches of an epoch.
+        sources: those that are joined in it, or itself; `Batch.source` counts in these.
+        samples_per_epoch: how many samples an epoch shows.
+        pairs: what a reading of all captions found; its digest stands for the data.
         wait_s: seconds that the consumer has waited for batches so far.
-        digest: of every key and caption in order; another data set, another digest.
 
     Raises:
-        DataError: fewer samples than one batch, or a sample without a caption of the roles.
+        ConfigError: a kind of batch that the source can't make, or fewer images than ranks.
+        DataError: fewer samples than one batch, or none with a caption of the roles.
         MissingRows: captions without a stored row; how many, and the first of them.
     """
 
     def __init__(
-        self, source: Source, cache: Rows, transform: Transform, config: LoaderConfig, seed: int
+        self,
+        source: Source,
+        cache: Rows,
+        transform: Transform,
+        config: LoaderConfig,
+        seed: int,
+        worker: Worker | None = None,
+        prints: Int64[np.ndarray, "samples 2"] | None = None,
     ) -> None:
-        if len(source) < config.batch_size:
-            raise DataError(
-                f"{source.name} holds {len(source)} samples, fewer than one batch of "
-                f"{config.batch_size}; lower loader.batch_size."
-            )
-        self.source = source
-        self.steps_per_epoch = len(source) // config.batch_size
-        self.wait_s = 0.0
-        # A source that holds less than a window at a time would load each group again and again.
-        self._window = min(WINDOW_SAMPLES, getattr(source, "window_samples", WINDOW_SAMPLES))
-        self._config = config
-        self._seed = seed
-        self._cache = cache
-        self.digest = require_rows(source, cache, config.roles)
-        self._batches = _BatchMaker(source, cache, transform, config, seed)
+        """Check the data against the cache.
 
-    def batches(self, start_step: int, stop_step: int) -> Iterator[Batch]:
-        """Yield the batches of steps `start_step` to `stop_step` - 1.
+        Args:
+            source: the pairs.
+            cache: a row for each of their captions.
+            transform: from images to what the model sees.
+            config: how samples become batches.
+            seed: of order, views and captions.
+            worker: the rank whose share of each batch is made; alone by default.
+            prints: see `lift.data.making.BatchMaker`.
+        """
+        self.worker = worker or Worker()
+        if config.batch_size < self.worker.size:
+            raise ConfigError(
+                f"loader.batch_size={config.batch_size} leaves some of {self.worker.size} "
+                "processes without an image; raise it."
+            )
+        self.source, self.sources = source, sources_of(source)
+        self.wait_s = 0.0
+        self._config, self._seed = config, seed
+        self._cache, self._transform = cache, transform
+        self.pairs = require_rows(source, cache, config.taking_part)
+        self._order = order_of(source, seed, config.batch_size, config.alike)
+        self.samples_per_epoch = self._order.length
+        if self.pairs.usable < config.batch_size:
+            raise DataError(
+                f"{source.name} holds {self.pairs.usable} samples with captions to use, fewer than "
+                f"one batch of {config.batch_size}; lower loader.batch_size."
+            )
+        self._batches = BatchMaker(
+            source,
+            cache,
+            transform,
+            seed,
+            policy=config.policy,
+            roles=config.taking_part,
+            canvas_bytes=config.canvas_memory_mb << 20,
+            strict=config.on_unreadable == "stop",
+            whole_crops=config.resize == "device",
+            prints=prints,
+        )
+
+    def batches(self, start_step: int, stop_step: int, *, pin: bool = False) -> Iterator[Batch]:
+        """Yield this rank's share of the batches of steps `start_step` to `stop_step` - 1.
+
+        Args:
+            start_step, stop_step: from 0.
+            pin: put tensors where a GPU can read them by itself.
 
         Raises:
-            DataError: an image can't be read and the config says stop; no image of a batch can be
-                read; or a worker died.
+            DataError: a sample can't be used and the config says stop; no sample of a batch can
+                be used; a worker died; or none came up with a batch for `stall_s`.
         """
         wanted = _Requests(self, start_step, stop_step)
+        config = self._config
+        stream = answers(self._batches, wanted, config.workers, stall_s=config.stall_s, pin=pin)
         # Closed even where an error keeps this frame alive, for the workers to end at once.
-        with contextlib.closing(answers(self._batches, wanted, self._config.workers)) as stream:
+        with contextlib.closing(stream):
             while True:
                 asked = time.perf_counter()
                 try:
@@ -141,26 +180,29 @@ class Loader:
 
     def decode(self, texts: Tensor) -> Float32[Tensor, "c d"]:
         """Return the rows of a batch's texts, computed on the device where those are."""
-        return texts if self._config.captions == "mix" else self._cache.decode(texts)
+        return texts if self._config.policy.mixes else self._cache.decode(texts)
 
-    def requests(self, start_step: int, stop_step: int) -> Iterator[_Request]:
-        """Yield (epoch, sample numbers) of the steps; made from seed and epoch alone."""
-        step, size = start_step, self._config.batch_size
-        while step < stop_step:
-            epoch, place = divmod(step, self.steps_per_epoch)
-            held = np.empty(0, np.int64)
-            start = place * size
-            for numbers in order(self.source.groups, self._seed, epoch, start, self._window):
-                held = np.concatenate([held, numbers])
-                while len(held) >= size and step < stop_step:
-                    yield _Request(epoch, held[:size])
-                    held, step = held[size:], step + 1
-                if step >= stop_step:
-                    return
+    def images(self, batch: Batch) -> UInt8[Tensor, "b 3 r r"]:
+        """Return the images of a batch, resized where they are if workers did not."""
+        images = batch.images
+        if isinstance(images, Crops):
+            look = self._transform
+            return finished(images, look.resolution, look.interpolation, look.fill)
+        assert isinstance(images, Tensor), "a batch has tensors or crops"
+        return images
+
+    def requests(self, start_step: int, stop_step: int) -> Iterator[Request]:
+        """Yield the epochs and sample numbers of the steps; made from the seed alone."""
+        size, rank = self._config.batch_size, self.worker.rank
+        stretches = batches(self._order, size, start_step * size)
+        for _ in range(start_step, stop_step):
+            epochs, numbers = next(stretches)
+            own = np.array_split(np.arange(size), self.worker.size)[rank]
+            yield Request(epochs[own], numbers[own])
 
     def equal_caption_share(self, samples: int = 2048) -> float:
         """Return the share of captions that have a twin in their batch, over the first batches."""
-        steps = max(1, min(self.steps_per_epoch, samples // self._config.batch_size))
+        steps = max(1, min(self.samples_per_epoch, samples) // self._config.batch_size)
         twins = total = 0
         for request in self.requests(0, steps):
             rows = self._batches.rows(request)
@@ -168,63 +210,6 @@ class Loader:
             twins += int(counts[counts > 1].sum())
             total += len(rows)
         return twins / total if total else 0.0
-
-
-def require_rows(source: Source, cache: Rows, roles: tuple[str, ...] = ()) -> str:
-    """Check that every caption of the roles has a stored row; one pass, bounded memory.
-
-    Returns:
-        A digest (32 hex digits) of all keys and captions in order.
-
-    Raises:
-        DataError: a sample without a caption of these roles.
-        MissingRows: with how many captions have no row, and the first of them.
-    """
-    missing, total, first = 0, 0, ""
-    held: list[str] = []
-    digest = hashlib.blake2b(digest_size=16)
-
-    def look_up() -> None:
-        nonlocal missing, total, first
-        for text, row in zip(held, cache.find(held), strict=True):
-            if row < 0:
-                first = first or text
-                missing += 1
-        total += len(held)
-        held.clear()
-
-    for key, captions in source.texts():
-        words = "\0".join([key, *(caption.text for caption in captions)])
-        digest.update(words.encode("utf-8", "surrogatepass") + b"\n")
-        held += [caption.text for caption in _of_roles(captions, roles, key)]
-        if len(held) >= _LOOKED_UP_TOGETHER:
-            look_up()
-    look_up()
-    if missing:
-        raise MissingRows(
-            f"{missing} of {total} captions of {source.name} have no row in the cache; the first "
-            f"is {first!r}. Run `lift embed` on this data with the cache's folder: it adds what "
-            "is missing."
-        )
-    return digest.hexdigest()
-
-
-def _of_roles(captions: tuple[Caption, ...], roles: tuple[str, ...], key: str) -> list[Caption]:
-    chosen = [caption for caption in captions if not roles or caption.role in roles]
-    if not chosen:
-        found = sorted({caption.role for caption in captions})
-        raise DataError(
-            f"Sample {key!r} has no caption of the roles {', '.join(roles)}; its roles are "
-            f"{', '.join(found) or 'none'}. Change loader.roles."
-        )
-    return chosen
-
-
-class _Request(NamedTuple):
-    """The samples of one batch."""
-
-    epoch: int
-    numbers: np.ndarray
 
 
 class _Requests(Sampler):
@@ -236,124 +221,5 @@ class _Requests(Sampler):
     def __len__(self) -> int:
         return self._stop - self._start
 
-    def __iter__(self) -> Iterator[_Request]:
+    def __iter__(self) -> Iterator[Request]:
         return self._loader.requests(self._start, self._stop)
-
-
-class _BatchMaker(Dataset):
-    """From the numbers of a batch to its tensors; runs in workers or in the training process."""
-
-    def __init__(
-        self, source: Source, cache: Rows, transform: Transform, config: LoaderConfig, seed: int
-    ) -> None:
-        self._source, self._cache, self._transform = source, cache, transform
-        self._config, self._seed = config, seed
-        self._canvases = CanvasStore.fitting(
-            len(source), transform.canvas, config.canvas_memory_mb << 20
-        )
-        # Where canvases are kept, keys and rows are too: then a sample is read once.
-        self._known: dict[int, tuple[str, np.ndarray]] = {}
-
-    def __getitem__(self, request: _Request) -> Any:
-        try:
-            return self._batch(request)
-        except LiftError as error:
-            return error  # raised by the consumer: DataLoader would bury the sentence
-
-    def rows(self, request: _Request) -> np.ndarray:
-        """Return the cache rows that a batch shows; samples that can't be read show none."""
-        shown = [np.empty(0, np.int64)]
-        for number in request.numbers.tolist():
-            try:
-                key, rows = self._known.get(number) or self._read(number)[:2]
-            except _Unreadable:  # counted and named when its batch is made
-                continue
-            shown.append(self._shown(key, rows, request.epoch))
-        return np.concatenate(shown)
-
-    def _batch(self, request: _Request) -> Batch:
-        views, mixtures, rows, owner, index, dropped = [], [], [], [], [], []
-        for number in request.numbers.tolist():
-            try:
-                key, own_rows, canvas = self._sample(number)
-            except _Unreadable as failure:
-                if self._config.on_unreadable == "stop":
-                    raise DataError(failure.reason) from failure
-                dropped.append((failure.key, failure.reason))
-                continue
-            rng = generator(self._seed, _VIEW, request.epoch, number)
-            views.append(self._transform.train(canvas, rng))
-            shown = self._shown(key, own_rows, request.epoch)
-            if self._config.captions == "mix":
-                mixtures.append(self._mixture(number, own_rows, request.epoch))
-            rows.append(shown)
-            owner += [len(views) - 1] * len(shown)
-            index.append(number)
-        if not views:
-            raise DataError(
-                f"No image of a batch of {len(request.numbers)} can be read; the last: "
-                f"{dropped[-1][1]}"
-            )
-        row = np.concatenate(rows)
-        texts = np.concatenate(mixtures) if mixtures else self._cache.take_stored(row)
-        return Batch(
-            images=torch.stack(views),
-            texts=torch.from_numpy(texts),
-            owner=torch.tensor(owner),
-            row=torch.from_numpy(row),
-            index=torch.tensor(index),
-            dropped=tuple(dropped),
-        )
-
-    def _sample(self, number: int) -> tuple[str, np.ndarray, torch.Tensor]:
-        """Return key, cache rows and canvas of a sample, from memory where they are kept."""
-        canvas = self._canvases.get(number) if self._canvases else None
-        if canvas is not None and number in self._known:
-            return *self._known[number], canvas
-        key, rows, image = self._read(number)
-        if canvas is None:
-            try:
-                canvas = self._transform.canvas_of(image)
-            except DataError as error:
-                raise _Unreadable(key, f"sample {key!r}: {error}") from error
-            if self._canvases:
-                self._canvases.put(number, canvas)
-        return key, rows, canvas
-
-    def _read(self, number: int) -> tuple[str, np.ndarray, bytes]:
-        try:
-            sample = self._source.read(number)
-        except DataError as error:
-            raise _Unreadable(str(number), str(error)) from error
-        texts = [c.text for c in _of_roles(sample.captions, self._config.roles, sample.key)]
-        rows = self._cache.find(texts)
-        if (rows < 0).any():
-            missing = texts[int(np.argmax(rows < 0))]
-            raise MissingRows(f"Sample {sample.key!r} has changed: {missing!r} has no row.")
-        if self._canvases:
-            self._known[number] = sample.key, rows
-        return sample.key, rows, sample.image
-
-    def _mixture(self, number: int, rows: np.ndarray, epoch: int) -> np.ndarray:
-        """Return a sample's point [1 d] between its captions in an epoch."""
-        texts = self._cache.take(rows)
-        texts /= np.maximum(np.linalg.norm(texts, axis=1, keepdims=True), 1e-12)
-        weights = generator(self._seed, _MIX, epoch, number).dirichlet(np.ones(len(rows)))
-        return weights.astype(np.float32)[None] @ texts
-
-    def _shown(self, key: str, rows: np.ndarray, epoch: int) -> np.ndarray:
-        """Return all rows, or the one whose turn it is (for a mixture the first stands)."""
-        if self._config.captions == "all":
-            return rows
-        if self._config.captions == "mix":
-            return rows[:1]
-        chosen = turn(self._seed, key_number(key), epoch, len(rows))
-        return rows[chosen : chosen + 1]
-
-
-class _Unreadable(Exception):
-    """A sample without pixels; stays inside this module."""
-
-    def __init__(self, key: str, reason: str) -> None:
-        super().__init__(reason)
-        self.key, self.reason = key, reason

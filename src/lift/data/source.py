@@ -5,11 +5,13 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 from lift import plugins
 from lift.config import Part
+from lift.data.joined import Joined
 from lift.errors import ConfigError, DataError
 from lift.terms import Source
 
@@ -28,19 +30,45 @@ SUFFIXES = {
 """Which format reads a path that names none."""
 
 
-def open_source(spec: Part | str) -> Source:
+def open_source(spec: Part | str, *, strict: bool = False) -> Source:
     """Return the pairs that `spec` names.
 
     Args:
-        spec: a `Part` of `data/formats`, or words: a path, glob or brace range whose suffix tells
-            the layout; the name of a format, alone or with `key=value,...`; or `format:path`.
+        spec: a `Part` of `data/formats`, or words: a path, glob or brace range whose suffix or
+            content tells the layout; the name of a format, alone or with `key=value,...`; or
+            `format:path`. Several, with `::` between them, are joined; `@2` behind each gives its
+            weight, its share of the samples relative to the others.
+        strict: the first sample that can't be used ends the reading.
 
     Raises:
         ConfigError: an unknown format or option (with the nearest match), or a layout that the
             path does not tell.
         DataError: nothing there, nothing in it, or not readable.
     """
-    part = spec if isinstance(spec, Part) else guess(spec)
+    if isinstance(spec, Part):
+        return _opened(spec, strict)
+    weighted = [_weighed(words) for words in spec.split("::")]
+    sources = [_opened(guess(words), strict) for words, _ in weighted]
+    weights = [weight for _, weight in weighted if weight is not None]
+    if len(sources) == 1:
+        return sources[0]
+    if weights and len(weights) < len(sources):
+        raise ConfigError(f"{spec!r} gives some sources a weight (@2) and others none.")
+    return Joined(sources, weights or None)
+
+
+def _weighed(words: str) -> tuple[str, float | None]:
+    match = None if os.path.exists(words) else _WEIGHT.fullmatch(words)
+    return (match[1], float(match[2])) if match else (words, None)
+
+
+_WEIGHT = re.compile(r"(.+)@(\d+(?:\.\d+)?|\.\d+)")
+
+
+def _opened(part: Part, strict: bool) -> Source:
+    known = {field.name for field in dataclasses.fields(plugins.load(ROOM, part.name).Config)}
+    if strict and "strict" in known:
+        part = dataclasses.replace(part, options={**part.options, "strict": True})
     source: Source = plugins.build(part)
     if len(source) == 0:
         raise DataError(f"{source.name} holds no samples; check the path and its options.")

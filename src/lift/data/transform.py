@@ -13,8 +13,8 @@ from jaxtyping import Float32, UInt8
 from torch import Tensor
 
 from lift.data import augment
-from lift.data.augment import Augment
-from lift.data.image import decode
+from lift.data.augment import Augment, View
+from lift.data.image import Picture, decode, picture
 from lift.errors import ConfigError
 from lift.terms import ImageLike
 
@@ -91,13 +91,46 @@ class Transform:
         self, canvas: UInt8[Tensor, "3 h w"], rng: np.random.Generator
     ) -> UInt8[Tensor, "3 r r"]:
         """Return one random view of a canvas; equal generators give equal views."""
-        top, left, height, width = augment.crop_box(
-            canvas.shape[1], canvas.shape[2], self.augment, rng
-        )
-        crop = canvas[:, top : top + height, left : left + width]
-        fill = torch.tensor([round(255 * value) for value in self.mean], dtype=torch.uint8)
-        view = augment.recolour(self._resized(crop, self.resolution), self.augment, rng)
-        return augment.flip_and_erase(view, self.augment, rng, fill)
+        view = self.draw(canvas.shape[1], canvas.shape[2], rng)
+        return self.finish(view, cut(canvas, view.box))
+
+    def draw(self, height: int, width: int, rng: np.random.Generator) -> View:
+        """Return a random view of a picture of this size; equal generators give equal views."""
+        return augment.draw_view(height, width, self.resolution, self.augment, rng)
+
+    def opened(self, image: ImageLike) -> Picture:
+        """Return an image that is not decoded yet.
+
+        Raises:
+            BrokenSample: it is none.
+        """
+        return picture(image, background=self._background)
+
+    def decoded(self, image: Picture, view: View) -> tuple[UInt8[Tensor, "3 h w"], View]:
+        """Return the pixels of a whole picture, and the view drawn for it in their coordinates.
+
+        The view is drawn before anything is decoded: a large JPEG is decoded at a fraction, but
+        never so small that the crop would lose sharpness.
+
+        Raises:
+            BrokenSample: the image is damaged.
+        """
+        top, left, height, width = view.box
+        enough = _SPARE * self.resolution
+        shrink = next(s for s in (8, 4, 2, 1) if s == 1 or min(height, width) // s >= enough)
+        pixels = image.pixels(shrink)
+        down, across = pixels.shape[1] / image.height, pixels.shape[2] / image.width
+        box = int(top * down), int(left * across), int(height * down), int(width * across)
+        return pixels, view._replace(box=(box[0], box[1], max(1, box[2]), max(1, box[3])))
+
+    def finish(self, view: View, crop: UInt8[Tensor, "3 ch cw"]) -> UInt8[Tensor, "3 r r"]:
+        """Return a view from its crop: resized, recoloured, flipped, with a rectangle filled."""
+        return augment.finish(view, self._resized(crop, self.resolution), self.fill)
+
+    @property
+    def fill(self) -> UInt8[Tensor, " 3"]:
+        """The colour of erased rectangles: the mean, which is 0 after `normalise`."""
+        return torch.tensor([round(255 * value) for value in self.mean], dtype=torch.uint8)
 
     def from_canvas(self, canvas: UInt8[Tensor, "3 h w"]) -> UInt8[Tensor, "3 r r"]:
         """Return what evaluation sees of a canvas made by `canvas_of`."""
@@ -144,3 +177,14 @@ class Transform:
         return F.interpolate(
             pixels[None], size=(side, side), mode=self.interpolation, antialias=True
         )[0]
+
+
+def cut(pixels: UInt8[Tensor, "3 h w"], box: tuple[int, int, int, int]) -> Tensor:
+    """Return a crop as uint8 [3 h w] with RGB side by side in memory.
+
+    Resizing is three times faster in that order than channel by channel, and half as fast again
+    from a copy as from a view (torch 2.13, AVX-512; `benchmarks/loader.py`).
+    """
+    top, left, height, width = box
+    crop = pixels.permute(1, 2, 0)[top : top + height, left : left + width]
+    return crop.contiguous().permute(2, 0, 1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 import warnings
 from collections.abc import Generator, Iterator
 from typing import Any
@@ -13,29 +14,52 @@ from torch.utils.data._utils import signal_handling
 
 from lift.errors import DataError
 
+_ASKED_EVERY_S = 5.0
+"""Seconds after which the workers are looked at: a dead one is found no sooner."""
 
-def answers(dataset: Dataset, requests: Sampler, workers: int) -> Generator[Any, None, None]:
+
+def answers(
+    dataset: Dataset, requests: Sampler, workers: int, *, stall_s: float = 0.0, pin: bool = False
+) -> Generator[Any, None, None]:
     """Yield `dataset[request]` of every request, in order, whatever the number of workers.
 
+    Args:
+        dataset: asked by request.
+        requests: in order.
+        workers: processes; 0 answers right here.
+        stall_s: seconds without an answer from any worker that end it all; 0 waits for ever.
+        pin: put tensors where a GPU can read them by itself.
+
     Raises:
-        DataError: a worker died.
+        DataError: a worker died, or all stand still.
     """
     made = DataLoader(
         dataset,
         sampler=requests,
         batch_size=None,
         num_workers=workers,
+        timeout=min(_ASKED_EVERY_S, stall_s) if workers and stall_s else 0,
+        pin_memory=pin,
         generator=torch.Generator(),  # else it draws from the run's own, at every resume
         # Forked workers share the canvases; elsewhere than on Linux fork is not safe.
         multiprocessing_context="fork" if workers and sys.platform == "linux" else None,
     )
     stream = _started(made)
+    asked = time.monotonic()
     while True:
         try:
             answer = next(stream)
         except StopIteration:
             return
         except (RuntimeError, ConnectionError, EOFError, FileNotFoundError) as error:
+            if str(error).startswith("DataLoader timed out"):  # and no worker is dead
+                if time.monotonic() - asked < stall_s:
+                    continue
+                raise DataError(
+                    f"No data worker came up with a batch for {stall_s:g} s: a disk or a server "
+                    "stands still. Look at where the data lies, raise loader.stall_s, or run the "
+                    "same command again."
+                ) from error
             if not _is_a_death(error, workers):
                 raise
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
@@ -44,6 +68,7 @@ def answers(dataset: Dataset, requests: Sampler, workers: int) -> Generator[Any,
                 "Lower loader.workers and run the same command again."
             ) from error
         yield answer
+        asked = time.monotonic()
 
 
 def _is_a_death(error: Exception, workers: int) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from jaxtyping import Bool, Float32, Int64
+from jaxtyping import Bool, Float32, Int64, Shaped
 from torch import Tensor
 
 from lift.errors import ConfigError
@@ -30,6 +30,34 @@ def owners(images: int, captions: int, owner: Int64[Tensor, " c"] | None, like: 
     return torch.arange(images, device=like.device)
 
 
+def targets(
+    images: int,
+    owner: Int64[Tensor, " c"],
+    row: Int64[Tensor, " c"] | None,
+    weight: Float32[Tensor, " c"] | None,
+    share_equal: bool,
+) -> Shaped[Tensor, "b c"]:
+    """Return how right each caption is for each image.
+
+    Without `weight` that is yes or no, as `match_matrix` says; with it, the weight of the pair of
+    image and caption (the largest, where a text stands twice for an image), 0 for no pair.
+    """
+    if weight is None:
+        return match_matrix(images, owner, row, share_equal)
+    captions = torch.arange(len(owner), device=owner.device)
+    if share_equal:
+        if row is None:
+            raise ConfigError(_NEEDS_ROW)
+        _, captions = torch.unique(row, return_inverse=True)
+    wide = images * (int(captions.max()) + 1)
+    places = owner * (wide // images) + captions
+    owns = torch.zeros(wide, device=owner.device).scatter_reduce(0, places, weight, "amax")
+    return owns.view(images, -1)[:, captions]
+
+
+_NEEDS_ROW = "share_equal needs `row`, the cache row of each caption; pass it or off."
+
+
 def match_matrix(
     images: int,
     owner: Int64[Tensor, " c"],
@@ -47,7 +75,7 @@ def match_matrix(
     if not share_equal:
         return torch.arange(images, device=owner.device)[:, None] == owner[None, :]
     if row is None:
-        raise ConfigError("share_equal needs `row`, the cache row of each caption; pass it or off.")
+        raise ConfigError(_NEEDS_ROW)
     # Through the distinct texts: images x texts is smaller than captions x captions.
     texts, text_of = torch.unique(row, return_inverse=True)
     owns = torch.zeros(images, len(texts), dtype=torch.bool, device=owner.device)

@@ -28,11 +28,33 @@ class Cosine(nn.Module):
         z_text: Float32[Tensor, "c d"],
         owner: Int64[Tensor, " c"] | None = None,
         row: Int64[Tensor, " c"] | None = None,
+        weight: Float32[Tensor, " c"] | None = None,
     ) -> Float32[Tensor, ""]:
-        """Return the loss, in [0, 2]; `owner` as in `lift.terms.Objective`, `row` is not used."""
+        """Return the loss, in [0, 2], a mean over captions in proportion to `weight`.
+
+        `owner` is as in `lift.terms.Objective`, `row` is not used.
+        """
         with torch.autocast(z_image.device.type, enabled=False):
             owner = owners(len(z_image), len(z_text), owner, z_image)
-            return (1.0 - (z_image[owner] * z_text).sum(1)).mean()
+            far = 1.0 - (z_image[owner] * z_text).sum(1)
+            return far.mean() if weight is None else (far * weight).sum() / weight.sum()
+
+    @torch.no_grad()
+    def by_image(
+        self,
+        z_image: Float32[Tensor, "b d"],
+        z_text: Float32[Tensor, "c d"],
+        owner: Int64[Tensor, " c"] | None = None,
+        row: Int64[Tensor, " c"] | None = None,
+        weight: Float32[Tensor, " c"] | None = None,
+    ) -> Float32[Tensor, " b"]:
+        """Return the (weighted) mean over each image's captions; 0 where it has none."""
+        owner = owners(len(z_image), len(z_text), owner, z_image)
+        share = torch.ones(len(z_text), device=z_text.device) if weight is None else weight
+        far = (1.0 - (z_image[owner] * z_text).sum(1)) * share
+        sums = torch.zeros(2, len(z_image), device=z_text.device)
+        sums.index_add_(1, owner, torch.stack([far, share]))
+        return sums[0] / sums[1].clamp(min=torch.finfo(torch.float32).tiny)
 
     def constrain(self) -> None:
         """Do nothing: there are no parameters."""

@@ -10,7 +10,7 @@ from jaxtyping import Float32, Int64
 from torch import Tensor, nn
 
 from lift.errors import ConfigError
-from lift.objectives._targets import check_ignore_above, match_matrix, owners, too_close
+from lift.objectives._targets import check_ignore_above, owners, targets, too_close
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +37,8 @@ class Config:
 class Sigmoid(nn.Module):
     """-sum(log sigmoid(label (scale cos + bias))) / b over all pairs (Zhai et al. 2023, eq. 1).
 
-    `label` is 1 where a caption is right for an image, else -1. Both parameters are 0-d, so the
+    `label` is 1 where a caption is right for an image, else -1; a pair with a weight below 1 is
+    judged both ways, in that proportion. Both parameters are 0-d, so the
     optimiser does not decay them.
     """
 
@@ -53,17 +54,49 @@ class Sigmoid(nn.Module):
         z_text: Float32[Tensor, "c d"],
         owner: Int64[Tensor, " c"] | None = None,
         row: Int64[Tensor, " c"] | None = None,
+        weight: Float32[Tensor, " c"] | None = None,
     ) -> Float32[Tensor, ""]:
-        """Return the loss in nats an image; `owner` and `row` as in `lift.terms.Objective`."""
+        """Return the loss in nats an image; the rest as in `lift.terms.Objective`.
+
+        Weights above 1 count as 1.
+        """
+        pairs = self._pairs(z_image, z_text, owner, row, weight)
+        return pairs.sum() / len(z_image)
+
+    @torch.no_grad()
+    def by_image(
+        self,
+        z_image: Float32[Tensor, "b d"],
+        z_text: Float32[Tensor, "c d"],
+        owner: Int64[Tensor, " c"] | None = None,
+        row: Int64[Tensor, " c"] | None = None,
+        weight: Float32[Tensor, " c"] | None = None,
+    ) -> Float32[Tensor, " b"]:
+        """Return the sum over each image's pairs; their mean is the loss."""
+        return self._pairs(z_image, z_text, owner, row, weight).sum(1)
+
+    def _pairs(
+        self,
+        z_image: Float32[Tensor, "b d"],
+        z_text: Float32[Tensor, "c d"],
+        owner: Int64[Tensor, " c"] | None,
+        row: Int64[Tensor, " c"] | None,
+        weight: Float32[Tensor, " c"] | None,
+    ) -> Float32[Tensor, "b c"]:
         with torch.autocast(z_image.device.type, enabled=False):  # see softmax.py
             owner = owners(len(z_image), len(z_text), owner, z_image)
-            match = match_matrix(len(z_image), owner, row, self.config.share_equal)
+            target = targets(len(z_image), owner, row, weight, self.config.share_equal)
             logits = self.log_scale.exp() * (z_image @ z_text.T) + self.bias
-            pairs = nn.functional.softplus(torch.where(match, -logits, logits))
-            if self.config.ignore_above is not None:
-                dropped = too_close(z_text, owner, match, self.config.ignore_above)
-                pairs = pairs.masked_fill(dropped, 0.0)
-            return pairs.sum() / len(z_image)
+            softplus = nn.functional.softplus
+            if weight is None:
+                pairs = softplus(torch.where(target, -logits, logits))
+            else:
+                share = target.clamp(max=1.0)
+                pairs = share * softplus(-logits) + (1 - share) * softplus(logits)
+            if self.config.ignore_above is None:
+                return pairs
+            dropped = too_close(z_text, owner, target > 0, self.config.ignore_above)
+            return pairs.masked_fill(dropped, 0.0)
 
     @torch.no_grad()
     def constrain(self) -> None:

@@ -6,11 +6,11 @@ import math
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float32, Int64
+from jaxtyping import Bool, Float32, Int64, Shaped
 from torch import Tensor, nn
 
 from lift.errors import ConfigError
-from lift.objectives._targets import check_ignore_above, match_matrix, owners, too_close
+from lift.objectives._targets import check_ignore_above, owners, targets, too_close
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,9 +38,10 @@ class Config:
 class Softmax(nn.Module):
     """Mean of image-to-text and text-to-image cross-entropy (Radford et al. 2021, figure 3).
 
-    The target of an image is uniform over the captions that are right for it, the target of a
-    caption uniform over the images it is right for; with one caption an image and none equal,
-    this is plain InfoNCE. `log_scale` is 0-d, so the optimiser does not decay it.
+    The target of an image is uniform over the captions that are right for it (or in proportion to
+    their weights), the target of a caption likewise over the images it is right for; with one
+    caption an image and none equal, this is plain InfoNCE. `log_scale` is 0-d, so the optimiser
+    does not decay it.
     """
 
     def __init__(self, config: Config) -> None:
@@ -57,20 +58,45 @@ class Softmax(nn.Module):
         z_text: Float32[Tensor, "c d"],
         owner: Int64[Tensor, " c"] | None = None,
         row: Int64[Tensor, " c"] | None = None,
+        weight: Float32[Tensor, " c"] | None = None,
     ) -> Float32[Tensor, ""]:
-        """Return the loss in nats; `owner` and `row` as in `lift.terms.Objective`."""
+        """Return the loss in nats; the rest as in `lift.terms.Objective`."""
         # Logits reach 100, where bfloat16 steps by 0.5: an outer autocast must not touch them.
         with torch.autocast(z_image.device.type, enabled=False):
-            owner = owners(len(z_image), len(z_text), owner, z_image)
-            match = match_matrix(len(z_image), owner, row, self.config.share_equal)
-            logits = self.log_scale.exp() * (z_image @ z_text.T)
-            field = logits
-            if self.config.ignore_above is not None:
-                dropped = too_close(z_text, owner, match, self.config.ignore_above)
-                field = logits.masked_fill(dropped, -math.inf)
-            to_text = _cross_entropy(logits, field, match)
-            to_image = _cross_entropy(logits.T, field.T, match.T)
+            logits, field, target = self._products(z_image, z_text, owner, row, weight)
+            to_text = _mean(*_cross_entropy(logits, field, target))
+            to_image = _mean(*_cross_entropy(logits.T, field.T, target.T))
             return (to_text + to_image) / 2
+
+    @torch.no_grad()
+    def by_image(
+        self,
+        z_image: Float32[Tensor, "b d"],
+        z_text: Float32[Tensor, "c d"],
+        owner: Int64[Tensor, " c"] | None = None,
+        row: Int64[Tensor, " c"] | None = None,
+        weight: Float32[Tensor, " c"] | None = None,
+    ) -> Float32[Tensor, " b"]:
+        """Return each image's image-to-text cross-entropy in nats."""
+        with torch.autocast(z_image.device.type, enabled=False):
+            return _cross_entropy(*self._products(z_image, z_text, owner, row, weight))[0]
+
+    def _products(
+        self,
+        z_image: Float32[Tensor, "b d"],
+        z_text: Float32[Tensor, "c d"],
+        owner: Int64[Tensor, " c"] | None,
+        row: Int64[Tensor, " c"] | None,
+        weight: Float32[Tensor, " c"] | None,
+    ) -> tuple[Float32[Tensor, "b c"], Float32[Tensor, "b c"], Shaped[Tensor, "b c"]]:
+        """Return the logits, those that compete (others are -inf), and what is right."""
+        owner = owners(len(z_image), len(z_text), owner, z_image)
+        target = targets(len(z_image), owner, row, weight, self.config.share_equal)
+        logits = self.log_scale.exp() * (z_image @ z_text.T)
+        if self.config.ignore_above is None:
+            return logits, logits, target
+        dropped = too_close(z_text, owner, target > 0, self.config.ignore_above)
+        return logits, logits.masked_fill(dropped, -math.inf), target
 
     @torch.no_grad()
     def constrain(self) -> None:
@@ -84,17 +110,23 @@ class Softmax(nn.Module):
 
 
 def _cross_entropy(
-    logits: Float32[Tensor, "q n"], field: Float32[Tensor, "q n"], match: Bool[Tensor, "q n"]
-) -> Float32[Tensor, ""]:
-    """Mean over rows of logsumexp(field) minus the mean logit of what is right.
+    logits: Float32[Tensor, "q n"], field: Float32[Tensor, "q n"], target: Shaped[Tensor, "q n"]
+) -> tuple[Float32[Tensor, " q"], Bool[Tensor, " q"]]:
+    """Return logsumexp(field) minus the mean logit of what is right, and which rows have a target.
 
-    That is the cross-entropy to a uniform target. `field` is `logits` with -inf where a pair is
-    left out. Rows for which nothing is right have no target and do not count.
+    That is the cross-entropy to a target in proportion to `target`. `field` is `logits` with -inf
+    where a pair is left out. Rows for which nothing is right have no target and are 0.
     """
-    right = match.sum(1)
-    positive = (logits * match).sum(1) / right.clamp(min=1)
-    rows = (field.logsumexp(1) - positive) * (right > 0)
-    return rows.sum() / (right > 0).sum().clamp(min=1)
+    right = target.sum(1)
+    counts = right > 0
+    # Of yes and no the sum is a count: the smallest that divides is 1, as it always was.
+    least = 1 if target.dtype == torch.bool else torch.finfo(torch.float32).tiny
+    positive = (logits * target).sum(1) / right.clamp(min=least)
+    return (field.logsumexp(1) - positive) * counts, counts
+
+
+def _mean(rows: Float32[Tensor, " q"], counts: Bool[Tensor, " q"]) -> Float32[Tensor, ""]:
+    return rows.sum() / counts.sum().clamp(min=1)
 
 
 def build(config: Config) -> Softmax:

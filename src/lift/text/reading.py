@@ -92,8 +92,14 @@ def _chunks(items: Iterator[str | None]) -> Iterator[list[str | None]]:
         yield chunk
 
 
-def _lines(path: Path) -> Iterator[str]:
-    """Yield lines without their end; only line feeds end one, U+2028 and the like do not."""
+def numbered_lines(path: Path) -> Iterator[tuple[int, bytes]]:
+    """Yield (number from 1, line without its end) of a text file, also a gzipped one.
+
+    Only line feeds end a line, U+2028 and the like do not. Memory holds one line.
+
+    Raises:
+        DataError: a file that can't be read, or a line of more than 16 MB.
+    """
     try:
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
             number = 0
@@ -105,13 +111,18 @@ def _lines(path: Path) -> Iterator[str]:
                         f"{path}, line {number}, is longer than {_LONGEST_LINE:,} bytes; "
                         "give a text file with one text a line."
                     )
-                try:
-                    yield line.removesuffix(b"\n").removesuffix(b"\r").decode("utf-8")
-                except UnicodeDecodeError as error:
-                    raise DataError(f"{path}, line {number}, is not UTF-8 ({error}).") from error
+                yield number, line.removesuffix(b"\n").removesuffix(b"\r")
     except (OSError, EOFError, zlib.error) as error:
         told = getattr(error, "strerror", None) or error
         raise DataError(f"{path} can't be read ({told}).") from error
+
+
+def _lines(path: Path) -> Iterator[str]:
+    for number, line in numbered_lines(path):
+        try:
+            yield line.decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise DataError(f"{path}, line {number}, is not UTF-8 ({error}).") from error
 
 
 def _jsonl(path: Path, column: str | None, keys: bool) -> Iterator[str | None]:

@@ -35,7 +35,7 @@ class TrainState:
         optimizer: its moments.
         mean: running mean of the weights, where the run keeps one.
         counters: what was left out, by name.
-        unreadable: keys of samples without pixels that were met so far.
+        unreadable: numbers of samples that could not be used and were met so far.
         seconds: wall time of the steps so far.
     """
 
@@ -46,6 +46,10 @@ class TrainState:
     counters: dict[str, int]
     seconds: float = 0.0
     unreadable: set[str] = field(default_factory=set)
+
+    def count(self, what: str, number: int = 1) -> None:
+        """Add to a counter."""
+        self.counters[what] = self.counters.get(what, 0) + number
 
 
 def save(folder: Path, state: TrainState) -> Path:

@@ -74,6 +74,11 @@ class Log:
                 f"[{best.low:.1%}, {best.high:.1%}] ({result.protocol}, {best.items} items)"
             )
 
+    def note(self, text: str) -> None:
+        """Append something worth knowing and show it above the bar."""
+        self.event("note", text=text)
+        self._bar.write(text)
+
     def warning(self, text: str) -> None:
         """Append a warning and show it above the bar."""
         self.event("warning", text=text)
@@ -89,13 +94,18 @@ class Log:
 
 
 class Meter:
-    """Means since the last report: loss, speed, share of time spent waiting for data."""
+    """Means since the last report: loss, speed, share of time spent waiting for data.
+
+    Attributes:
+        by_source: loss of each source's images in the last step that found it.
+    """
 
     def __init__(self, waited: float) -> None:
         self._waited = waited
         self._reset()
 
     def _reset(self) -> None:
+        self.by_source: Mapping[int, float] = {}
         self._losses: list[float] = []
         self._norm = 0.0
         self._images = 0
@@ -103,6 +113,7 @@ class Meter:
 
     def add(self, report: StepReport, seconds: float) -> None:
         """Take in one step."""
+        self.by_source = report.by_source or self.by_source
         self._losses.append(report.loss)
         self._norm = max(self._norm, report.grad_norm)
         self._images += report.images

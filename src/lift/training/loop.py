@@ -17,11 +17,12 @@ from lift.terms import Batch, EvalResult
 from lift.training import checkpoint
 from lift.training.config import RunConfig
 from lift.training.folder import open_run
-from lift.training.log import Meter
+from lift.training.log import Meter, finite
 from lift.training.optim import learning_rate, update_mean
 from lift.training.prepare import Run, prepare
 from lift.training.step import train_step
 from lift.training.stop import StopRequest
+from lift.training.transfer import moved
 from lift.world import threads
 
 NAMED = 20
@@ -81,14 +82,18 @@ def _loop(run: Run, stop: StopRequest) -> None:
     """Take every step that is left; once in a while report, judge and save."""
     config, state = run.config, run.state
     accumulate = config.optim.accumulate
-    batches = run.loader.batches(state.step * accumulate, config.steps * accumulate)
+    made = run.loader.batches(
+        state.step * accumulate, config.steps * accumulate, pin=run.device.type == "cuda"
+    )
+    batches = moved(made, run.device, run.loader.images)
+    several = len(run.loader.sources) > 1
     meter = Meter(run.loader.wait_s)
     run.model.train()
     while state.step < config.steps:
         _leave_if_asked(run, stop)
         started = time.perf_counter()
         step_batches = [next(batches) for _ in range(accumulate)]
-        _count_dropped(run, step_batches)
+        _count(run, step_batches)
         rate = learning_rate(state.step, config.steps, config.optim)
         for group in state.optimizer.param_groups:
             group["lr"] = rate
@@ -101,6 +106,7 @@ def _loop(run: Run, stop: StopRequest) -> None:
             device=run.device,
             precision=run.precision,
             decode=run.loader.decode,
+            by_source=several and _is_due(run, state.step + 1, config.log_every),
         )
         if state.mean is not None and config.ema is not None:
             update_mean(state.mean, run.model.image, config.ema, state.step)
@@ -128,15 +134,17 @@ def _once_in_a_while(run: Run, meter: Meter, rate: float, *, last: bool) -> None
     config, state = run.config, run.state
 
     def due(every: int) -> bool:
-        return last or (every > 0 and state.step % every == 0)
+        return _is_due(run, state.step, every)
 
     if due(config.log_every):
         facts = meter.facts(run.loader.wait_s)
         samples = state.step * config.step_samples
+        for number, loss in meter.by_source.items():
+            facts[f"loss, {run.loader.sources[number].name}"] = finite(loss)
         run.log.step(
             {
                 "step": state.step,
-                "epoch": round(samples / len(run.loader.source), 4),
+                "epoch": round(samples / run.loader.samples_per_epoch, 4),
                 "samples": samples,
                 "lr": rate,
                 **facts,
@@ -148,7 +156,12 @@ def _once_in_a_while(run: Run, meter: Meter, rate: float, *, last: bool) -> None
     if config.evaluate_every and due(config.evaluate_every) and not last:
         run.log.evaluation(state.step, _judge(run))
     if due(config.checkpoint_every):
+        run.trained_on.flush()
         checkpoint.save(run.folder.checkpoints, state)
+
+
+def _is_due(run: Run, step: int, every: int) -> bool:
+    return step == run.config.steps or (every > 0 and step % every == 0)
 
 
 def _warn_of_guessing(run: Run, loss: float | None) -> None:
@@ -164,17 +177,22 @@ def _warn_of_guessing(run: Run, loss: float | None) -> None:
         )
 
 
-def _count_dropped(run: Run, batches: Sequence[Batch]) -> None:
-    """Name each unreadable image once; count images, and the views that were lost with them."""
-    counters, known = run.state.counters, run.state.unreadable
+def _count(run: Run, batches: Sequence[Batch]) -> None:
+    """Count images by source; name each sample that can't be used once, and count it by kind."""
+    state = run.state
     for batch in batches:
-        for key, reason in batch.dropped:
-            counters["views left out"] = counters.get("views left out", 0) + 1
-            if key not in known:
-                known.add(key)
-                counters["unreadable images"] = len(known)
-                if len(known) <= NAMED:  # the count goes on, the naming ends
-                    run.log.warning(f"image left out: {reason}")
+        run.trained_on.add(batch)
+        if len(run.loader.sources) > 1:
+            for number, images in zip(*batch.source.unique(return_counts=True), strict=True):
+                what = f"images of {run.loader.sources[int(number)].name}"
+                state.count(what, int(images))
+        for key, kind, reason in batch.dropped:
+            state.count("views left out")
+            if key not in state.unreadable:
+                state.unreadable.add(key)
+                state.count(f"samples left out, {kind}")
+                if len(state.unreadable) <= NAMED:  # the count goes on, the naming ends
+                    run.log.warning(f"left out: {reason}")
 
 
 def _judge(run: Run) -> list[EvalResult]:

@@ -15,12 +15,13 @@ from lift.bundle import Bundle, BundleRecord
 from lift.cache.reader import EmbeddingCache
 from lift.config import to_dict
 from lift.data.formats.texts import Texts
-from lift.data.loader import Loader, require_rows
+from lift.data.loader import Loader
+from lift.data.rows import require_rows
 from lift.data.source import left_out, open_source
+from lift.data.tally import Tally
 from lift.errors import CheckpointError, ConfigError, SpaceMismatch
 from lift.evaluation import CachedTexts, Plan, parse_plan
 from lift.model import TwoSided, build_side, count_parameters
-from lift.terms import Source
 from lift.text.encoder import space_of
 from lift.training import checkpoint
 from lift.training.checkpoint import TrainState
@@ -28,6 +29,7 @@ from lift.training.config import RunConfig
 from lift.training.folder import RunFolder, versions
 from lift.training.log import Log
 from lift.training.optim import make_optimizer
+from lift.training.trained_on import TrainedOn
 from lift.world import Precision, choose_device, probe_precision
 
 EQUAL_CAPTIONS_WARNING = 0.1
@@ -48,6 +50,7 @@ class Run:
     precision: Precision
     plans: Sequence[Plan]
     log: Log
+    trained_on: TrainedOn
     judged: CachedTexts | None = None
 
     @property
@@ -87,7 +90,10 @@ def prepare(config: RunConfig, folder: RunFolder, count: int, progress: bool) ->
     source = open_source(config.data)
     if isinstance(source, Texts):
         source.read(0)  # raises: there are no images to train on
-    loader = Loader(source, cache, config.transform, config.loader, config.seed)
+    trained_on = TrainedOn(folder.path, len(source))
+    loader = Loader(
+        source, cache, config.transform, config.loader, config.seed, prints=trained_on.prints
+    )
     plans = _plans(config, cache)
     torch.manual_seed(config.seed)
     model = TwoSided(
@@ -99,7 +105,7 @@ def prepare(config: RunConfig, folder: RunFolder, count: int, progress: bool) ->
     state = TrainState(0, model, make_optimizer(model, config.optim), mean, {})
     facts = {
         "space": {**to_dict(cache.space), "fingerprint": cache.space.fingerprint},
-        "pairs": {"source": source.name, "samples": len(source), "digest": loader.digest},
+        "pairs": {"source": source.name, "samples": len(source), "digest": loader.pairs.digest},
         "device": device.type,
     }
     if folder.facts["status"] != "new":
@@ -124,10 +130,10 @@ def prepare(config: RunConfig, folder: RunFolder, count: int, progress: bool) ->
     elif not state.step:
         if config.evaluations and not config.validation:
             log.warning("No --validation: nothing judges this run; `lift eval` can do so later.")
-        _say_what_is_left_out(source, state, log)
+        _say_what_is_left_out(loader, state, log)
         _warn_of_equal_captions(config, loader, log)
     precision = folder.facts["precision"]
-    return Run(config, folder, loader, cache, state, device, precision, plans, log)
+    return Run(config, folder, loader, cache, state, device, precision, plans, log, trained_on)
 
 
 def _open_cache(config: RunConfig) -> EmbeddingCache:
@@ -187,7 +193,7 @@ def _choose_precision(
     if config.precision != "auto":
         return config.precision, {}
     batch = next(iter(loader.batches(0, 1)))
-    images = config.transform.normalise(batch.images.to(device))
+    images = config.transform.normalise(loader.images(batch.to(device)))
     before = checkpoint.generators()
     model.train()
 
@@ -214,10 +220,17 @@ def _parameters(model: TwoSided) -> dict[str, int]:
     return {name: count_parameters(part) if part else 0 for name, part in parts.items()}
 
 
-def _say_what_is_left_out(source: Source, state: TrainState, log: Log) -> None:
-    for why, count in left_out(source).items():
-        state.counters[f"left out, {why}"] = count
-        log.warning(f"{count} item(s) of {source.name} are no samples: {why}.")
+def _say_what_is_left_out(loader: Loader, state: TrainState, log: Log) -> None:
+    """Count what never becomes a sample, with the first of each reason, and how reads may stall."""
+    found = Tally()
+    found.update(left_out(loader.source), getattr(loader.source, "examples", {}))
+    found.update(loader.pairs.unusable.counts, loader.pairs.unusable.first)
+    for why, count in found.counts.items():
+        state.count(f"left out, {why}", count)
+        log.warning(f"{count:,} left out of {loader.source.name}: {why} ({found.first[why]}).")
+    promise = getattr(loader.source, "promise", str)()
+    if promise:
+        log.note(promise)
 
 
 def _warn_of_equal_captions(config: RunConfig, loader: Loader, log: Log) -> None:

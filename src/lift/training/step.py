@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
@@ -24,11 +24,13 @@ class StepReport:
         loss: mean over the step's batches.
         grad_norm: global norm before clipping.
         images: how many were in the step.
+        by_source: mean loss of the images of each source, where it was asked for.
     """
 
     loss: float
     grad_norm: float
     images: int
+    by_source: Mapping[int, float] = field(default_factory=dict)
 
 
 def train_step(
@@ -41,6 +43,7 @@ def train_step(
     device: torch.device,
     precision: Precision,
     decode: Callable[[Tensor], Tensor] = Tensor.float,
+    by_source: bool = False,
 ) -> StepReport:
     """Average the gradients of `batches`, clip, and move the weights once.
 
@@ -55,20 +58,26 @@ def train_step(
         device: of the model.
         precision: of the towers.
         decode: from a batch's texts, moved to the device, to float32 rows: `Loader.decode`.
+        by_source: also find the loss of each source's images.
 
     Raises:
         NotFinite: loss or gradient is NaN or infinite; the weights have not moved.
     """
     optimizer.zero_grad(set_to_none=True)
-    losses = []
+    losses, parts = [], []
     for batch in batches:
+        here = batch.to(device, non_blocking=True)  # already there where batches are moved ahead
+        assert isinstance(here.images, Tensor), "the loader has finished the images"
         # Stored bytes cross to the device, and outside autocast no bit of a row gets lost.
-        texts = decode(batch.texts.to(device, non_blocking=True))
+        texts = decode(here.texts)
         with autocast(device, precision):
-            images = transform.normalise(batch.images.to(device, non_blocking=True))
-            loss = model(images, texts, batch.owner.to(device), batch.row.to(device))
+            images = transform.normalise(here.images)
+            loss, by_image = model(
+                images, texts, here.owner, here.row, here.weight, by_image=by_source
+            )
         (loss / len(batches)).backward()
         losses.append(loss.detach())
+        parts.append(by_image)
     parameters = [p for p in model.parameters() if p.grad is not None]
     norm = nn.utils.clip_grad_norm_(parameters, clip_norm if clip_norm else math.inf)
     # One transfer for both numbers: the device is asked to wait once a step.
@@ -77,7 +86,15 @@ def train_step(
         raise NotFinite(_name_rows(batches, losses, mean, grad_norm, decode))
     optimizer.step()
     model.objective.constrain()  # type: ignore[operator]
-    return StepReport(mean, grad_norm, sum(len(batch.images) for batch in batches))
+    images = sum(len(batch.images) for batch in batches)
+    return StepReport(mean, grad_norm, images, _by_source(batches, parts) if by_source else {})
+
+
+def _by_source(batches: Sequence[Batch], parts: Sequence[Tensor]) -> dict[int, float]:
+    """Return the mean part of the loss of each source's images."""
+    losses = torch.cat(list(parts)).double().cpu()
+    sources = torch.cat([batch.source for batch in batches])
+    return {int(n): float(losses[sources == n].mean()) for n in sources.unique().tolist()}
 
 
 def _name_rows(

@@ -4,22 +4,31 @@ from __future__ import annotations
 
 import csv
 import datetime
+import gc
+import gzip
+import io
 import json
 import os
+import pickle
+import threading
+from itertools import islice
+from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from PIL import Image
 
 from lift.config import Part
 from lift.data.image import decode
 from lift.data.source import open_source
-from lift.errors import ConfigError, DataError
+from lift.errors import BrokenSample, ConfigError, DataError
 
 KINDS = ("csv", "tsv", "jsonl", "parquet")
 
 
-def table(path, **options):
+def table(path, **options) -> Any:
     return open_source(Part("data/formats", "table", {"path": str(path), **options}))
 
 
@@ -68,8 +77,8 @@ def test_every_suffix_gives_the_same_samples(photos, picture, kind):
         assert sample.key == f"00{number}"  # text stays text: no 0 for 000
         assert sample.image == picture(number)
         assert [tuple(c) for c in sample.captions] == [
-            (row["title"], "title"),
-            (row["long"].strip(), "long"),
+            (row["title"], "title", 1.0),
+            (row["long"].strip(), "long", 1.0),
         ]
         assert dict(sample.fields) == {"price": f"{number}.50"}
 
@@ -146,6 +155,63 @@ def test_quote_off_keeps_quotes(photos):
     assert table(photos / "t.tsv", quote=False).read(0).captions[0].text == '"quoted" and 5" long'
 
 
+def test_captions_have_roles_and_keep_every_script(photos):
+    odd = [
+        "ein \U0001f469\u200d\U0001f680 im All",
+        "\u05e9\u05dc\u05d5\u05dd \u0645\u0631\u062d\u0628\u0627",
+        "a\u2028b\x85c\x0cd",
+        "\ufeffx",
+    ]
+    rows = [{"image": f"images/{n}.png", "alt": odd[n], "long": f"l{n}"} for n in range(4)]
+    for kind in KINDS:
+        source = table(write(photos / f"t.{kind}", rows), caption=("alt:raw", "long:rewrite"))
+        for (_, told), text in zip(source.texts(), odd, strict=True):
+            assert tuple(told[0])[:2] == (text, "raw")
+            assert told[1].role == "rewrite"
+
+
+def test_jsonl_may_be_gzipped(photos, picture):
+    path = write(photos / "t.jsonl", ROWS)
+    (photos / "z.jsonl.gz").write_bytes(gzip.compress(path.read_bytes()))
+    source = table(photos / "z.jsonl.gz", caption="title")
+    assert len(source) == 4 and source.read(3).image == picture(3)
+    (photos / "z.jsonl.gz").write_bytes(gzip.compress(path.read_bytes())[:-12])
+    with pytest.raises(DataError, match=r"z\.jsonl\.gz can't be read"):
+        table(photos / "z.jsonl.gz", caption="title")
+
+
+@pytest.mark.parametrize(
+    "name, options, count",
+    [
+        ("caltech101-a/test.parquet", {"caption": "class_name", "key": "key"}, 350),
+        ("cifar10/test.parquet", {"caption": "class_name:raw", "key": "key"}, 5000),
+        ("nlvr/dev.parquet", {"caption": "sentence", "key": "key"}, 1978),
+    ],
+)
+def test_real_tables(shared_data, name, options, count):
+    source = table(shared_data / name, **options)
+    raw = pq.read_table(shared_data / name, columns=["key", "image"])
+    assert len(source) == count and source.counters == {}
+    assert [key for key, _ in source.texts()] == raw["key"].to_pylist()
+    kinds = set()
+    for number in range(0, count, count // 50):
+        sample = source.read(number)
+        assert sample.image == raw["image"][number].as_py()
+        with Image.open(io.BytesIO(sample.image)) as opened:
+            kinds.add(opened.mode)
+        assert decode(sample.image).shape[0] == 3
+    assert kinds <= ({"RGBA"} if "nlvr" in name else {"RGB", "L"})
+
+
+@pytest.mark.parametrize("mode", ["P", "RGBA", "L", "LA", "1"])
+def test_pictures_of_every_mode_arrive_as_they_are(tmp_path, picture, mode):
+    out = io.BytesIO()
+    Image.open(io.BytesIO(picture(3))).convert(mode).save(out, "PNG")
+    path = write(tmp_path / "t.parquet", [{"image": out.getvalue(), "caption": "a"}])
+    sample = table(path).read(0)
+    assert sample.image == out.getvalue() and decode(sample.image).shape[0] == 3
+
+
 # --- what is wrong ------------------------------------------------------------------------------
 
 
@@ -163,10 +229,14 @@ def test_a_missing_column_gets_the_nearest_name(photos, kind):
 def test_an_empty_caption_names_its_sample(photos, kind):
     rows = [{**ROWS[0]}, {**ROWS[1], "title": "  "}]
     source = table(write(photos / f"t.{kind}", rows), caption="title", key="sku")
-    with pytest.raises(DataError, match="Sample 001 has an empty caption in 'title'"):
+    with pytest.raises(BrokenSample, match="Sample 001 has an empty caption in 'title'"):
         source.read(1)
-    with pytest.raises(DataError, match="Sample 001 has an empty caption"):
-        list(source.texts())
+    assert [(key, len(captions)) for key, captions in source.texts()] == [("000", 1), ("001", 0)]
+    assert source.counters == {"empty caption": 1}
+    assert "Sample 001" in source.examples["empty caption"]
+    strict = table(photos / f"t.{kind}", caption="title", key="sku", strict=True)
+    with pytest.raises(BrokenSample, match="Sample 001 has an empty caption"):
+        list(strict.texts())
 
 
 @pytest.mark.parametrize(
@@ -211,22 +281,70 @@ def test_no_file_and_no_table(tmp_path, kind):
         table(tmp_path / f"t.{kind}")
 
 
-def test_ragged_and_doubled_columns(tmp_path):
-    (tmp_path / "a.csv").write_text("image,caption\nx.png,a,b\n")
-    with pytest.raises(DataError, match=r"a\.csv can't be read as \.csv"):
-        table(tmp_path / "a.csv")
-    (tmp_path / "b.csv").write_text("image,caption,caption\nx.png,a,b\n")
-    with pytest.raises(DataError, match="two columns of one name"):
-        table(tmp_path / "b.csv")
-    (tmp_path / "c.jsonl").write_text('{"image": "a", "caption": "b"}\n{"image": \n')
-    with pytest.raises(DataError, match="line 2, is not JSON"):
-        table(tmp_path / "c.jsonl")
-    (tmp_path / "d.jsonl").write_text("[]\n")
-    with pytest.raises(DataError, match="line 1, is not a JSON object"):
-        table(tmp_path / "d.jsonl")
-    (tmp_path / "e.xlsx").write_text("")
-    with pytest.raises(DataError, match=r"Known: .csv, .jsonl, .parquet, .tsv"):
-        table(tmp_path / "e.xlsx")
+def test_broken_lines_are_counted_with_their_place(tmp_path):
+    rows = ["image,caption", "x.png,a", "x.png,a,b", '"y.png","multi', 'line"', "z.png", "x.png,c"]
+    (tmp_path / "a.csv").write_text("\n".join(rows) + "\n")
+    source = table(tmp_path / "a.csv")
+    told = [captions[0].text for _, captions in source.texts()]
+    assert told == ["a", "multi\nline", "c"]
+    assert source.counters == {"row with a wrong number of columns": 2}
+    first = source.examples["row with a wrong number of columns"]
+    assert "a.csv, row 3, has 3 columns instead of 2: 'x.png,a,b'" in first
+    with pytest.raises(BrokenSample, match=r"a\.csv, row 3"):
+        table(tmp_path / "a.csv", strict=True)
+
+    lines = [b'{"image": "a", "caption": "b"}', b'{"image": ', b"", b"[]", b'{"caption": "\xff"}']
+    lines += [b"[" * 100_000, b'{"caption": ' + b"9" * 9_000 + b"}"]
+    (tmp_path / "c.jsonl").write_bytes(b"\n".join(lines))
+    source = table(tmp_path / "c.jsonl")
+    assert len(source) == 1 and source.counters == {
+        "line that is not JSON": 3,
+        "line that is not a JSON object": 1,
+        "line that is not UTF-8": 1,
+    }
+    assert "c.jsonl, line 2, is not JSON" in source.examples["line that is not JSON"]
+    assert "line 4," in source.examples["line that is not a JSON object"]
+    assert "line 5," in source.examples["line that is not UTF-8"]
+    with pytest.raises(BrokenSample, match="line 2, is not JSON"):
+        table(tmp_path / "c.jsonl", strict=True)
+
+
+def test_csv_that_is_not_utf8_loses_only_those_rows(tmp_path):
+    (tmp_path / "a.tsv").write_bytes(b"image\tcaption\na\tfine\nb\tcaf\xe9\nc\tcaf\xc3\xa9\n")
+    source = table(tmp_path / "a.tsv")
+    assert [captions[0].text for _, captions in source.texts()] == ["fine", "café"]
+    assert source.counters == {"line that is not UTF-8": 1}
+    assert "row 1 of those" in source.examples["line that is not UTF-8"]
+
+
+@pytest.mark.parametrize(
+    "name, content, sentence",
+    [
+        ("a.csv", "image,caption\nx.png,a,b\n", "holds no samples: 1 row with a wrong number"),
+        ("d.jsonl", "[]\n", "holds no samples: 1 line that is not a JSON object"),
+        ("b.csv", "image,caption,caption\nx.png,a,b\n", "two columns of one name"),
+        ("e.xlsx", "", r"Known: .csv, .jsonl, .jsonl.gz, .parquet, .tsv"),
+        ("f.csv", ",".join(f"c{n}" for n in range(1_001)) + "\n", "more than 1,000 columns"),
+        ("g.jsonl", "\n".join(json.dumps({f"c{n}": 1}) for n in range(1_001)), "more than 1,000"),
+    ],
+)
+def test_files_without_samples(tmp_path, name, content, sentence):
+    (tmp_path / name).write_text(content)
+    with pytest.raises(DataError, match=sentence):
+        table(tmp_path / name)
+
+
+def test_one_file_without_samples_among_others(photos):
+    write(photos / "a.csv", ROWS)
+    (photos / "b.jsonl").write_text("{\n{\n")
+    with pytest.raises(DataError, match=r"b\.jsonl holds no samples: 2 line that is not JSON"):
+        open_source(
+            Part(
+                "data/formats",
+                "table",
+                {"path": [str(photos / "a.csv"), str(photos / "b.jsonl")], "caption": "title"},
+            )
+        )
 
 
 def test_a_truncated_parquet(photos):
@@ -237,16 +355,28 @@ def test_a_truncated_parquet(photos):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_keys_must_be_unique(photos, kind):
-    path = write(photos / f"t.{kind}", [*ROWS, ROWS[1]])
-    with pytest.raises(DataError, match="'001' more than once in 'sku'"):
-        table(path, caption="title", key="sku")
+def test_a_row_whose_key_was_there_is_left_out(photos, picture, kind):
+    rows = [ROWS[0], ROWS[1], {**ROWS[2], "sku": "000"}, ROWS[3], {**ROWS[3], "sku": "000"}]
+    path = write(photos / f"t.{kind}", rows, **({"row_group_size": 2} if kind == "parquet" else {}))
+    source = table(path, caption="title", key="sku")
+    assert source.groups == ((2, 1, 0) if kind == "parquet" else (3,))
+    assert [key for key, _ in source.texts()] == ["000", "001", "003"]
+    assert [source.read(n).key for n in range(3)] == ["000", "001", "003"]
+    assert source.read(2).image == picture(3)
+    assert [c[0].text for _, c in source.texts()] == [ROWS[n]["title"] for n in (0, 1, 3)]
+    assert source.counters == {"duplicate key": 2}
+    assert "'000' more than once in 'sku'" in source.examples["duplicate key"]
+    copy = pickle.loads(pickle.dumps(source))
+    assert copy.read(2).key == "003" and list(copy.texts()) == list(source.texts())
+    with pytest.raises(BrokenSample, match="'000' more than once in 'sku'"):
+        table(path, caption="title", key="sku", strict=True)
 
 
 def test_keys_must_be_there_and_plain(photos):
-    rows = [{**ROWS[0], "sku": None}, ROWS[1]]
-    with pytest.raises(DataError, match="rows without a 'sku'"):
-        table(write(photos / "t.jsonl", rows), caption="title", key="sku")
+    rows = [{**ROWS[0], "sku": None}, ROWS[1], {**ROWS[2], "sku": ""}]
+    source = table(write(photos / "t.jsonl", rows), caption="title", key="sku")
+    assert [key for key, _ in source.texts()] == ["001"]
+    assert source.counters == {"row without a key": 2}
     rows = [{**ROWS[0], "sku": ["a"]}]
     with pytest.raises(DataError, match="'sku' is no column of plain values"):
         table(write(photos / "t.jsonl", rows), caption="title", key="sku")
@@ -305,6 +435,66 @@ def test_images_that_are_too_large(photos):
         table(path, max_image_bytes=10).read(0)
 
 
+def test_the_reference_drops_what_is_over_50_000_bytes(tmp_path, picture):
+    small, large = picture(1), picture(1) + bytes(50_001 - len(picture(1)))
+    rows = [{"image": small, "caption": "a"}, {"image": large, "caption": "b"}]
+    source = table(write(tmp_path / "t.parquet", rows), max_image_bytes=50_000)
+    assert source.read(0).image == small
+    with pytest.raises(BrokenSample) as caught:
+        source.read(1)
+    assert caught.value.kind == "image file too large"
+
+
+def test_troubles_have_kinds(photos):
+    (photos / "empty.png").write_bytes(b"")
+    os.mkfifo(photos / "pipe")
+    (photos / "big.png").write_bytes(bytes(3000))
+    troubles = {
+        "gone.png": "image file missing",
+        "empty.png": "empty image file",
+        "big.png": "image file too large",
+        "../x.png": "image path outside",
+        "pipe": "unreadable image file",
+        "": "no image",
+        "https://example.org/a.jpg": "image that is a URL",
+        "S3://bucket/a.jpg": "image that is a URL",
+    }
+    rows = [{"image": name, "caption": "a"} for name in troubles]
+    for kind in KINDS:
+        found, source = [], table(write(photos / f"t.{kind}", rows), max_image_bytes=2_000)
+        for number in range(len(rows)):
+            with pytest.raises(BrokenSample) as caught:
+                source.read(number)
+            found.append(caught.value.kind)
+        assert found == list(troubles.values())
+    with pytest.raises(BrokenSample, match="is a URL; download the images first"):
+        table(photos / "t.csv").read(6)
+
+
+def test_parquet_strings_that_are_not_utf8(tmp_path, picture):
+    bad = pa.Array.from_buffers(
+        pa.string(), 2, pa.array([b"ok", b"caf\xe9"], pa.binary()).buffers()
+    )
+    whole = pa.table({"image": [picture(0)] * 2, "caption": bad, "note": bad, "id": ["a", "b"]})
+    pq.write_table(whole, tmp_path / "t.parquet")
+    source = table(tmp_path / "t.parquet", key="id")
+    assert [len(captions) for _, captions in source.texts()] == [1, 0]
+    assert source.counters == {"caption that is not UTF-8": 1}
+    assert source.read(0).fields == {"note": "ok"}
+    with pytest.raises(BrokenSample, match="Sample b has a caption in 'caption' that is not UTF"):
+        source.read(1)
+    source = table(tmp_path / "t.parquet", key="caption")
+    assert len(source) == 1 and source.counters == {"key that is not UTF-8": 1}
+
+
+@pytest.mark.parametrize("caption", ["nul \0 in it", "x" * 101])
+def test_captions_out_of_bounds_are_counted(photos, caption):
+    rows = [{"image": "images/0.png", "caption": c} for c in ("fine", caption)]
+    source = table(write(photos / "t.jsonl", rows), max_caption_chars=100)
+    assert [len(captions) for _, captions in source.texts()] == [1, 0]
+    assert sum(source.counters.values()) == 1
+
+
 def test_options_are_checked(photos):
     with pytest.raises(ConfigError, match="at least one column"):
         table(photos / "t.csv", caption=())
@@ -322,15 +512,13 @@ def test_two_columns_of_one_name(photos):
             table(photos / name)
 
 
-def test_text_that_is_none_is_refused_by_row(photos):
-    rows = ['{"image": "a", "caption": "fine"}', '{"image": "a", "caption": "x \\ud800"}']
+@pytest.mark.parametrize("caption", ['"x \\ud800"', '["x", "\\udfff"]'])
+def test_text_that_is_none_is_left_out_by_line(photos, caption):
+    rows = ['{"image": "a", "caption": "fine"}', f'{{"image": "a", "caption": {caption}}}']
     (photos / "t.jsonl").write_text("\n".join(rows) + "\n")
-    with pytest.raises(DataError, match=r"t\.jsonl: row 1 .* 'caption' .* as UTF-8"):
-        table(photos / "t.jsonl")
-    lists = '{"image": "a", "caption": ["x", "\\udfff"]}'
-    (photos / "t.jsonl").write_text(lists + "\n")
-    with pytest.raises(DataError, match=r"row 0 .* 'caption'"):
-        table(photos / "t.jsonl")
+    source = table(photos / "t.jsonl")
+    assert len(source) == 1 and source.counters == {"line that is not UTF-8": 1}
+    assert "t.jsonl, line 2, has text" in source.examples["line that is not UTF-8"]
 
 
 # --- memory -------------------------------------------------------------------------------------
@@ -344,10 +532,79 @@ def test_a_window_fits_into_the_memory(tmp_path, monkeypatch):
     source = table(path, memory_mb=1)
     assert 4 <= source.window_samples <= 8  # 64 KB a row, half a MB
     loads = []
-    load = source._recent._load
-    monkeypatch.setattr(source._recent, "_load", lambda n: loads.append(n) or load(n))
+    recent = source._table.recent
+    load = recent._load
+    monkeypatch.setattr(recent, "_load", lambda n: loads.append(n) or load(n))
     for first in range(0, 62, source.window_samples):
         window = [n for n in range(first, min(62, first + source.window_samples))]
         for number in window[::2] + window[1::2]:
             source.read(number)
     assert len(loads) <= 31 + 62 // source.window_samples
+
+
+def anonymous(work) -> int:
+    """Return by how many KB the process's own memory grew at most while `work` ran."""
+
+    def now() -> int:
+        text = Path("/proc/self/status").read_text()
+        return int(text.split("RssAnon:")[1].split()[0])
+
+    gc.collect()
+    pa.default_memory_pool().release_unused()
+    start, most, done = now(), [0], threading.Event()
+
+    def watch() -> None:
+        while not done.wait(0.01):
+            most[0] = max(most[0], now())
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        work()
+    finally:
+        done.set()
+        watcher.join()
+    return most[0] - start
+
+
+@pytest.mark.parametrize("kind, most, words", [("csv", 100_000, 200), ("jsonl", 10_000, 2_000)])
+def test_memory_does_not_grow_with_rows(tmp_path, kind, most, words):
+    def grown(count: int) -> int:
+        path = tmp_path / f"{count}.{kind}"
+        with path.open("w") as file:
+            if kind == "csv":
+                file.write("id,image,caption\n")
+            for n in range(count):
+                text = f"{n} {'word ' * words}"
+                row = {"id": str(n), "image": f"{n}.png", "caption": text}
+                file.write((f"{n},{n}.png,{text}" if kind == "csv" else json.dumps(row)) + "\n")
+
+        def work() -> None:
+            source = table(path, key="id")
+            assert source.window_samples is None
+            assert len(source) == count and sum(1 for _ in islice(source.texts(), 10_000))
+
+        return anonymous(work)
+
+    few, many = grown(most // 20), grown(most)  # 100 MB of text
+    assert many < few + 50_000, (few, many)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_table_that_changes_between_processes(photos, kind):
+    path = write(photos / f"t.{kind}", ROWS)
+    source = table(path, caption="title")
+    kept = pickle.dumps(source)
+    write(path, ROWS[:3])
+    with pytest.raises(DataError, match=rf"t\.{kind} changed while it was being read"):
+        pickle.loads(kept).read(1)
+
+
+def test_any_row_of_many_is_near(photos, picture):
+    rows = [{"image": f"images/{n % 4}.png", "caption": f"row {n}"} for n in range(9_000)]
+    more = [{"image": "images/0.png", "caption": "x", "later": "y"}]
+    source = table(write(photos / "t.jsonl", rows + more))
+    assert source.groups == (9_001,)
+    for number in (8_999, 0, 4_095, 4_096, 8_192):
+        assert source.read(number).captions[0].text == f"row {number}"
+    assert source.read(9_000).fields == {"later": "y"} and source.read(0).fields == {}

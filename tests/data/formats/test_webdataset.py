@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import json
+import pickle
+import random
 import tarfile
+from pathlib import Path
 
 import pytest
 from webdataset.tariterators import group_by_keys, tar_file_expander
 
 from lift.config import Part
+from lift.data.formats._members import Scan
 from lift.data.source import open_source
-from lift.errors import DataError
+from lift.errors import BrokenSample, ConfigError, DataError
 
 
 def pairs(*names, image=b"i", text=b"a text"):
@@ -40,10 +45,10 @@ def test_equals_the_reference_on_a_real_shard(shared_data):
         assert mine.key == sample["__key__"] and mine.image == sample["jpg"]
         lines = sample["txt"].decode().splitlines()
         assert [c.text for c in mine.captions] == [line.strip() for line in lines if line.strip()]
-        assert {c.role for c in mine.captions} == {"caption"}
+        assert {c.role for c in mine.captions} == {"raw"}
         record = json.loads(sample["json"])
         assert dict(mine.fields) == {k: record[k] for k in ("filename", "key", "split")}
-    assert set(ours.counters.values()) == {0}
+    assert not ours.counters and ours.window_samples is None and ours.promise() == ""
 
 
 def test_captions_of_a_json_field_equal_those_of_the_text(shared_data):
@@ -90,22 +95,41 @@ def test_several_shards_and_how_they_are_called(tmp_path, write_tar):
 def test_what_is_left_out_is_counted_and_named(tmp_path, write_tar):
     members = [
         ("README", b"about"),
+        (".hidden.jpg", b"i"),
         ("lonely.jpg", b"i"),
         ("silent.txt", b"no image"),
+        ("vector.npz", b"v"),
         *pairs("good"),
-        ("large.jpg", b"i" * 2000),
-        ("large.txt", b"text"),
+        ("good.cls", b"3"),
+        ("good.npz", b"v" * 2000),
+        *pairs("again", "good"),
+        *pairs("twice"),
+        *pairs("twice"),
+        *pairs("large", image=b"i" * 2000),
+        *pairs("long", text=b"t" * 2000),
+        *pairs("empty", image=b""),
+        ("two.jpg", b"i"),
+        ("two.png", b"j"),
+        ("two.txt", b"text"),
     ]
-    source = shards(write_tar(tmp_path / "s.tar", members), max_member_bytes=1000)
-    assert len(source) == 1 and source.read(0).key == "good"
+    path = write_tar(tmp_path / "s.tar", members)
+    source = shards(path, max_image_bytes=1000)
+    assert [key for key, _ in source.texts()] == ["good", "again", "twice", "two"]
+    assert source.read(3).image == b"i"
     assert source.counters == {
-        "without image": 1,
+        "not a sample's file": 2,
         "without caption": 1,
-        "over max_member_bytes": 1,
-        "not a sample's file": 1,
+        "without image": 2,
+        "duplicate key": 2,
+        "over max_image_bytes": 2,
+        "empty image": 1,
+        "another image of the same sample": 1,
     }
-    assert source.left_out["without caption"] == ("lonely",)
-    assert source.left_out["over max_member_bytes"] == ("large",)
+    assert source.examples["without caption"] == "lonely in s.tar"
+    assert source.examples["over max_image_bytes"] == "large in s.tar"
+    with pytest.raises(BrokenSample, match=r"README in s\.tar: not a sample's file; strict"):
+        shards(path, max_image_bytes=1000, strict=True)
+    assert len(shards(write_tar(tmp_path / "t.tar", pairs("a")), strict=True)) == 1
 
 
 def test_links_and_folders_are_no_samples(tmp_path):
@@ -123,19 +147,82 @@ def test_links_and_folders_are_no_samples(tmp_path):
             tar.addfile(entry, io.BytesIO(content))
     source = shards(path)
     assert [key for key, _ in source.texts()] == ["photos/y"]
-    assert source.left_out["not a sample's file"] == ("photos/x.jpg",)
+    assert source.examples == {"not a sample's file": "photos/x.jpg in s.tar"}
 
 
 @pytest.mark.parametrize(
-    "members, sentence",
+    "members, left, keys",
     [
-        ([*pairs("a", "b", "a")], "'a' twice"),
-        ([("a.jpg", b"i"), ("a.JPG", b"j"), ("a.txt", b"t")], "twice"),
+        ([*pairs("a", "b"), *pairs("a", image=b"other")], 1, ["a", "b"]),
+        ([("a.jpg", b"i"), ("a.JPG", b"j"), ("a.txt", b"t")], 1, ["a"]),
+        ([*pairs("a"), *pairs("a"), *pairs("a"), *pairs("b")], 2, ["a", "b"]),
     ],
 )
-def test_doubled_samples_are_refused(tmp_path, write_tar, members, sentence):
-    with pytest.raises(DataError, match=sentence):
-        shards(write_tar(tmp_path / "s.tar", members))
+def test_of_doubled_samples_the_first_is_taken(tmp_path, write_tar, members, left, keys):
+    source = shards(write_tar(tmp_path / "s.tar", members))
+    assert [key for key, _ in source.texts()] == keys and source.read(0).image == b"i"
+    assert source.counters == {"duplicate key": left}
+    assert source.examples == {"duplicate key": "a in s.tar"}
+
+
+def test_files_that_do_not_stand_side_by_side(tmp_path, write_tar):
+    members = [("a.jpg", b"i"), ("b.jpg", b"i"), ("a.txt", b"t"), ("b.txt", b"t")]
+    good = write_tar(tmp_path / "good.tar", pairs("a"))
+    bad = write_tar(tmp_path / "bad.tar", members)
+    with pytest.raises(
+        DataError,
+        match=r"bad\.tar holds no samples; left out: 2 without caption \(the first: a in bad\.tar\)"
+        r"; 2 without image .*side by side",
+    ):
+        open_source(Part("data/formats", "webdataset", {"path": [str(good), str(bad)]}))
+
+
+def test_names_that_are_hostile(tmp_path, write_tar):
+    path = tmp_path / "s.tar"
+    with tarfile.open(path, "w", format=tarfile.GNU_FORMAT, errors="surrogateescape") as tar:
+        for name in ("../../etc/passwd", "/root/x", "caf\udce9", "\u202eabc", "🦊" * 40):
+            for ending, content in (("jpg", b"i"), ("txt", b"a text")):
+                entry = tarfile.TarInfo(f"{name}.{ending}")
+                entry.size = len(content)
+                tar.addfile(entry, io.BytesIO(content))
+    keys = [key for key, _ in shards(path).texts()]
+    assert keys == ["../../etc/passwd", "/root/x", "caf\\xe9", "\u202eabc", "🦊" * 40]
+    assert [shards(path).read(n).key.encode() for n in range(5)]
+
+
+@pytest.mark.parametrize("kind", [tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
+def test_a_nul_ends_a_name(tmp_path, write_tar, kind):
+    names = ["x" * 120 + "\0y.jpg", "x" * 120 + "\0y.txt"]
+    path = write_tar(tmp_path / "s.tar", [(names[0], b"i"), (names[1], b"t"), *pairs("a")], kind)
+    source = shards(path)
+    assert [key for key, _ in source.texts()] == ["a"]
+    assert source.counters == {"not a sample's file": 2}
+
+
+def test_thousands_of_empty_members(tmp_path, write_tar):
+    members = [(f"{n:05d}.{ending}", b"") for n in range(3000) for ending in ("jpg", "txt")]
+    path = write_tar(tmp_path / "s.tar", [*members, *pairs("a")])
+    source = shards(path)
+    assert len(source) == 1 and source.counters == {"empty image": 3000}
+    with pytest.raises(DataError, match=r"s\.tar has more than 6,001 members; raise max_members"):
+        shards(path, max_members=6001)
+    assert len(shards(path, max_members=6002)) == 1
+
+
+def test_sparse_files_are_refused(tmp_path):
+    path = tmp_path / "s.tar"
+    with tarfile.open(path, "w", format=tarfile.PAX_FORMAT) as tar:
+        entry = tarfile.TarInfo("a.jpg")
+        entry.pax_headers = {"GNU.sparse.major": "1", "GNU.sparse.minor": "0"}
+        entry.size = 5
+        tar.addfile(entry, io.BytesIO(b"1\n0\n5"))
+    with pytest.raises(DataError, match=r"s\.tar holds a sparse file"):
+        shards(path)
+    header = tarfile.TarInfo("a.jpg")
+    header.type = tarfile.GNUTYPE_SPARSE
+    path.write_bytes(header.tobuf(tarfile.GNU_FORMAT) + b"\0" * 1024)
+    with pytest.raises(DataError, match=r"s\.tar holds a sparse file"):
+        shards(path)
 
 
 @pytest.mark.parametrize("cut", [1, 511, 512, 513, 1024, 1500, 2048, 3000, 4096])
@@ -190,6 +277,9 @@ def test_damaged_extended_headers(tmp_path, extra):
     [
         ({"txt": b" \n\n"}, {}, "Sample k has an empty caption"),
         ({"txt": b"\xff\xfe\xfa"}, {}, "Sample k .* not UTF-8"),
+        ({"txt": b""}, {}, "Sample k has an empty caption"),
+        ({"txt": b"a\0b"}, {}, "Sample k .* NUL byte"),
+        ({"txt": b"abcd"}, {"max_caption_chars": 3}, "Sample k .* of 4 characters"),
         ({"json": b"{"}, {"caption_field": "t"}, "Sample k has a damaged .json"),
         ({"json": b"[1]"}, {"caption_field": "t"}, "Sample k has a .json that is no object"),
         ({"json": b'{"title": "a"}'}, {"caption_field": "t"}, "no field 't' .* known: title"),
@@ -203,10 +293,12 @@ def test_damaged_extended_headers(tmp_path, extra):
 def test_broken_captions_name_the_sample(tmp_path, write_tar, files, options, sentence):
     members = [("k.jpg", b"i"), *((f"k.{kind}", content) for kind, content in files.items())]
     source = shards(write_tar(tmp_path / "s.tar", members), **options)
-    with pytest.raises(DataError, match=sentence):
+    with pytest.raises(BrokenSample, match=sentence) as broken:
         source.read(0)
-    with pytest.raises(DataError, match=sentence):
-        list(source.texts())
+    assert list(source.texts()) == [("k", ())]
+    assert source.counters == {broken.value.kind: 1}
+    with pytest.raises(BrokenSample, match=sentence):
+        list(shards(tmp_path / "s.tar", strict=True, **options).texts())
 
 
 def test_only_line_ends_end_a_caption(tmp_path, write_tar):
@@ -225,8 +317,49 @@ def test_several_json_fields_are_roles_and_other_values_fields(tmp_path, write_t
     members = [("k.webp", b"i"), ("k.json", json.dumps(record).encode())]
     path = write_tar(tmp_path / "s.tar", members)
     sample = shards(path, caption_field=("long", "short")).read(0)
-    assert [tuple(c) for c in sample.captions] == [("b", "long"), ("c", "long"), ("a", "short")]
+    assert [c[:2] for c in sample.captions] == [("b", "long"), ("c", "long"), ("a", "short")]
     assert dict(sample.fields) == {"n": "3", "ok": "true"}
+
+
+def test_text_and_fields_together_with_roles(tmp_path, write_tar):
+    members = [
+        *pairs("a"),
+        ("a.json", b'{"full": "a long text", "n": 1}'),
+        *pairs("b"),
+        *pairs("c"),
+        ("c.json", b'{"n": 2}'),
+    ]
+    path = write_tar(tmp_path / "s.tar", members)
+    source = open_source(f"webdataset:path={path},caption_field=.txt+full:long")
+    assert [c[:2] for c in source.read(0).captions] == [("a text", "raw"), ("a long text", "long")]
+    assert dict(source.read(0).fields) == {"n": "1"}
+    assert [(key, len(captions)) for key, captions in source.texts()] == [("a", 2), ("c", 0)]
+    assert source.counters == {"without caption": 1, "without 'full' in .json": 1}
+    (_, captions), *_ = shards(path, caption_field=".txt:title").texts()
+    assert [c[:2] for c in captions] == [("a text", "title")]
+    with pytest.raises(ConfigError, match="names no column"):
+        shards(path, caption_field="full:")
+
+
+def test_keys_from_a_field_are_unique_over_all_shards(tmp_path, write_tar):
+    def shard(name, *uids):
+        files = [
+            (f"{n}.{ending}", content)
+            for n, uid in enumerate(uids)
+            for ending, content in (("jpg", b"i"), ("txt", b"t"), ("json", uid))
+            if content is not None
+        ]
+        return str(write_tar(tmp_path / name, files))
+
+    one = shard("one.tar", b'{"uid": "x"}', b'{"uid": 7}', b'{"uid": ""}', b"{", None, b"[1]")
+    two = shard("two.tar", b'{"uid": "x"}', b'{"uid": "y"}', b'{"uid": "\\ud800"}')
+    config = {"path": [one, two], "key_field": "uid"}
+    source = open_source(Part("data/formats", "webdataset", config))
+    assert [key for key, _ in source.texts()] == ["x", "7", "y", "\\ud800"]
+    assert source.groups == (2, 2) and source.read(2).key == "y"
+    assert source.counters == {"without uid": 2, "damaged .json": 2, "duplicate key": 1}
+    assert source.examples["duplicate key"] == "x in two.tar"
+    assert source.examples["without uid"] == "2 in one.tar"
 
 
 def test_nothing_there_and_nothing_in_it(tmp_path, write_tar):
@@ -255,10 +388,76 @@ def test_random_reading_scans_each_shard_once(tmp_path, write_tar, monkeypatch):
     """A window of the loader's order may lie across dozens of shards."""
     for number in range(40):
         write_tar(tmp_path / f"s-{number:02d}.tar", pairs("a", "b"))
+    scans = []
+    fill = Scan.fill
+    monkeypatch.setattr(Scan, "fill", lambda self, *a: scans.append(self) or fill(self, *a))
     source = shards(tmp_path / "s-*.tar")
-    loads = []
-    load = source._shards._load
-    monkeypatch.setattr(source._shards, "_load", lambda n: loads.append(n) or load(n))
     for step in range(160):
         source.read(step * 37 % 80)
-    assert sorted(loads) == list(range(40))
+    assert len(scans) == 40
+    copy = pickle.loads(pickle.dumps(source))
+    assert [copy.read(n).key for n in range(80)] == [key for key, _ in source.texts()]
+    assert len(scans) == 80
+
+
+def test_few_files_are_open_at_a_time(tmp_path, write_tar):
+    def opened():
+        links = (fd.resolve() for fd in Path("/proc/self/fd").iterdir())
+        return sum(str(link).startswith(str(tmp_path)) for link in links)
+
+    for number in range(300):
+        write_tar(tmp_path / f"s-{number:03d}.tar", pairs("a"))
+    source = shards(tmp_path / "s-*.tar")
+    assert 0 < opened() <= 256
+    assert [source.read(n).key for n in range(300)] == [f"s-{n:03d}/a" for n in range(300)]
+    assert 0 < opened() <= 256
+    del source
+    gc.collect()
+    assert opened() == 0
+
+
+def test_a_shard_that_is_another_one_when_it_is_opened_again(tmp_path, write_tar):
+    path = write_tar(tmp_path / "s.tar", pairs("a"))
+    copy = pickle.loads(pickle.dumps(shards(path)))
+    write_tar(path, pairs("b", image=b"i" * 600))
+    with pytest.raises(DataError, match=r"s\.tar changed while it was being read"):
+        copy.read(0)
+
+
+def test_flipped_bits_raise_plainly_or_change_nothing_else(tmp_path, write_tar):
+    path = write_tar(tmp_path / "s.tar", pairs("a", "b", "z" * 200), tarfile.PAX_FORMAT)
+    sound, dice = path.read_bytes()[:8192], random.Random(1)
+    refused = 0
+    for _ in range(150):
+        flipped = bytearray(sound)
+        for _ in range(dice.randrange(1, 4)):
+            flipped[dice.randrange(len(flipped))] ^= 1 << dice.randrange(8)
+        path.write_bytes(bytes(flipped))
+        try:
+            source = shards(path)
+            told = list(source.texts())
+            assert len(told) == len(source) <= 3
+            for number in range(len(source)):
+                source.read(number)
+        except DataError as error:
+            assert error.args
+            refused += 1
+    assert refused > 50
+
+
+@pytest.mark.parametrize("style, kind", [("noto", b"\x89PNG"), ("twemoji", b"\x89PNG")])
+def test_emoji(shared_data, style, kind):
+    path = shared_data / "emoji" / f"{style}-0000.tar"
+    source = shards(path, caption_field=(".txt:name", "tags:tag", "label"), key_field="hexcode")
+    plain = shards(path)
+    assert len(source) == len(plain) == len(by_reference(path))
+    assert source.read(5).image[:4] == kind
+    assert plain.read(5).key == f"{style}_{source.read(5).key.lower()}"
+    assert {c.role for c in source.read(5).captions} == {"name", "tag", "label"}
+
+
+def test_paths_and_urls_do_not_mix(tmp_path, write_tar):
+    path = write_tar(tmp_path / "s.tar", pairs("a"))
+    both = {"path": [str(path), "https://me:secret@example.org/t.tar?token=secret"]}
+    with pytest.raises(DataError, match=r"'https://example\.org/t\.tar' a URL; a source is either"):
+        open_source(Part("data/formats", "webdataset", both))

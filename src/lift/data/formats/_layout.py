@@ -110,6 +110,13 @@ class Layout(ABC):
             both.update(tally.counts, tally.first)
         return both
 
+    def ahead(self, groups: Sequence[int]) -> None:
+        """Hear which groups are read next; what comes from afar is fetched in the background."""
+
+    def promise(self) -> str:
+        """Return how long reading may wait for a server at most, as a sentence; "" for files."""
+        return ""
+
     @abstractmethod
     def _read(self, group: int, place: int) -> Sample:
         """Return the sample at a place of a group."""

@@ -1,4 +1,4 @@
-"""Paths, globs and brace ranges to files; names for them; paths that may not leave a folder."""
+"""Paths, URLs, globs, brace ranges to files; names for them; paths that stay in a folder."""
 
 from __future__ import annotations
 
@@ -9,22 +9,33 @@ import stat
 from collections.abc import Sequence
 from itertools import takewhile
 from pathlib import Path
+from typing import TypeAlias
+from urllib.parse import urlsplit, urlunsplit
 
+from lift.data.remote import expand_url, is_url
 from lift.errors import DataError
 
 _BRACES = re.compile(r"\{([^{}]*)\}")
 _RANGE = re.compile(r"(\d+)\.\.(\d+)")
 _MOST_FILES = 1_000_000
 
+File: TypeAlias = str | Path
+"""A local file (a Path) or a URL (a str)."""
+
 
 def expand(patterns: str | Sequence[str]) -> list[Path]:
     """Return the files of a path, a glob or a brace range (or a list of them), in a fixed order.
 
     Raises:
-        DataError: a pattern that names no file, or a file that is named twice.
+        DataError: a pattern that names no file, a URL, or a file that is named twice.
     """
     found: list[Path] = []
     for pattern in [patterns] if isinstance(patterns, str) else patterns:
+        if is_url(pattern):
+            raise DataError(
+                f"{shown(pattern)} is a URL; of remote files only tar shards are read, so fetch it "
+                "first and give its path."
+            )
         for name in [pattern] if os.path.exists(pattern) else _braces(pattern):
             matches = [name] if os.path.isfile(name) else sorted(glob.glob(name, recursive=True))
             files = [Path(match) for match in matches if os.path.isfile(match)]
@@ -40,6 +51,54 @@ def expand(patterns: str | Sequence[str]) -> list[Path]:
             raise DataError(f"{path} is named twice; give every file once.")
         seen.add(real)
     return found
+
+
+def expand_anywhere(patterns: str | Sequence[str]) -> list[Path] | list[str]:
+    """Return the files of paths or of URLs, in a fixed order; globs and brace ranges in both.
+
+    Raises:
+        DataError: as `expand` does, or paths and URLs are mixed.
+        MissingPackage: what reads the URLs is not installed.
+    """
+    listed = [patterns] if isinstance(patterns, str) else list(patterns)
+    remote = [pattern for pattern in listed if is_url(pattern)]
+    if not remote:
+        return expand(listed)
+    if len(remote) < len(listed):
+        here = next(pattern for pattern in listed if pattern not in remote)
+        raise DataError(
+            f"{here!r} is a path and {shown(remote[0])!r} a URL; a source is either, so give them "
+            "as two sources."
+        )
+    found = [url for pattern in remote for name in _braces(pattern) for url in expand_url(name)]
+    if not found:
+        raise DataError(f"Nothing matches {shown(remote[0])!r}; check the URL.")
+    for url in _repeated(found):
+        raise DataError(f"{shown(url)} is named twice; give every file once.")
+    return found
+
+
+def _repeated(names: Sequence[str]) -> list[str]:
+    seen: set[str] = set()
+    return [name for name in names if name in seen or seen.add(name)]
+
+
+def shown(file: File) -> str:
+    """Return a path or URL as errors and pages show it: without a query and a password."""
+    if isinstance(file, Path) or "://" not in file:
+        return str(file)
+    try:
+        parts = urlsplit(file)
+    except ValueError:  # a host that is none
+        return file.partition("?")[0]
+    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+
+
+def parent_and_name(file: File) -> tuple[str, str]:
+    """Return the folder that a file lies in, in full, and its name there."""
+    whole = os.path.abspath(file) if isinstance(file, Path) else shown(file)
+    folder, _, name = whole.rpartition("/")
+    return folder, name
 
 
 def _braces(pattern: str) -> list[str]:
@@ -61,13 +120,14 @@ def _braces(pattern: str) -> list[str]:
     return [name for choice in choices for name in _braces(head + choice + tail)]
 
 
-def source_name(files: Sequence[Path]) -> str:
+def source_name(files: Sequence[File]) -> str:
     """Return what to call a source: `flickr8k/val-0000.tar`, `flickr8k/train-*.tar (4 files)`.
 
     The folder belongs to it, because `train-0000.tar` of many data sets would read alike.
     """
-    folders = {os.path.basename(os.path.dirname(os.path.abspath(path))) for path in files}
-    names = [path.name for path in files]
+    both = [parent_and_name(file) for file in files]
+    folders = {folder.rpartition("/")[2] for folder, _ in both}
+    names = [name for _, name in both]
     name = names[0]
     if len(set(names)) > 1:
         start = _common_start(names)
@@ -79,9 +139,9 @@ def source_name(files: Sequence[Path]) -> str:
     return f"{folder}/{name}" if folder else name
 
 
-def whereabouts(files: Sequence[Path]) -> str:
-    """Return the folders that files lie in, in full, for guesses at what data they are."""
-    return " ".join(sorted({os.path.dirname(os.path.abspath(path)) for path in files}))
+def whereabouts(files: Sequence[File]) -> str:
+    """Return the folders or URLs that files lie in, in full, for guesses at what data they are."""
+    return " ".join(sorted({parent_and_name(file)[0] for file in files}))
 
 
 def _common_start(names: Sequence[str]) -> str:
@@ -92,14 +152,14 @@ def _common_start(names: Sequence[str]) -> str:
     return least[:same]
 
 
-def key_prefixes(files: Sequence[Path]) -> list[str]:
+def key_prefixes(files: Sequence[File]) -> list[str]:
     """Return what keys of each file start with: nothing for one file, else its stem.
 
     Stems that repeat (files of several folders) get their place in front.
     """
     if len(files) == 1:
         return [""]
-    stems = [path.name.split(".")[0] for path in files]
+    stems = [parent_and_name(file)[1].split(".")[0] for file in files]
     if len(set(stems)) < len(stems):
         stems = [f"{number}-{stem}" for number, stem in enumerate(stems)]
     return [stem + "/" for stem in stems]

@@ -1,19 +1,35 @@
-"""Files of rows behind one face: parquet by row group, csv, tsv and jsonl as one group of text."""
+"""Files of rows behind one face: parquet by row group, csv, tsv and jsonl in a mapped copy."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
+from array import array
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import pyarrow as pa
-import pyarrow.csv
 import pyarrow.parquet as pq
 
+from lift.data.formats._disk import Spool
+from lift.data.formats._places import Places
+from lift.data.formats._text_rows import CHUNK, Refuse, batches_of
 from lift.errors import DataError, unknown
 
-SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
+SUFFIXES = (".csv", ".tsv", ".jsonl", ".jsonl.gz", ".parquet")
+_MOST_COLUMNS = 1_000
+"""A file with more names is no table; each one costs memory in every chunk of rows."""
+
+Rows: TypeAlias = pa.Table | pa.RecordBatch
+
+
+class NotText:
+    """Stands for a string of a parquet file whose bytes are no UTF-8."""
+
+    def __init__(self, value: bytes) -> None:
+        self._value = value
+
+    def __str__(self) -> str:
+        return self._value.decode("utf-8", "replace")
 
 
 @runtime_checkable
@@ -25,20 +41,37 @@ class File(Protocol):
         columns: every column's name.
         plain: those whose values are numbers, text, booleans or dates.
         groups: rows in each group.
-        row_bytes: what a row takes in memory when a group is read; 0 where all is held anyway.
+        chunks: how many pieces are loaded at a time.
+        row_bytes: what a row takes in memory when a chunk is loaded; 0 where that is mapped.
     """
 
     path: Path
     columns: list[str]
     plain: list[str]
     groups: tuple[int, ...]
+    chunks: int
     row_bytes: float
 
-    def read(self, group: int, columns: Sequence[str]) -> pa.Table: ...
+    def at(self, group: int, row: int) -> tuple[int, int]:
+        """Return (chunk, place in it) of a group's row."""
+        ...
+
+    def load(self, chunk: int, columns: Sequence[str]) -> Rows:
+        """Return a chunk's columns."""
+        ...
+
+    def scan(self, group: int, columns: Sequence[str], most: int = CHUNK) -> Iterator[Rows]:
+        """Yield a group's columns in order, at most `most` rows at a time."""
+        ...
 
 
-def open_file(path: Path, quote: bool) -> File:
-    """Open a file of rows by its suffix.
+def open_file(path: Path, quote: bool, refuse: Refuse) -> File:
+    """Open a file of rows by its suffix; a folder is a table of its images.
+
+    Args:
+        path: of the file.
+        quote: whether `"` quotes values of csv and tsv.
+        refuse: is told (kind, sentence) of every line that is no row; it counts or raises.
 
     Raises:
         DataError: an unknown suffix, or a damaged file.
@@ -46,18 +79,44 @@ def open_file(path: Path, quote: bool) -> File:
     try:
         if path.suffix == ".parquet":
             return _Parquet(path)
-        if path.suffix in (".csv", ".tsv"):
-            return _Text(path, _read_delimited(path, "," if path.suffix == ".csv" else "\t", quote))
-        if path.suffix == ".jsonl":
-            return _Text(path, _read_jsonl(path))
+        if path.name.endswith(SUFFIXES) or path.is_dir():
+            return _Text(path, quote, refuse)
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise _damaged(path, error) from error
     raise unknown(f"suffix of {path}:", path.suffix, SUFFIXES, DataError)
 
 
+def values(column: Any) -> list[Any]:
+    """Return a column's values; `NotText` where a string is no UTF-8."""
+    try:
+        return column.to_pylist()
+    except UnicodeDecodeError:
+        return [value_of(cell) for cell in column]
+
+
+def value_of(cell: Any) -> Any:
+    """Return one cell's value, likewise."""
+    try:
+        return cell.as_py()
+    except UnicodeDecodeError:
+        buffer = cell.as_buffer() if hasattr(cell, "as_buffer") else None
+        return NotText(buffer.to_pybytes() if buffer is not None else b"\xff")
+
+
 def _damaged(path: Path, error: Exception) -> DataError:
-    reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+    reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
     return DataError(f"{path} can't be read as {path.suffix} ({reason}).")
+
+
+def _require_columns(path: Path, names: Sequence[str]) -> None:
+    if len(names) > _MOST_COLUMNS:
+        raise DataError(f"{path} has more than {_MOST_COLUMNS:,} columns; it is no table of pairs.")
+    if len(set(names)) < len(names):
+        raise DataError(f"{path} has two columns of one name: {', '.join(names)}.")
+
+
+def _changed(path: Path) -> DataError:
+    return DataError(f"{path} changed while it was being read; start again.")
 
 
 class _Parquet:
@@ -68,31 +127,48 @@ class _Parquet:
         with pq.ParquetFile(path) as file:
             schema, meta = file.schema_arrow, file.metadata
             self.columns = list(schema.names)
-            _require_distinct(path, self.columns)
-            self.plain = [field.name for field in schema if _is_plain(field.type)]
+            _require_columns(path, self.columns)
+            self.plain = [field.name for field in schema if is_plain(field.type)]
             groups = [meta.row_group(number) for number in range(meta.num_row_groups)]
             self.groups = tuple(group.num_rows for group in groups)
             self.row_bytes = max(
                 (g.total_byte_size / g.num_rows for g in groups if g.num_rows), default=0.0
             )
+        self.chunks = len(self.groups)
 
-    def read(self, group: int, columns: Sequence[str]) -> pa.Table:
+    def at(self, group: int, row: int) -> tuple[int, int]:
+        return group, row
+
+    def load(self, chunk: int, columns: Sequence[str]) -> Rows:
         try:
             with pq.ParquetFile(self.path) as file:
-                found = file.read_row_group(group, columns=list(columns), use_threads=False)
+                self._check(chunk, file)
+                found = file.read_row_group(chunk, columns=list(columns), use_threads=False)
         except (pa.ArrowException, OSError) as error:
             raise _damaged(self.path, error) from error
-        if found.num_rows != self.groups[group]:
-            raise DataError(f"{self.path} changed while it was being read; start again.")
         return found.combine_chunks()
 
+    def scan(self, group: int, columns: Sequence[str], most: int = CHUNK) -> Iterator[Rows]:
+        try:
+            with pq.ParquetFile(self.path, pre_buffer=False) as file:
+                self._check(group, file)
+                yield from file.iter_batches(
+                    most, [group], columns=list(columns), use_threads=False
+                )
+        except (pa.ArrowException, OSError) as error:
+            raise _damaged(self.path, error) from error
 
-def _require_distinct(path: Path, names: Sequence[str]) -> None:
-    if len(set(names)) < len(names):
-        raise DataError(f"{path} has two columns of one name: {', '.join(names)}.")
+    def _check(self, group: int, file: pq.ParquetFile) -> None:
+        meta = file.metadata
+        if (
+            meta.num_row_groups != self.chunks
+            or meta.row_group(group).num_rows != (self.groups[group])
+        ):
+            raise _changed(self.path)
 
 
-def _is_plain(kind: pa.DataType) -> bool:
+def is_plain(kind: pa.DataType) -> bool:
+    """Return whether values are numbers, text, booleans or dates."""
     types = pa.types
     return not (
         types.is_nested(kind)
@@ -104,85 +180,75 @@ def _is_plain(kind: pa.DataType) -> bool:
 
 
 class _Text:
-    """A text table, held whole as columns."""
+    """A text table as one group: read once into an unnamed Arrow file, where any row is near.
 
-    def __init__(self, path: Path, table: pa.Table) -> None:
-        self.path = path
-        self._table = table
-        self.columns = list(table.column_names)
-        self.plain = [field.name for field in table.schema if _is_plain(field.type)]
-        self.groups = (table.num_rows,)
-        self.row_bytes = 0.0  # the selection shares the memory of the whole
-
-    def read(self, group: int, columns: Sequence[str]) -> pa.Table:
-        assert group == 0, "a text table is one group"
-        return self._table.select(list(columns))
-
-
-def _read_delimited(path: Path, delimiter: str, quote: bool) -> pa.Table:
-    parse = pyarrow.csv.ParseOptions(
-        delimiter=delimiter, quote_char='"' if quote else False, newlines_in_values=quote
-    )
-    read = pyarrow.csv.ReadOptions(use_threads=False, block_size=16 << 20)
-    with pyarrow.csv.open_csv(path, read_options=read, parse_options=parse) as file:
-        names = file.schema.names
-    _require_distinct(path, names)
-    # Every value stays text: a guessed type would turn the key 007 into 7.
-    convert = pyarrow.csv.ConvertOptions(column_types=dict.fromkeys(names, pa.string()))
-    table = pyarrow.csv.read_csv(
-        path, read_options=read, parse_options=parse, convert_options=convert
-    )
-    return table.combine_chunks()
-
-
-def _read_jsonl(path: Path) -> pa.Table:
-    """Return text and lists of texts as they are, other values as JSON text.
-
-    Python's parser, not Arrow's: that one reads a caption "2012-03-04" as a date.
+    Its chunks may differ in their columns, because lines of JSON do; memory holds where each
+    chunk starts. A copy in another process reads the table again.
     """
-    rows: list[dict[str, Any]] = []
-    with path.open("rb") as file:
-        for number, line in enumerate(file, 1):
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(line)
-            except (ValueError, RecursionError) as error:
-                raise DataError(f"{path}, line {number}, is not JSON ({error}).") from error
-            if not isinstance(row, dict):
-                raise DataError(f"{path}, line {number}, is not a JSON object.")
-            rows.append({name: _plain(value) for name, value in row.items()})
-    names = list(dict.fromkeys(name for row in rows for name in row))
-    return pa.table({name: _column(path, name, [row.get(name) for row in rows]) for name in names})
+
+    def __init__(self, path: Path, quote: bool, refuse: Refuse) -> None:
+        self.path = path
+        self._quote = quote
+        self.row_bytes = 0.0
+        self._spool(refuse)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != "_data"}
+
+    def _spool(self, refuse: Refuse) -> None:
+        starts, sizes = array("q", [0]), array("q")
+        plain: dict[str, bool] = {}
+        with Spool() as spool:
+            for batch in batches_of(self.path, self._quote, refuse):
+                _require_columns(self.path, batch.schema.names)
+                for field in batch.schema:
+                    plain[field.name] = plain.get(field.name, True) and is_plain(field.type)
+                _require_columns(self.path, list(plain))
+                if batch.num_rows:
+                    _write(spool, batch)
+                    starts.append(spool.length)
+                    sizes.append(batch.num_rows)
+            self._data = pa.py_buffer(spool.mapped())
+        pa.default_memory_pool().release_unused()
+        self.columns, self.plain = list(plain), [name for name, is_so in plain.items() if is_so]
+        self.groups, self.chunks = (sum(sizes),), len(sizes)
+        self._starts, self._places = starts, Places(sizes)
+
+    def at(self, group: int, row: int) -> tuple[int, int]:
+        return self._places(row)
+
+    def load(self, chunk: int, columns: Sequence[str]) -> Rows:
+        if not hasattr(self, "_data"):
+            self._spool_again()
+        start, stop = self._starts[chunk : chunk + 2]
+        batch = pa.ipc.open_stream(self._data.slice(start, stop - start)).read_next_batch()
+        known = set(batch.schema.names)
+        arrays = [
+            batch.column(name) if name in known else pa.nulls(batch.num_rows, pa.string())
+            for name in columns
+        ]
+        return pa.RecordBatch.from_arrays(arrays, names=list(columns))
+
+    def scan(self, group: int, columns: Sequence[str], most: int = CHUNK) -> Iterator[Rows]:
+        for chunk in range(self.chunks):
+            batch = self.load(chunk, columns)
+            for start in range(0, batch.num_rows, most):
+                yield batch.slice(start, most)
+
+    def _spool_again(self) -> None:
+        before = self.columns, self.groups, self._starts
+        try:
+            self._spool(lambda kind, sentence: None)
+        except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+            raise _damaged(self.path, error) from error
+        if before != (self.columns, self.groups, self._starts):
+            del self._data
+            raise _changed(self.path)
 
 
-def _plain(value: Any) -> str | list[str] | None:
-    if value is None or isinstance(value, str):
-        return value
-    if isinstance(value, list) and all(isinstance(item, str) for item in value):
-        return value
-    return json.dumps(value, ensure_ascii=False)
-
-
-def _column(path: Path, name: str, values: list[Any]) -> pa.Array:
-    listed = any(isinstance(value, list) for value in values)
-    if listed:
-        values = [[value] if isinstance(value, str) else value for value in values]
-    try:
-        return pa.array(values, type=pa.list_(pa.string()) if listed else pa.string())
-    except UnicodeEncodeError as error:  # half of a surrogate pair, which JSON can spell
-        broken = next(n for n, value in enumerate(values) if not _is_writable(value))
-        raise DataError(
-            f"{path}: row {broken} (from 0) has text in {name!r} that can't be written as UTF-8 "
-            f"({error}); mend it or leave the row out."
-        ) from error
-    except pa.ArrowException as error:
-        raise DataError(f"{path}: column {name!r} can't be kept as text ({error}).") from error
-
-
-def _is_writable(value: str | list[str] | None) -> bool:
-    try:
-        "".join(value or "").encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+def _write(spool: Spool, batch: pa.RecordBatch) -> None:
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, batch.schema) as writer:
+        writer.write_batch(batch)
+    spool.write(sink.getvalue())
+    spool.write(bytes(-spool.length % 64))  # Arrow wants its buffers aligned

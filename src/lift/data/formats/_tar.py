@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import tarfile
+import zlib
 from collections.abc import Iterator
 from typing import NamedTuple
 
 from lift.errors import DataError
 
 _BLOCK = 512
+_ZEROS = bytes(_BLOCK)
+_ADLER = 65_521
 _MOST_HEADER = 1 << 20
 _LOOKED_BEHIND = 1 << 20
 _ORDINARY = (tarfile.REGTYPE, tarfile.AREGTYPE, tarfile.CONTTYPE)
@@ -24,15 +27,25 @@ class Member(NamedTuple):
     size: int
 
 
-def members(fd: int, shard: str) -> Iterator[Member]:
+def members(fd: int, shard: str, most: int = 10_000_000) -> Iterator[Member]:
     """Yield the entries of an open, uncompressed tar file (ustar, GNU and pax names).
 
-    Links, folders and devices come with `ordinary=False`, the names of folders end in "/".
+    Links, folders and devices come with `ordinary=False`, the names of folders end in "/". Bytes
+    of a name that are not UTF-8 are spelled out (`\\xe9`); a name ends at a NUL byte.
 
     Raises:
-        DataError: naming `shard`: not a tar, damaged header, or cut off (also between two
-            entries: the end mark of zeros has to be there).
+        DataError: naming `shard`: not a tar, damaged header, more than `most` entries, or cut off
+            (also between two entries: the end mark of zeros has to be there).
     """
+    for number, member in enumerate(_entries(fd, shard)):
+        if number == most:
+            raise DataError(
+                f"{shard} has more than {most:,} members; raise max_members if that is meant."
+            )
+        yield member
+
+
+def _entries(fd: int, shard: str) -> Iterator[Member]:
     end, position = os.fstat(fd).st_size, 0
     name: str | None = None
     size: int | None = None
@@ -40,7 +53,7 @@ def members(fd: int, shard: str) -> Iterator[Member]:
         block = os.pread(fd, _BLOCK, position)
         if len(block) < _BLOCK:
             raise DataError(f"{shard} is cut off: it ends at byte {end} without a tar end mark.")
-        if not any(block):
+        if block == _ZEROS:
             _prove_end(fd, position, shard)
             return
         head = _header(block, position, shard)
@@ -57,16 +70,24 @@ def members(fd: int, shard: str) -> Iterator[Member]:
         if head.type in _EXTENSIONS:
             extra = _extension(fd, position, length, shard)
             if head.type == tarfile.GNUTYPE_LONGNAME:
-                name = extra.rstrip(b"\0").decode("utf-8", "surrogateescape")
+                name = _text(extra)
             elif head.type in (tarfile.XHDTYPE, tarfile.SOLARIS_XHDTYPE):
                 records = _pax(extra, shard)
                 name, size = records.get("path", name), _pax_size(records, size, shard)
         else:
             if head.type == tarfile.GNUTYPE_SPARSE:
-                raise DataError(f"{shard} holds a sparse file ({head.name!r}); write it plainly.")
+                raise _sparse(shard, head.name)
             yield Member(name or head.name, head.type in _ORDINARY, position, length)
             name = size = None
         position += -(-length // _BLOCK) * _BLOCK
+
+
+def _sparse(shard: str, name: str) -> DataError:
+    return DataError(f"{shard} holds a sparse file ({name!r}); write it plainly.")
+
+
+def _text(name: bytes) -> str:
+    return name.partition(b"\0")[0].decode("utf-8", "backslashreplace")
 
 
 def _prove_end(fd: int, position: int, shard: str) -> None:
@@ -92,11 +113,13 @@ def _header(block: bytes, position: int, shard: str) -> _Header:
     numbers = block[124:136].rstrip(b" \0"), block[148:156].strip(b" \0")
     if kind in _ORDINARY and prefix[0] == 0 and all(map(bytes.isdigit, numbers)):
         size, checksum = (int(number, 8) if _OCTAL.issuperset(number) else -1 for number in numbers)
-        if size >= 0 and checksum == sum(block) - sum(block[148:156]) + 8 * 32:
-            name = block[:100].partition(b"\0")[0].decode("utf-8", "surrogateescape")
-            return _Header(name, kind, size)
+        # The sum of all bytes, the checksum's own as blanks. Half of adler32 is 1 + that sum, left
+        # over from a division by a number that lies above all sums but absurd ones, in C.
+        expected = checksum + sum(block[148:156]) - 8 * 32
+        if size >= 0 and zlib.adler32(block) & 0xFFFF == (1 + expected) % _ADLER:
+            return _Header(_text(block[:100]), kind, size)
     try:
-        head = tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
+        head = tarfile.TarInfo.frombuf(block, "utf-8", "backslashreplace")
     except (tarfile.HeaderError, ValueError) as error:
         raise DataError(
             f"{shard} is not a sound, uncompressed tar file (header at byte {position}: {error})."
@@ -132,8 +155,9 @@ def _pax(extra: bytes, shard: str) -> dict[str, str]:
         key, equals, value = extra[space + 1 : at + length].partition(b"=")
         if length <= len(digits) + 2 or at + length > len(extra) or not equals:
             raise DataError(f"{shard} has a damaged extended header.")
-        decoded = value[:-1].decode("utf-8", "surrogateescape")
-        records[key.decode("utf-8", "surrogateescape")] = decoded
+        if key.startswith(b"GNU.sparse."):
+            raise _sparse(shard, records.get("path", ""))
+        records[_text(key)] = _text(value[:-1])
         at += length
     return records
 

@@ -5,11 +5,17 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from lift.data.formats._annotations import image_folder
 from lift.data.formats._captions import captions
-from lift.data.formats._paths import inside, read_bounded
+from lift.data.formats._files import Absent
+from lift.data.formats._layout import Bounds, Told
+from lift.data.formats._listed import Listed
+from lift.data.formats._mapped import Ragged
+from lift.data.formats._paths import read_bounded
 from lift.errors import DataError
 from lift.terms import Caption, Foil, Sample
 
@@ -18,18 +24,16 @@ _ENTRY = ("filename", "caption", "negative_caption")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config:
-    """Options of SugarCrepe's files.
+class Config(Bounds):
+    """Options of SugarCrepe's files. Keys are the photos' file names.
 
     Attributes:
         path: the folder with `KIND.json` files, or the one above its `sugarcrepe` folder.
         images: the folder of the photos; None looks for `images` in `path` and beside it.
-        max_image_bytes: larger files are refused.
     """
 
     path: str = ""
     images: str | None = None
-    max_image_bytes: int = 64 << 20
 
 
 def build(config: Config) -> Questions:
@@ -38,67 +42,49 @@ def build(config: Config) -> Questions:
     Raises:
         DataError: no such folder, no questions in it, or a file of another form.
     """
-    return Questions(config)
+    if not config.path:
+        raise DataError("No path was given; set path to the folder of SugarCrepe's files.")
+    folder = Path(config.path)
+    if (folder / "sugarcrepe").is_dir():
+        folder = folder / "sugarcrepe"
+    files = sorted(folder.glob("*.json"))
+    if not files:
+        raise DataError(f"No KIND.json is in {folder}; give the folder of SugarCrepe's files.")
+    root = image_folder(config.images, (folder, folder.parent), ("images",), ())
+    found: dict[str, list[Foil]] = {}  # a few thousand questions, put aside below
+    for file in files:
+        for key, foil in _foils(file, config.max_caption_chars):
+            found.setdefault(key, []).append(foil)
+    records = Ragged(json.dumps(item).encode() for item in found.items())
+    absent = Absent(strict=config.strict)
+    return Questions(config.path, root, records, config, absent, data_set="sugarcrepe")
 
 
-class Questions:
-    """One sample an image, with its right captions and, as foils, its wrong ones."""
+class Questions(Listed):
+    """One sample an image, with its right captions and, as foils, its wrong ones.
 
-    def __init__(self, config: Config) -> None:
-        if not config.path:
-            raise DataError("No path was given; set path to the folder of SugarCrepe's files.")
-        folder = Path(config.path)
-        if (folder / "sugarcrepe").is_dir():
-            folder = folder / "sugarcrepe"
-        files = sorted(folder.glob("*.json"))
-        if not files:
-            raise DataError(f"No KIND.json is in {folder}; give the folder of SugarCrepe's files.")
-        self.name = f"sugarcrepe ({Path(config.path).name})"
-        self._most = config.max_image_bytes
-        self._images = self._image_folder(config, folder)
-        found: dict[str, list[Foil]] = {}
-        for file in files:
-            for foil in _foils(file):
-                found.setdefault(foil[0], []).append(foil[1])
-        self._keys = tuple(found)
-        self._foils = tuple(tuple(foils) for foils in found.values())
-        self.groups = (len(self._keys),)
+    Benchmarks have to be whole: a question of another form is refused, never left out.
+    """
 
-    @staticmethod
-    def _image_folder(config: Config, folder: Path) -> Path:
-        if config.images is not None:
-            choices = [Path(config.images)]
-        else:
-            choices = [folder / "images", folder.parent / "images"]
-        for choice in choices:
-            if choice.is_dir():
-                return choice
-        tried = " or ".join(map(str, choices))
-        raise DataError(f"No folder of photos at {tried}; set images=FOLDER.")
+    def _read(self, group: int, place: int) -> Sample:
+        key, foils = self._questions(self._records[place])
+        return Sample(key, self._image(key, key), _right(foils), foils=foils)
 
-    def __len__(self) -> int:
-        return len(self._keys)
+    def _told(self, group: int) -> Iterator[Told]:
+        for item in self._records:
+            key, foils = self._questions(item)
+            yield key, partial(_right, foils)
 
-    def read(self, index: int) -> Sample:
-        """Return sample `index`. Raises DataError naming the sample where it can't be read."""
-        if not 0 <= index < len(self):
-            raise IndexError(f"no sample {index} among {len(self)}")
-        key = self._keys[index]
-        what = f"Sample {key}"
-        path = inside(self._images, key, what)
-        image = read_bounded(path, self._most, what)
-        return Sample(key, image, self._captions(index), foils=self._foils[index])
-
-    def texts(self) -> Iterator[tuple[str, tuple[Caption, ...]]]:
-        """Yield (key, captions) of every sample in order, without reading image bytes."""
-        for index, key in enumerate(self._keys):
-            yield key, self._captions(index)
-
-    def _captions(self, index: int) -> tuple[Caption, ...]:
-        return tuple(Caption(text) for text in dict.fromkeys(f.caption for f in self._foils[index]))
+    def _questions(self, item: bytes) -> tuple[str, tuple[Foil, ...]]:
+        key, foils = json.loads(item)
+        return key, tuple(Foil(*foil) for foil in foils)
 
 
-def _foils(file: Path) -> Iterator[tuple[str, Foil]]:
+def _right(foils: tuple[Foil, ...]) -> tuple[Caption, ...]:
+    return tuple(Caption(text) for text in dict.fromkeys(foil.caption for foil in foils))
+
+
+def _foils(file: Path, most: int) -> Iterator[tuple[str, Foil]]:
     """Yield (image file name, foil) of one `KIND.json`."""
     try:
         entries: Any = json.loads(read_bounded(file, _MOST_JSON, "SugarCrepe"))
@@ -110,5 +96,7 @@ def _foils(file: Path) -> Iterator[tuple[str, Foil]]:
         if not isinstance(entry, dict) or not all(isinstance(entry.get(n), str) for n in _ENTRY):
             raise DataError(f"{file}: question {number!r} lacks one of {', '.join(_ENTRY)}.")
         name = f"{number} of {file.name}"
-        right, wrong = captions([entry["caption"], entry["negative_caption"]], "caption", name)
+        right, wrong = captions(
+            [entry["caption"], entry["negative_caption"]], "caption", name, most
+        )
         yield entry["filename"], Foil(file.stem, right.text, wrong.text)

@@ -2,42 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
-import pyarrow as pa
+import numpy as np
 
-from lift.data.formats import _tables
-from lift.data.formats._captions import as_fields, captions
-from lift.data.formats._paths import (
-    expand,
-    inside,
-    key_prefixes,
-    read_bounded,
-    source_name,
-    whereabouts,
-)
-from lift.data.formats._places import Places
-from lift.data.formats._recent import Recent
-from lift.errors import ConfigError, DataError, unknown
+from lift.data.formats import _rows
+from lift.data.formats._captions import as_fields, captions, columns_of
+from lift.data.formats._cells import image_of
+from lift.data.formats._layout import Bounds, Told
+from lift.data.formats._tables import File, NotText, values
+from lift.errors import BrokenSample, ConfigError, DataError
 from lift.terms import Caption, Sample
+from lift.text.keys import KeySet
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config:
-    """Options of tables.
+class Config(Bounds):
+    """Options of tables, besides those of every layout.
 
     Attributes:
-        path: a file (.csv, .tsv, .jsonl, .parquet), a glob, a brace range, or a list of them.
+        path: a file (.csv, .tsv, .jsonl, .jsonl.gz, .parquet), a glob, a brace range, or a list
+            of them.
         image: the column with a path, the bytes of an image file, or a struct of both.
-        caption: the column(s) with captions (text, or lists of texts); roles are their names.
+        caption: the column(s) with captions (text, or lists of texts), each `NAME` or
+            `NAME:ROLE`; without a role the name is it.
         key: a column of unique names; None numbers the rows.
         fields: columns to keep as text; None keeps every column of plain values.
         root: the folder that image paths start from; None takes each table's own folder.
         allow_outside: accept paths that leave `root` (absolute ones, `..`, links).
         quote: whether `"` quotes values of csv and tsv.
-        max_image_bytes: larger images are refused.
         memory_mb: how much of parquet row groups is held at a time, for each process.
     """
 
@@ -49,166 +45,100 @@ class Config:
     root: str | None = None
     allow_outside: bool = False
     quote: bool = True
-    max_image_bytes: int = 64 << 20
     memory_mb: int = 512
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not self.caption:
             raise ConfigError("caption needs the name of at least one column.")
-        if self.max_image_bytes < 1 or self.memory_mb < 1:
-            raise ConfigError("max_image_bytes and memory_mb must be above 0.")
-
-    def roles(self) -> tuple[str, ...]:
-        """Return the caption columns."""
-        return (self.caption,) if isinstance(self.caption, str) else self.caption
+        columns_of(self.caption)
+        if self.memory_mb < 1:
+            raise ConfigError(f"memory_mb must be above 0, not {self.memory_mb}.")
 
 
 def build(config: Config) -> Table:
     """Open every file, check the columns and return the source.
 
     Raises:
-        DataError: a file is missing or damaged, a column is missing, or a key repeats.
+        DataError: a file is missing or damaged or holds no sample, or a column is missing.
+        BrokenSample: strict, and a line is no row or a key repeats.
     """
     return Table(config)
 
 
-class Table:
-    """Rows of one or more tables. Parquet is read by row group, text formats whole.
-
-    Attributes:
-        whereabouts: the folders of the files.
-        window_samples: how many samples in random order are read without loading row groups
-            again and again.
-    """
+class Table(_rows.RowLayout):
+    """Rows of one or more tables. Parquet is read by row group, text formats are copied once
+    into an unnamed Arrow file, where any order of reading costs the same."""
 
     def __init__(self, config: Config) -> None:
         self._config = config
-        self._paths = expand(config.path)
-        self._prefixes = key_prefixes(self._paths)
-        self.name = source_name(self._paths)
-        self.whereabouts = whereabouts(self._paths)
-        self._files = [_tables.open_file(path, config.quote) for path in self._paths]
-        groups: list[int] = []
-        self._owners: list[tuple[int, int, int]] = []  # file, row group, first row in the file
-        for number, file in enumerate(self._files):
-            self._check_columns(file)
-            first = 0
-            for group, rows in enumerate(file.groups):
-                self._owners.append((number, group, first))
-                groups.append(rows)
-                first += rows
-            self._check_keys(file)
-        self.groups = tuple(groups)
-        # Half of the memory: a window may be longer by one group, and two meet at its ends.
-        fits = (config.memory_mb << 19) / max(1.0, *(file.row_bytes for file in self._files))
-        self.window_samples = max(1, int(fits))
-        self._places = Places(groups)
-        self._recent = self._fresh()
+        self._columns = columns_of(config.caption)
+        table = _rows.Table(config.path, config.memory_mb, config.strict, config.quote)
+        table.use(self._wanted)
+        kept = _rows.Kept((table.rows_of(g), masks) for g, masks in _masks(table, config.key))
+        super().__init__(table, kept, config, table.settled(kept.groups))
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in vars(self).items() if name != "_recent"}
+    def _wanted(self, file: File) -> Iterator[str]:
+        """Yield the columns that are read of a file."""
+        config = self._config
+        yield config.image
+        yield from (column.name for column in self._columns)
+        yield from [config.key] if config.key else []
+        yield from file.plain if config.fields is None else config.fields
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        vars(self).update(state)
-        self._recent = self._fresh()
-
-    def _fresh(self) -> Recent[pa.Table]:
-        return Recent(self._load, self._config.memory_mb << 20, lambda table: table.nbytes)
-
-    def __len__(self) -> int:
-        return self._places.total
-
-    def read(self, index: int) -> Sample:
-        """Return sample `index`. Raises DataError naming the sample where it can't be read."""
-        group, place = self._places(index)
-        table = self._recent(group)
-        row = {name: table.column(name)[place].as_py() for name in table.column_names}
-        key = self._key(row, group, place)
-        out = (self._config.image, self._config.key or self._config.image, *self._config.roles())
+    def _read(self, group: int, place: int) -> Sample:
+        number, row = self._row(group, place)
+        key = self._key(row, group, number)
+        config, at = self._config, self._table.groups[group].file
+        root = config.root or str(self._table.paths[at].parent)
+        out = (config.image, config.key or config.image, *(c.name for c in self._columns))
         return Sample(
             key=key,
-            image=self._image(row[self._config.image], self._owners[group][0], key),
+            image=image_of(
+                row[config.image], config.image, root, key, self.bounds, config.allow_outside
+            ),
             captions=self._captions(row, key),
             fields=as_fields(row, out),
         )
 
-    def texts(self) -> Iterator[tuple[str, tuple[Caption, ...]]]:
-        """Yield (key, captions) of every sample in order, without reading image bytes."""
-        columns = [*self._config.roles(), *([self._config.key] if self._config.key else [])]
-        for group, (file, row_group, _) in enumerate(self._owners):
-            rows = self._files[file].read(row_group, columns)
-            for place, row in enumerate(_rows(rows)):
-                key = self._key(row, group, place)
-                yield key, self._captions(row, key)
+    def _told(self, group: int) -> Iterator[Told]:
+        names = [column.name for column in self._columns]
+        names += [self._config.key] if self._config.key else []
+        for number, row in self._scan(group, list(dict.fromkeys(names))):
+            key = self._key(row, group, number)
+            yield key, partial(self._captions, row, key)
 
-    def _load(self, group: int) -> pa.Table:
-        file, row_group, _ = self._owners[group]
-        return self._files[file].read(row_group, self._columns(self._files[file]))
-
-    def _columns(self, file: _tables.File) -> list[str]:
-        config = self._config
-        extra = file.plain if config.fields is None else config.fields
-        keys = [config.key] if config.key else []
-        return list(dict.fromkeys([config.image, *config.roles(), *keys, *extra]))
-
-    def _check_columns(self, file: _tables.File) -> None:
-        if not file.columns and not sum(file.groups):
-            return  # an empty file holds no samples, which says more than a missing column
-        for name in self._columns(file):
-            if name not in file.columns:
-                raise unknown(f"column of {file.path}:", name, file.columns, DataError)
-
-    def _check_keys(self, file: _tables.File) -> None:
-        if self._config.key is None:
-            return
-        if self._config.key not in file.plain:
-            raise DataError(
-                f"{file.path}: the key {self._config.key!r} is no column of plain values."
-            )
-        parts = [file.read(group, [self._config.key]) for group in range(len(file.groups))]
-        if not parts:
-            return
-        column = pa.concat_tables(parts).column(0)
-        if column.null_count:
-            raise DataError(f"{file.path} has rows without a {self._config.key!r}.")
-        if len(column.unique()) != len(column):
-            counts = column.value_counts()
-            twice = next(c["values"] for c in counts.to_pylist() if c["counts"] > 1)
-            raise DataError(
-                f"{file.path} has {twice!r} more than once in {self._config.key!r}; "
-                "keys must be unique (leave key out to number the rows)."
-            )
-
-    def _key(self, row: dict[str, Any], group: int, place: int) -> str:
-        file, _, first = self._owners[group]
-        name = row[self._config.key] if self._config.key else first + place
+    def _key(self, row: Mapping[str, Any], group: int, number: int) -> str:
+        file, _, first = self._table.groups[group]
+        name = row[self._config.key] if self._config.key else first + number
         return f"{self._prefixes[file]}{name}"
 
-    def _captions(self, row: dict[str, Any], key: str) -> tuple[Caption, ...]:
-        roles = self._config.roles()
-        return tuple(found for role in roles for found in captions(row[role], role, key))
-
-    def _image(self, value: Any, file: int, key: str) -> bytes:
-        what = f"Sample {key}"
-        if isinstance(value, dict):  # the struct of Hugging Face's Image feature
-            value = value.get("bytes") or value.get("path")
-        if isinstance(value, bytes) and value:
-            if len(value) > self._config.max_image_bytes:
-                raise DataError(
-                    f"{what}: the image has {len(value):,} bytes; "
-                    f"up to {self._config.max_image_bytes:,} are read."
+    def _captions(self, row: Mapping[str, Any], key: str) -> tuple[Caption, ...]:
+        found: list[Caption] = []
+        for name, role in self._columns:
+            if isinstance(row[name], NotText):
+                raise BrokenSample(
+                    "caption that is not UTF-8",
+                    f"Sample {key} has a caption in {name!r} that is not UTF-8.",
                 )
-            return value
-        if not isinstance(value, str) or not value:
-            raise DataError(
-                f"{what} has no image in {self._config.image!r} "
-                f"(a path or bytes, not {value if value is None else type(value).__name__})."
-            )
-        root = self._config.root or str(self._paths[file].parent)
-        path = inside(root, value, what, self._config.allow_outside)
-        return read_bounded(path, self._config.max_image_bytes, what)
+            found += captions(row[name], role, key, self.bounds.max_caption_chars)
+        return tuple(found)
 
 
-def _rows(table: pa.Table) -> Iterator[dict[str, Any]]:
-    for batch in table.to_batches(max_chunksize=4096):
-        yield from batch.to_pylist()
+def _masks(
+    table: _rows.Table, key: str | None
+) -> Iterator[tuple[int, Iterator[np.ndarray] | None]]:
+    """Yield (group, masks of the rows with a key of their own, the first of equal ones)."""
+    for file in table.files:
+        if key is not None and file.columns and key not in file.plain:
+            raise DataError(f"{file.path}: the key {key!r} is no column of plain values.")
+    seen = [KeySet() for _ in table.files]  # keys of different files have different prefixes
+
+    def masks(group: int, key: str) -> Iterator[np.ndarray]:
+        at = table.groups[group].file
+        for rows in table.scan(group, [key]):
+            found = values(rows.column(0))
+            yield _rows.new_keys(found, seen[at], table.paths[at], key, table.refuse(at))
+
+    for group in range(len(table.groups)):
+        yield group, None if key is None else masks(group, key)

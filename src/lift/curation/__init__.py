@@ -1,0 +1,1 @@
+"""Pairs looked at, packed, chosen."""

@@ -1,0 +1,83 @@
+"""Layouts whose samples are records in a mapped file, and their images files below a folder."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from lift.data.formats._files import Absent, read_image
+from lift.data.formats._layout import Bounds, Layout, Told
+from lift.data.formats._mapped import Ragged
+from lift.errors import DataError
+from lift.terms import Caption, Sample
+
+
+class Listed(Layout):
+    """One storage group of records; any order of reading costs the same."""
+
+    def __init__(
+        self,
+        path: str,
+        root: str,
+        records: Ragged,
+        bounds: Bounds,
+        absent: Absent,
+        allow_outside: bool = False,
+        data_set: str = "",
+    ) -> None:
+        """Take what was found.
+
+        Args:
+            path: what the user named, for the name of the source.
+            root: the folder that the names of images start from.
+            records: what `_captions_of` and `_name_of` understand, one a sample.
+            bounds: what is left out.
+            absent: what was left out already.
+            allow_outside: whether images may lie outside `root`.
+            data_set: a benchmark's name, for the name of the source.
+
+        Raises:
+            DataError: no samples, with the reasons.
+        """
+        if not len(records):
+            raise DataError(f"{path} holds no samples; left out: {absent.tally.sentence()}.")
+        whole = os.path.abspath(path)
+        name = "/".join(whole.rsplit(os.sep, 2)[-2:]).lstrip("/")
+        if data_set:
+            name = f"{data_set} ({os.path.basename(whole)})"
+        super().__init__(name, f"{whole} {root}", (len(records),), bounds, absent.tally)
+        self._root, self._records, self._allow_outside = root, records, allow_outside
+
+    def _image(self, name: str, key: str) -> bytes:
+        return read_image(self._root, name, self.bounds, key, self._allow_outside)
+
+
+class Recorded(Listed):
+    """Records are JSON: `[key, file, [[caption, role], ...], fields]`, all of it checked."""
+
+    def _read(self, group: int, place: int) -> Sample:
+        key, file, captions, fields = json.loads(self._records[place])
+        return Sample(key, self._image(file, key), _captions(captions), fields)
+
+    def _told(self, group: int) -> Iterator[Told]:
+        for record in self._records:
+            key, _, captions, _ = json.loads(record)
+            yield key, _later(captions)
+
+
+def record(
+    key: str, file: str, captions: Sequence[Caption], fields: Mapping[str, Any] | None = None
+) -> bytes:
+    """Return a record of `Recorded`."""
+    told = [(caption.text, caption.role) for caption in captions]
+    return json.dumps((key, file, told, dict(fields or {})), ensure_ascii=False).encode()
+
+
+def _captions(told: list[list[str]]) -> tuple[Caption, ...]:
+    return tuple(Caption(text, role) for text, role in told)
+
+
+def _later(told: list[list[str]]) -> Callable[[], tuple[Caption, ...]]:
+    return lambda: _captions(told)

@@ -1,0 +1,117 @@
+"""What is known of each sample, in unnamed temporary files: memory does not grow with it."""
+
+from __future__ import annotations
+
+import mmap
+import tempfile
+import weakref
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+import numpy as np
+import pyarrow as pa
+
+from lift.files import told_plainly
+
+
+class Spilled:
+    """A growing array of one kind on disk; the file goes with the last map of it."""
+
+    def __init__(self, kind: Any) -> None:
+        """Start empty.
+
+        Args:
+            kind: numpy's dtype of an item.
+        """
+        self._kind = np.dtype(kind)
+        self._file: BinaryIO | None = None
+        self._length = 0
+
+    def __len__(self) -> int:
+        return self._length
+
+    def append(self, values: np.ndarray) -> None:
+        """Add values [n] at the end. Raises StorageError where the disk is full."""
+        ready = np.ascontiguousarray(values, self._kind)
+        with told_plainly(Path(tempfile.gettempdir())):
+            self._file = self._file or _file_of(self)
+            self._file.write(ready.view(np.uint8).data)
+        self._length += len(ready)
+
+    def mapped(self) -> np.ndarray:
+        """Return all values [n], read-only; pages of it count as cache, not as memory."""
+        if self._file is None or not self._length:
+            return np.empty(0, self._kind)
+        with told_plainly(Path(tempfile.gettempdir())):
+            self._file.flush()
+        return np.frombuffer(mmap.mmap(self._file.fileno(), 0, access=mmap.ACCESS_READ), self._kind)
+
+
+def room_for(length: int, kind: Any) -> np.ndarray:
+    """Return a writable array of zeros on disk, for values that come in any order.
+
+    Raises:
+        StorageError: the disk is full.
+    """
+    kind = np.dtype(kind)
+    if not length:
+        return np.empty(0, kind)
+    with told_plainly(Path(tempfile.gettempdir())), tempfile.TemporaryFile() as file:
+        file.truncate(length * kind.itemsize)
+        return np.frombuffer(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_WRITE), kind)
+
+
+class SpilledTable:
+    """A growing Arrow table on disk, read back batch by batch, each mapped without a copy."""
+
+    def __init__(self, schema: pa.Schema) -> None:
+        self.schema = schema
+        self._file = _file_of(self)
+        self._writer = pa.ipc.new_file(pa.PythonFile(self._file, mode="w"), schema)
+        self._reader: Any = None
+        self._ends: list[int] = []
+
+    def append(self, table: pa.Table) -> None:
+        """Add rows at the end as one batch. Raises StorageError where the disk is full."""
+        with told_plainly(Path(tempfile.gettempdir())):
+            for batch in table.combine_chunks().to_batches():
+                self._writer.write_batch(batch)
+                self._ends.append((self._ends[-1] if self._ends else 0) + batch.num_rows)
+
+    def close(self) -> SpilledTable:
+        """End the writing; what was written can be read now."""
+        with told_plainly(Path(tempfile.gettempdir())):
+            self._writer.close()
+            self._file.flush()
+        mapped = mmap.mmap(self._file.fileno(), 0, access=mmap.ACCESS_READ)
+        self._reader = pa.ipc.open_file(pa.BufferReader(pa.py_buffer(mapped)))
+        return self
+
+    def __len__(self) -> int:
+        return self._ends[-1] if self._ends else 0
+
+    def __iter__(self) -> Iterator[pa.Table]:
+        """Yield the rows of each `append`, in order."""
+        for number in range(len(self._ends)):
+            yield pa.Table.from_batches([self._reader.get_batch(number)])
+
+    def take(self, rows: np.ndarray) -> pa.Table:
+        """Return some rows, by number, in the order asked for."""
+        owner = np.searchsorted(self._ends, rows, side="right")
+        order = np.argsort(owner, kind="stable")
+        owners, begins = np.unique(owner[order], return_index=True)
+        found = [pa.RecordBatch.from_pylist([], self.schema)]
+        for number, places in zip(owners.tolist(), np.split(order, begins[1:]), strict=False):
+            first = self._ends[number - 1] if number else 0
+            found.append(self._reader.get_batch(number).take(pa.array(rows[places] - first)))
+        back = np.empty(len(rows), np.int64)
+        back[order] = np.arange(len(rows))
+        return pa.Table.from_batches(found).combine_chunks().take(pa.array(back))
+
+
+def _file_of(owner: object) -> BinaryIO:
+    """Return an unnamed file that is closed when its owner goes; maps of it stay."""
+    file = tempfile.TemporaryFile()
+    weakref.finalize(owner, file.close)
+    return cast(BinaryIO, file)

@@ -1,0 +1,67 @@
+"""What a run was trained on: hashes of every image that it showed, kept while it runs."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Int64
+
+from lift.errors import CheckpointError
+from lift.files import told_plainly, whole_file
+from lift.terms import Batch
+
+NAME = "prints.npy"
+
+
+class TrainedOn:
+    """Two hashes of each sample (file, look), 0 for those not shown yet; mapped from a file.
+
+    A hash is a fact about the data and not about the run's state: what a killed run recorded past
+    its last checkpoint is recorded again, equal.
+
+    Attributes:
+        prints: int64 [samples 2]; workers see what is there and hash the rest.
+    """
+
+    def __init__(self, folder: Path, samples: int) -> None:
+        """Open the record in a run's folder, or begin it.
+
+        Raises:
+            CheckpointError: a record of another number of samples.
+            StorageError: the disk is full.
+        """
+        path = folder / NAME
+        if not path.exists():
+            _begin(path, samples)
+        try:
+            self.prints: Int64[np.ndarray, "samples 2"] = np.load(path, mmap_mode="r+")
+        except ValueError as error:
+            raise CheckpointError(f"{path} is damaged ({error}); remove it to go on.") from error
+        if self.prints.shape != (samples, 2) or self.prints.dtype != np.int64:
+            raise CheckpointError(
+                f"{path} is of {self.prints.shape[0]:,} samples and the data has {samples:,}: give "
+                "the data that the run was started with."
+            )
+
+    def add(self, batch: Batch) -> None:
+        """Take in the hashes that came with a batch."""
+        prints = batch.prints.numpy()
+        new = prints[:, 0] != 0
+        self.prints[batch.index.numpy()[new]] = prints[new]
+
+    def flush(self) -> None:
+        """Write what was taken in to the disk."""
+        assert isinstance(self.prints, np.memmap), "opened as a map"
+        self.prints.flush()
+
+
+def _begin(path: Path, samples: int) -> None:
+    """Write a record of zeros, with room for all: a full disk under a map would kill the run."""
+    with told_plainly(path), whole_file(path) as aside, open(aside, "wb") as file:
+        header = {"descr": "<i8", "fortran_order": False, "shape": (samples, 2)}
+        np.lib.format.write_array_header_1_0(file, header)
+        file.flush()
+        if samples:
+            os.posix_fallocate(file.fileno(), file.tell(), samples * 16)

@@ -1,0 +1,271 @@
+"""From a path to a layout: every kind of folder and file, and sentences for the rest."""
+
+from __future__ import annotations
+
+import json
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from lift.config import Part
+from lift.data.guess import Guess, guess
+from lift.data.source import open_source
+from lift.errors import ConfigError, DataError
+
+ROOM = "data/formats"
+
+
+def part(name, **options):
+    return Part(
+        ROOM, name, {key: str(value) if key == "path" else value for key, value in options.items()}
+    )
+
+
+@pytest.fixture
+def tree(tmp_path, picture, write_tar):
+    """Return a maker of files: bytes, text, JSON, a picture for None, a tar for a dict."""
+
+    def make(**files):
+        for name, content in files.items():
+            put(tmp_path / name, content)
+        return tmp_path
+
+    def put(path, content):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.suffix == ".tar":
+            write_tar(path, [(n, picture() if c is None else c) for n, c in content.items()])
+        elif content is None:
+            path.write_bytes(picture())
+        elif isinstance(content, pa.Table):
+            pq.write_table(content, path)
+        elif isinstance(content, str):
+            path.write_text(content)
+        else:
+            path.write_text(json.dumps(content))
+
+    return make
+
+
+def record(**values):
+    return json.dumps(values).encode()
+
+
+def test_tars(tree):
+    path = tree(**{"a/x-0.tar": {"1.jpg": None, "1.txt": b"a"}, "a/x-1.tar": {}})
+    assert guess(str(path / "a")).part == part("webdataset", path=path / "a" / "*.tar")
+    assert guess(str(path)).part == part("webdataset", path=path / "*/*.tar")
+    assert guess(f"{path}/a/x-{{0..1}}.tar").part.options == {"path": f"{path}/a/x-{{0..1}}.tar"}
+    tree(**{"b/1.tar": {"1.jpg": None, "1.json": record(title="a red dog", w=3)}})
+    assert guess(str(path / "b")).part.options["caption_field"] == "title"
+    assert "jpg, json" in guess(str(path / "b")).why
+
+
+def test_kinds_of_tars(tree):
+    web = {"1.jpg": None, "1.txt": b"a dog"}
+    path = tree(
+        **{
+            "i/00000.tar": {**web, "1.json": record(url="http://x", status="success")},
+            "i/00000_stats.json": {},
+            "d/0.tar": {**web, "1.json": record(uid="ab12", url="http://x", status="success")},
+            "m/0.tar": {**web, "1.syn.json": record(syn_text=["a"])},
+            "r/0.tar": {**web, "1.json": record(url="http://x", status="success")},
+        }
+    )
+    assert guess(str(path / "i")).part == part("img2dataset", path=path / "i")
+    assert guess(str(path / "i/00000.tar")).part == part("img2dataset", path=path / "i")
+    assert guess(str(path / "d")).part == part("datacomp", path=path / "d" / "0.tar")
+    assert guess(str(path / "m")).part == part("mobileclip", path=path / "m" / "0.tar")
+    assert guess(str(path / "r")).part == part("img2dataset", path=path / "r" / "0.tar")
+    assert [p.name for p in guess(str(path / "d")).others] == ["webdataset", "img2dataset"]
+
+
+def test_splits_are_not_mixed(tree):
+    tar = {"1.jpg": None, "1.txt": b"a dog"}
+    table = pa.table({"image": ["1.jpg"], "caption": ["a dog"]})
+    path = tree(
+        **{
+            "a/test.parquet": table,
+            "a/train-0.parquet": table,
+            "a/train-1.parquet": table,
+            "b/val-0.tar": tar,
+            "b/train-0.tar": tar,
+            "b/trains-0.txt": "x",
+            "c/test-0.tar": tar,
+            "c/0.tar": tar,
+            "d/train/0.tar": tar,
+            "d/val/0.tar": tar,
+            "e/x/0.tar": tar,
+            "e/y/1.tar": tar,
+        }
+    )
+    found = guess(str(path / "a"))
+    assert found.part.options["path"] == str(path / "a/train*.parquet")
+    assert found.others[-1].options["path"] == str(path / "a/test.parquet")
+    assert "other splits are left aside" in found.why
+    found = guess(str(path / "b"))
+    assert found.part == part("webdataset", path=path / "b/train-0.tar")
+    assert found.others == (part("webdataset", path=path / "b/val-0.tar"),)
+    assert guess(str(path / "c")).part == part("webdataset", path=path / "c/*.tar")
+    assert guess(str(path / "d")).part == part("webdataset", path=path / "d/train/0.tar")
+    assert guess(str(path / "d")).others == (part("webdataset", path=path / "d/val/0.tar"),)
+    assert guess(str(path / "e")).part == part("webdataset", path=path / "e/*/*.tar")
+
+
+def test_tables(tree, picture):
+    rows = {"id": [1, 2], "img": ["x/a.png", "x/b.png"], "rewrite_caption": ["a dog", "a cat"]}
+    bytes_in = {
+        "picture": [{"bytes": picture(), "path": None}] * 2,
+        "n": [1, 1],
+        "t": ["a b", "c d"],
+    }
+    path = tree(
+        **{
+            "a.csv": "id,img,rewrite_caption,url\n1,x/a.png,a dog,http://x\n2,x/b.png,a cat,http://y\n",
+            "b/a.parquet": pa.table(bytes_in),
+            "b/b.parquet": pa.table(bytes_in),
+            "c.jsonl": "\n".join(json.dumps({n: rows[n][k] for n in rows}) for k in range(2)),
+        }
+    )
+    wanted = {"image": "img", "caption": "rewrite_caption", "key": "id"}
+    assert guess(str(path / "a.csv")).part == part("table", path=path / "a.csv", **wanted)
+    assert guess(str(path / "c.jsonl")).part == part("table", path=path / "c.jsonl", **wanted)
+    found = guess(str(path / "b"))
+    assert found.part == part("table", path=path / "b" / "*.parquet", image="picture", caption="t")
+    assert "images in 'picture' and captions in 't'" in found.why
+    assert len(open_source(found.part)) == 4
+
+
+def test_tables_without_images(tree):
+    path = tree(**{"a.csv": "url,caption\nhttp://x/a.jpg,a dog\n", "b.tsv": "k\ttext\n1\ta dog\n"})
+    assert guess(str(path / "a.csv")).part == part("texts", path=path / "a.csv", column="caption")
+    assert (
+        "'url' holds addresses: fetch the images with img2dataset" in guess(str(path / "a.csv")).why
+    )
+    assert guess(str(path / "b.tsv")).part.name == "texts"
+
+
+def test_recap(tree):
+    table = pa.table({"url": ["http://x"], "re_caption": ["a dog"], "org_caption": ["dog"]})
+    path = tree(**{"r/0.parquet": table, "r/images/1.jpg": None})
+    wanted = part("recap_datacomp", path=path / "r/0.parquet", images=str(path / "r/images"))
+    assert guess(str(path / "r")).part == wanted
+    assert guess(str(path / "r/0.parquet")).part == wanted
+
+
+def test_named_data_sets(tree):
+    crepe = {"0": {"filename": "a.png", "caption": "a", "negative_caption": "b"}}
+    path = tree(
+        **{
+            "hub/dataset_info.json": {},
+            "hub2/train/state.json": {},
+            "coco/annotations/captions_val2017.json": {},
+            "coco/annotations/captions_train2017.json": {},
+            "coco/annotations/instances_val2017.json": {},
+            "f30/results.csv": "image_name| comment_number| comment\n",
+            "f30/images/1.jpg": None,
+            "f8/Flickr8k.token.txt": "a.jpg#0\tx\n",
+            "crepe/add_att.json": crepe,
+            "crepe/images/a.png": None,
+        }
+    )
+    assert guess(str(path / "hub")).part == part("huggingface", path=path / "hub")
+    assert guess(str(path / "hub2")).part == part("huggingface", path=path / "hub2/train")
+    found = guess(str(path / "coco"))
+    base = path / "coco" / "annotations"
+    assert found.part == part("coco", path=base / "captions_train2017.json")
+    assert found.others == (part("coco", path=base / "captions_val2017.json"),)
+    assert guess(str(path / "f30")).part == part("flickr30k", path=path / "f30/results.csv")
+    assert guess(str(path / "f30/results.csv")).part.name == "flickr30k"
+    assert guess(str(path / "f8")).part == part("flickr30k", path=path / "f8/Flickr8k.token.txt")
+    assert guess(str(path / "crepe")).part == part("sugarcrepe", path=path / "crepe")
+    assert guess(str(path / "crepe/add_att.json")).part == part("sugarcrepe", path=path / "crepe")
+
+
+def test_folders_of_images(tree):
+    path = tree(
+        **{
+            "side/1.jpg": None,
+            "side/1.txt": "a dog",
+            "json/sub/1.jpg": None,
+            "json/sub/1.json": {"id": 3, "text": "a dog on grass"},
+            "one/pics/1.png": None,
+            "one/captions.txt": "image,caption\n1.png,a dog\n",
+            "hf/1.png": None,
+            "hf/metadata.jsonl": '{"file_name": "1.png", "text": "a dog"}\n',
+            "bare/red_dog.jpg": None,
+            "kinds/cat/1.jpg": None,
+            "kinds/dog/1.jpg": None,
+            "split/train/cat/1.jpg": None,
+            "split/val/cat/1.jpg": None,
+            "net/LOC_synset_mapping.txt": "n01440764 tench, x\n",
+            "net/train/n01440764/1.jpg": None,
+        }
+    )
+
+    def opened(name):
+        found = guess(str(path / name))
+        assert len(open_source(found.part)) >= 1 and found.why.endswith(".")
+        return found.part
+
+    assert opened("side") == part("folder", path=path / "side")
+    assert opened("json") == part("folder", path=path / "json", caption_field="text")
+    assert opened("one") == part("folder", path=path / "one")
+    assert opened("hf") == part("folder", path=path / "hf")
+    assert opened("bare") == part("folder", path=path / "bare", names=True)
+    assert opened("kinds") == part("classes", path=path / "kinds")
+    assert opened("split") == part("classes", path=path / "split/train")
+    assert guess(str(path / "split")).others[0] == part("classes", path=path / "split/val")
+    names = str(path / "net/LOC_synset_mapping.txt")
+    assert opened("net/train") == part("classes", path=path / "net/train", names=names)
+
+
+def test_captions_files(tree):
+    path = tree(
+        **{
+            "a/captions.csv": "image,caption\n1.png,a dog\n1.png,a cat\n",
+            "a/1.png": None,
+            "b/list.txt": "1.png\ta dog\n",
+            "b/1.png": None,
+            "c/plain.txt": "a dog\na cat\n",
+        }
+    )
+    assert guess(str(path / "a/captions.csv")).part == part(
+        "folder", path=path / "a", captions="captions.csv"
+    )
+    assert guess(str(path / "b/list.txt")).part.name == "folder"
+    assert guess(str(path / "c/plain.txt")).part == part("texts", path=path / "c/plain.txt")
+
+
+@pytest.mark.parametrize(
+    "words, name",
+    [("train-*.tar", "webdataset"), ("s3://b/{0..9}.tar", "webdataset"), ("x.jsonl.gz", "texts")],
+)
+def test_what_cannot_be_looked_into_goes_by_its_suffix(words, name):
+    assert guess(words) == Guess(part(name, path=words), guess(words).why)
+
+
+def test_sentences_for_what_tells_nothing(tree):
+    path = tree(**{"docs/a.pdf": "x", "docs/b.pdf": "x", "bad/x.parquet": "no"})
+    with pytest.raises(ConfigError, match=r"docs does not tell its layout: it holds 2 \.pdf; give"):
+        guess(str(path / "docs"))
+    with pytest.raises(ConfigError, match="does not tell its layout and nothing is there"):
+        guess(str(path / "nowhere"))
+    with pytest.raises(DataError, match=r"x\.parquet can't be read as \.parquet"):
+        guess(str(path / "bad"))
+    (path / "loop").mkdir()
+    (path / "loop" / "train").symlink_to(path / "loop")
+    with pytest.raises(ConfigError, match="it holds 1 folders"):
+        guess(str(path / "loop"))
+
+
+def test_the_real_folders(shared_data):
+    for name, layout in {
+        "coco-sugarcrepe-mini": "coco",
+        "coco-sugarcrepe-mini/sugarcrepe": "sugarcrepe",
+        "flickr8k": "webdataset",
+        "fashion-products": None,
+    }.items():
+        found = guess(str(shared_data / name))
+        assert layout is None or found.part.name == layout, (name, found)
+        assert len(open_source(found.part)) > 0
