@@ -3,13 +3,15 @@
     model = lift.load("runs/flickr")
     model.classify(["cat.jpg"], ["a cat", "a dog"])
 
-A folder holds `bundle.json` and `model.safetensors`; nothing in it is pickled. Images can be
-encoded without any text encoder installed.
+A folder holds `bundle.json`, `model.safetensors`, and of a model that was trained here
+`trained_on.parquet`; nothing in it is pickled. Images need no text encoder to be encoded.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
+import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,6 +29,8 @@ from lift.cache.place import place_of
 from lift.cache.probes import Probes, dump, require_near
 from lift.cache.probes import read as read_probes
 from lift.config import Part, from_dict, to_dict
+from lift.data import provenance
+from lift.data.provenance import Provenance
 from lift.data.transform import Transform
 from lift.errors import CheckpointError, ConfigError, DataError
 from lift.files import is_ours_or_empty, restore_old, whole_folder
@@ -51,7 +55,7 @@ class BundleRecord:
         encoder: the text encoder that makes vectors of that space.
         saw: benchmarks whose captions that encoder was trained on.
         scalars: temperature, bias and the like, as the objective left them.
-        origin: recipe, data, samples seen and versions, for people.
+        origin: recipe, data, samples seen, what it was trained on and versions, for people.
         format: raised when older code can't read it.
     """
 
@@ -96,6 +100,7 @@ class Bundle:
         precision: Precision = "float32",
         text_encoder: TextEncoder | None = None,
         probes: Probes | None = None,
+        trained_on: Path | None = None,
     ) -> None:
         self.name = name
         self.record = record
@@ -105,6 +110,7 @@ class Bundle:
         self.side = side.to(self.device)
         self._text_encoder = text_encoder
         self.probes = probes
+        self._trained_on = trained_on
 
     @property
     def space(self) -> TextSpace:
@@ -128,6 +134,11 @@ class Bundle:
             encoder = build_encoder(self.record.encoder)
             self._text_encoder = self._held(encoder)
         return self._text_encoder
+
+    @property
+    def trained_on(self) -> Provenance | None:
+        """The samples that it was trained on; None where nobody kept them. Raises DataError."""
+        return None if self._trained_on is None else Provenance(self._trained_on)
 
     def _held(self, encoder: TextEncoder) -> TextEncoder:
         """Return an encoder that makes rows of this model's space: by name, then by its rows."""
@@ -238,10 +249,11 @@ class Bundle:
 
         Raises:
             CheckpointError: the folder holds something else.
+            DataError: the record of what it was trained on is damaged.
             StorageError: the disk refused.
         """
         folder = Path(folder)
-        own = {MARKER, "model.safetensors", PROBES}
+        own, trained_on = {MARKER, "model.safetensors", PROBES, provenance.NAME}, self.trained_on
         if not is_ours_or_empty(folder, MARKER) or (
             folder.exists() and {path.name for path in folder.iterdir()} - own
         ):
@@ -252,6 +264,8 @@ class Bundle:
             save_tensors(self.side.state_dict(), aside / "model.safetensors")
             if self.probes is not None:
                 dump(aside / PROBES, self.probes, self.space)
+            if trained_on is not None and trained_on.fits_a_model:
+                shutil.copyfile(trained_on.path, aside / provenance.NAME)
             text = json.dumps(to_dict(self.record), indent=2, ensure_ascii=False)
             (aside / MARKER).write_text(text + "\n", encoding="utf-8")
         return folder
@@ -305,6 +319,7 @@ def load(
         device=choose_device(device),
         precision=precision,
         probes=probes,
+        trained_on=provenance.beside(folder, record.origin),
     )
     if text_encoder is not None:
         made._text_encoder = made._held(text_encoder)
@@ -341,11 +356,5 @@ def _as_many(images: Any) -> Any:
 
 
 def _chunks(stream: Iterable[Any], size: int) -> Iterable[list[Any]]:
-    chunk: list[Any] = []
-    for item in stream:
-        chunk.append(item)
-        if len(chunk) == size:
-            yield chunk
-            chunk = []
-    if chunk:
-        yield chunk
+    items = iter(stream)
+    return iter(lambda: list(itertools.islice(items, size)), [])

@@ -19,9 +19,11 @@ import lift
 from lift import plugins
 from lift.cache.reader import EmbeddingCache
 from lift.config import Part, from_dict, override, to_dict
+from lift.data.provenance import Provenance
 from lift.data.source import left_out, open_source
 from lift.errors import ConfigError, DataError
 from lift.files import write_text
+from lift.leaks import Judged
 from lift.terms import Caption, Encoder, EvalResult, ImageLike, Metric, Sample, Source, unit
 
 ROOM = "evals"
@@ -93,19 +95,22 @@ def _split(text: str) -> Iterator[str]:
 
 
 class _Watched:
-    """A source that moves a progress bar along with every sample read."""
+    """A source that moves a progress bar along with every sample read, and hashes it if asked."""
 
-    def __init__(self, source: Source, bar: tqdm) -> None:
+    def __init__(self, source: Source, bar: tqdm, judged: Judged | None) -> None:
         self.name, self.groups = source.name, source.groups
         self.whereabouts = getattr(source, "whereabouts", "")
-        self._source, self._bar = source, bar
+        self._source, self._bar, self._judged = source, bar, judged
 
     def __len__(self) -> int:
         return len(self._source)
 
     def read(self, index: int) -> Sample:
         self._bar.update(1)
-        return self._source.read(index)
+        sample = self._source.read(index)
+        if self._judged is not None:
+            self._judged.add(index, sample)
+        return sample
 
     def texts(self) -> Iterator[tuple[str, tuple[Caption, ...]]]:
         return self._source.texts()
@@ -117,11 +122,19 @@ def evaluate(
     *,
     progress: bool = True,
     keep: Callable[[EvalResult], object] | None = None,
+    trained_on: Provenance | None = None,
 ) -> list[EvalResult]:
     """Return the results of the plans on `encoder`, in order.
 
-    Every option and source is opened before the first image is encoded. `keep` is called with
-    each result as it comes, so that a later evaluation that fails does not lose it.
+    Every option and source is opened before the first image is encoded.
+
+    Args:
+        encoder: what is judged.
+        plans: on what, and how.
+        progress: draw progress bars.
+        keep: called with each result as it comes, so that a later evaluation that fails does not
+            lose it.
+        trained_on: what the encoder was trained on: samples that are there too get a note.
 
     Raises:
         ConfigError: an evaluation or option that does not exist.
@@ -133,13 +146,24 @@ def evaluate(
     for evaluation, source in ready:
         name = f"{evaluation.__class__.__module__.rpartition('.')[2]} on {source.name}"
         with tqdm(total=len(source), desc=name, unit="img", disable=not progress) as bar:
-            result = evaluation.run(encoder, _Watched(source, bar))
+            judged = None if trained_on is None else Judged(len(source))
+            result = evaluation.run(encoder, _Watched(source, bar, judged))
         notes = [f"{n} of {source.name} left out: {why}" for why, n in left_out(source).items()]
         notes += getattr(encoder, "notes", ())
+        if trained_on is not None and judged is not None:
+            notes += _leaked(judged, trained_on, source)
         results.append(dataclasses.replace(result, notes=(*result.notes, *notes)))
         if keep is not None:
             keep(results[-1])
     return results
+
+
+def _leaked(judged: Judged, trained_on: Provenance, source: Source) -> list[str]:
+    try:
+        note = judged.against(trained_on, lambda number: source.read(number).key).note()
+    except DataError as error:  # the result stands without it
+        return [f"whether it was seen in training is not known: {error}"]
+    return [note] if note else []
 
 
 # --- texts that are already stored --------------------------------------------------------------

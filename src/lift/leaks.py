@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from array import array
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool, Int64
@@ -130,7 +130,9 @@ class Judged:
         Raises:
             DataError: the record is damaged.
         """
-        files, looks, texts, words = map(_numbers, (self._files, self._looks, self._texts, self._words))
+        files, looks, texts, words = map(
+            _numbers, (self._files, self._looks, self._texts, self._words)
+        )
         of_image, of_caption = _numbers(self._numbers), _numbers(self._owners)
         equal, nearest = np.zeros(len(files), bool), np.full(len(looks), 64)
         told, reworded = np.zeros(len(texts), bool), np.zeros(len(texts), bool)
@@ -176,9 +178,7 @@ def leaks(trained_on: Provenance, source: Source) -> Leaks:
     return found
 
 
-def telling_bits(
-    mine: Int64[np.ndarray, " n"], theirs: Int64[np.ndarray, " m"], count: int
-) -> int:
+def telling_bits(mine: Int64[np.ndarray, " n"], theirs: Int64[np.ndarray, " m"], count: int) -> int:
     """Return in how many bits a look may differ from the nearest of `count` to tell a copy.
 
     The bits in which any two pictures differ are about normal: of Flickr photos 31.6 +- 4.7, of

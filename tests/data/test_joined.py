@@ -117,9 +117,11 @@ def test_batches_of_one_source():
 def test_batches_of_one_cluster(sizes):
     order, ends = Alike(sizes, 8, 2), np.cumsum(sizes)
     per_epoch = sum(sizes) // 8 if sum(n % 8 for n in sizes) >= 8 else sum(n // 8 for n in sizes)
-    assert order.length == 8 * (
-        sum(n // 8 for n in sizes) + sum(n % 8 for n in sizes) // 8
-    ) <= 8 * max(per_epoch, sum(sizes) // 8)
+    assert (
+        order.length
+        == 8 * (sum(n // 8 for n in sizes) + sum(n % 8 for n in sizes) // 8)
+        <= 8 * max(per_epoch, sum(sizes) // 8)
+    )
     for epoch in range(3):
         steps = order.length // 8
         got = take(order, 8, steps, epoch * order.length)

@@ -79,7 +79,11 @@ def evaluate(
         judged = CachedTexts(encoder, stored)
     require_writable(folder)  # told before the work, not after it
     return judge(
-        judged, plans, progress=progress, keep=lambda result: write_results([result], folder)
+        judged,
+        plans,
+        progress=progress,
+        keep=lambda result: write_results([result], folder),
+        trained_on=encoder.trained_on,
     )
 
 

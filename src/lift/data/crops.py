@@ -19,11 +19,12 @@ _CHUNK_PIXELS = 32 << 20
 
 @dataclass(slots=True)
 class Crops:
-    """What the views of a batch are made from, one after the other in one piece of memory.
+    """What the views of a batch are made from: pictures one after the other in memory, and boxes.
 
     Attributes:
-        pixels: RGB of all crops, row by row.
+        pixels: RGB of all pictures, row by row.
         sizes: height and width of each.
+        boxes: top, left, height and width of the crop of each.
         colour: matrix of each view, the identity for none; `contrast` its factor (see `View`).
         flip: which are flipped.
         erased: top, left, height and width of what is filled; height 0 for nothing.
@@ -31,19 +32,21 @@ class Crops:
 
     pixels: UInt8[Tensor, " bytes"]
     sizes: Int64[Tensor, "b 2"]
+    boxes: Int64[Tensor, "b 4"]
     colour: Float32[Tensor, "b 3 3"]
     contrast: Float32[Tensor, " b"]
     flip: Bool[Tensor, " b"]
     erased: Int64[Tensor, "b 4"]
 
     @classmethod
-    def pack(cls, views: Sequence[View], crops: Sequence[UInt8[Tensor, "3 _ _"]]) -> Crops:
-        """Return crops with what is to be done to them."""
+    def pack(cls, room: Room, views: Sequence[View]) -> Crops:
+        """Return the pictures in a room with what is to be done to them."""
         eye = np.eye(3)
         colours = [eye if view.colour is None else view.colour for view in views]
         return cls(
-            torch.cat([crop.permute(1, 2, 0).reshape(-1) for crop in crops]),
-            torch.tensor([crop.shape[1:] for crop in crops], dtype=torch.int64),
+            room.taken(),
+            torch.tensor(room.sizes, dtype=torch.int64),
+            torch.tensor([view.box for view in views], dtype=torch.int64),
             torch.from_numpy(np.stack(colours).astype(np.float32)),
             torch.tensor([view.contrast for view in views], dtype=torch.float32),
             torch.tensor([view.flip for view in views]),
@@ -65,10 +68,39 @@ class Crops:
     def each(self) -> Iterator[UInt8[Tensor, "3 _ _"]]:
         """Yield the crops one by one, as views."""
         start = 0
-        for height, width in self.sizes.tolist():
+        for (height, width), box in zip(self.sizes.tolist(), self.boxes.tolist(), strict=True):
             end = start + 3 * height * width
-            yield self.pixels[start:end].view(height, width, 3).permute(2, 0, 1)
+            picture = self.pixels[start:end].view(height, width, 3).permute(2, 0, 1)
+            top, left, tall, wide = box
+            yield picture[:, top : top + tall, left : left + wide]
             start = end
+
+
+class Room:
+    """Memory in which the pictures of a batch are decoded side by side, without a copy.
+
+    Attributes:
+        sizes: height and width of the pictures that stand in it.
+    """
+
+    def __init__(self, pixels: int) -> None:
+        """Make room for so many pixels of all pictures."""
+        self._memory = torch.empty(3 * pixels, dtype=torch.uint8)
+        self._used = 0
+        self.sizes: list[tuple[int, int]] = []
+
+    def rest(self) -> UInt8[Tensor, " bytes"]:
+        """Return what is free, for the next picture to be written at its start."""
+        return self._memory[self._used :]
+
+    def keep(self, height: int, width: int) -> None:
+        """Keep the picture that was written; without this the next one takes its place."""
+        self.sizes.append((height, width))
+        self._used += 3 * height * width
+
+    def taken(self) -> UInt8[Tensor, " bytes"]:
+        """Return the pixels of all pictures."""
+        return self._memory[: self._used]
 
 
 def finished(
@@ -87,9 +119,10 @@ def finished(
 
 
 def _alone(crop: UInt8[Tensor, "3 _ _"], side: int, mode: str) -> UInt8[Tensor, "1 3 side side"]:
-    if crop.shape[1:] == (side, side):
-        return crop[None].contiguous()
-    return F.interpolate(crop[None], size=(side, side), mode=mode, antialias=True)
+    crop = crop.permute(1, 2, 0).contiguous().permute(2, 0, 1)[None]
+    if crop.shape[2:] == (side, side):
+        return crop.contiguous()
+    return F.interpolate(crop, size=(side, side), mode=mode, antialias=True)
 
 
 def resized_together(crops: Crops, side: int, interpolation: str) -> UInt8[Tensor, "b 3 side side"]:
@@ -98,8 +131,8 @@ def resized_together(crops: Crops, side: int, interpolation: str) -> UInt8[Tenso
     A separable filter is a matrix for the rows and one for the columns (the same that
     `F.interpolate(..., antialias=True)` applies).
     """
-    sizes = crops.sizes.tolist()
     views = list(crops.each())
+    sizes = [view.shape[1:] for view in views]
     done = []
     for first, last in _chunks(sizes):
         tall = max(height for height, _ in sizes[first:last])
@@ -107,7 +140,7 @@ def resized_together(crops: Crops, side: int, interpolation: str) -> UInt8[Tenso
         padded = crops.pixels.new_zeros((last - first, 3, tall, wide))
         for place, crop in enumerate(views[first:last]):
             padded[place, :, : crop.shape[1], : crop.shape[2]] = crop
-        own = crops.sizes[first:last]
+        own = crops.boxes[first:last, 2:]
         across = _filter(own[:, 1], wide, side, interpolation)
         down = _filter(own[:, 0], tall, side, interpolation)
         rows = padded.float() @ across.transpose(1, 2)[:, None]

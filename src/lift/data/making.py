@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+import contextlib
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -13,13 +15,14 @@ from torch.utils.data import Dataset
 
 from lift.data.augment import View
 from lift.data.canvas import CanvasStore
-from lift.data.crops import Crops
+from lift.data.crops import Crops, Room
 from lift.data.dice import generator
+from lift.data.image import Picture
 from lift.data.joined import Joined
-from lift.data.likeness import file_hash, look_at, look_of
+from lift.data.likeness import file_hash, look_of
 from lift.data.policy import Policy
 from lift.data.rows import Rows, of_roles
-from lift.data.transform import Transform, cut
+from lift.data.transform import Transform, cut, scaled
 from lift.errors import BrokenSample, DataError, LiftError, MissingRows
 from lift.terms import Batch, Caption, Dropped, Source
 
@@ -43,15 +46,30 @@ class _Told(NamedTuple):
     rows: Int64[np.ndarray, " n"]
 
 
-class _Shown(NamedTuple):
-    """One sample as its batch shows it."""
+class _Found(NamedTuple):
+    """One sample of a batch before its picture is decoded.
 
+    Attributes:
+        number: of the sample.
+        epoch: that it is shown in.
+        told: its key, captions and rows.
+        shown: places of the captions that the batch shows.
+        image: the picture, or its canvas.
+        view: of the image, in its coordinates.
+        prints: hashes of its file and its look; the look is 0 until it is decoded.
+    """
+
+    number: int
+    epoch: int
+    told: _Told
+    shown: Int64[np.ndarray, " shown"]
+    image: Picture | Tensor
     view: View
-    crop: UInt8[Tensor, "3 h w"]
-    rows: Int64[np.ndarray, " shown"]
-    weights: Float32[np.ndarray, " shown"]
-    mixture: Float32[np.ndarray, "1 d"] | None
     prints: tuple[int, int]
+
+
+_InT = TypeVar("_InT")
+_OutT = TypeVar("_OutT")
 
 
 class BatchMaker(Dataset):
@@ -111,94 +129,130 @@ class BatchMaker(Dataset):
         return np.concatenate(shown)
 
     def _batch(self, request: Request) -> Batch:
-        shown: list[_Shown] = []
-        numbers: list[int] = []
-        dropped: list[Dropped] = []
-        for epoch, number in zip(*map(np.ndarray.tolist, request), strict=True):
-            try:
-                shown.append(self._shown(number, epoch))
-                numbers.append(number)
-            except BrokenSample as error:
-                if self._strict:
-                    raise
-                # Numbers are unique where keys of joined sources may not be.
-                dropped.append(Dropped(str(number), error.kind, str(error)))
-        if not shown:
+        lost: list[Dropped] = []
+        wanted = zip(*map(np.ndarray.tolist, request), strict=True)
+        found = self._surviving(lambda place: self._found(*place), wanted, lost)
+        images, found = self._images(found, lost)
+        if images is None:
             raise DataError(
                 f"No sample of a batch of {len(request.numbers)} can be used; the last: "
-                f"{dropped[-1].reason}"
+                f"{lost[-1].reason}"
             )
-        owner = np.repeat(np.arange(len(shown)), [len(sample.rows) for sample in shown])
-        row = np.concatenate([sample.rows for sample in shown])
-        mixtures = [sample.mixture for sample in shown if sample.mixture is not None]
+        return self._with_texts(images, found, tuple(lost))
+
+    def _images(
+        self, found: Sequence[_Found], lost: list[Dropped]
+    ) -> tuple[Crops | Tensor | None, list[_Found]]:
+        """Return the images of a batch, None where all are broken, and whose they are."""
+        if self._whole_crops:
+            room = Room(sum(math.prod(self._size(sample)) for sample in found))
+            placed = self._surviving(lambda sample: self._placed(sample, room), found, lost)
+            views = [sample.view for sample in placed]
+            return (Crops.pack(room, views) if placed else None), placed
+        done = self._surviving(self._finished, found, lost)
+        images = torch.stack([image for _, image in done]) if done else None
+        return images, [sample for sample, _ in done]
+
+    def _with_texts(
+        self, images: Crops | Tensor, found: Sequence[_Found], lost: tuple[Dropped, ...]
+    ) -> Batch:
+        owner = np.repeat(np.arange(len(found)), [len(sample.shown) for sample in found])
+        row = np.concatenate([sample.told.rows[sample.shown] for sample in found])
+        mixtures = [self._mixture(sample) for sample in found] if self._policy.mixes else []
         texts = np.concatenate(mixtures) if mixtures else self._cache.take_stored(row)
-        weights = np.concatenate([sample.weights for sample in shown])
-        index = np.array(numbers, dtype=np.int64)
+        weights = np.concatenate([self._weights(sample) for sample in found])
+        index = np.array([sample.number for sample in found], dtype=np.int64)
         source = self._source
         of = source.source_of(index) if isinstance(source, Joined) else np.zeros_like(index)
         return Batch(
-            images=self._images(shown),
+            images=images,
             texts=torch.from_numpy(texts),
             owner=torch.from_numpy(owner),
             row=torch.from_numpy(row),
             weight=torch.from_numpy(weights) if (weights != 1).any() else None,
             index=torch.from_numpy(index),
             source=torch.from_numpy(of),
-            prints=torch.tensor([sample.prints for sample in shown], dtype=torch.int64),
-            dropped=tuple(dropped),
+            prints=torch.tensor([sample.prints for sample in found], dtype=torch.int64),
+            dropped=lost,
         )
 
-    def _images(self, shown: Sequence[_Shown]) -> Tensor | Crops:
-        if self._whole_crops:
-            return Crops.pack([s.view for s in shown], [s.crop for s in shown])
-        return torch.stack([self._transform.finish(s.view, s.crop) for s in shown])
+    def _surviving(
+        self, do: Callable[[_InT], _OutT], items: Iterable[_InT], lost: list[Dropped]
+    ) -> list[_OutT]:
+        """Return what `do` makes of the items; samples that it breaks on are added to `lost`."""
+        done = []
+        for item in items:
+            try:
+                done.append(do(item))
+            except BrokenSample as error:
+                if self._strict:
+                    raise
+                number = item.number if isinstance(item, _Found) else item[1]  # type: ignore[index]
+                lost.append(Dropped(str(number), error.kind, str(error)))
+        return done
 
-    def _shown(self, number: int, epoch: int) -> _Shown:
-        """Return a sample's view and captions of an epoch.
+    def _found(self, epoch: int, number: int) -> _Found:
+        """Return a sample with its view and captions of an epoch.
 
         Raises:
-            BrokenSample: it has no caption to use, or its image can't be read.
+            BrokenSample: it has no caption to use, or its image is none.
         """
-        told, pixels, view, prints = self._look(number, epoch)
-        chosen = self._chosen(told, epoch)
-        mixture = self._mixture(number, told.rows, epoch) if self._policy.mixes else None
-        weights = np.ones(len(chosen), dtype=np.float32)
-        if self._policy.several:
-            weights[:] = [told.captions[place].weight for place in chosen]
-        return _Shown(view, cut(pixels, view.box), told.rows[chosen], weights, mixture, prints)
-
-    def _look(
-        self, number: int, epoch: int
-    ) -> tuple[_Told, UInt8[Tensor, "3 h w"], View, tuple[int, int]]:
-        """Return a sample, its pixels, the view of them, and hashes of what is new."""
-        rng = generator(self._seed, _VIEW, epoch, number)
+        transform, look = self._transform, 0
         new = self._prints is not None and not self._prints[number, 0]
-        held = self._canvases.get(number) if self._canvases else None
-        if held is not None and not new and number in self._known:
-            view = self._transform.draw(held.shape[1], held.shape[2], rng)
-            return self._known[number], held, view, (0, 0)
-        told, content = self._read(number)
-        try:
-            pixels, view, look = self._decoded(content, held, rng, new)
-        except BrokenSample as error:
-            raise BrokenSample(error.kind, f"sample {told.key!r}: {error}") from error
-        if held is None and self._canvases:
-            self._canvases.put(number, pixels)
-        return told, pixels, view, (file_hash(content), look) if new else (0, 0)
+        image: Picture | Tensor | None = self._canvases.get(number) if self._canvases else None
+        told, content = self._known.get(number), b""
+        if told is None or image is None or new:
+            told, content = self._read(number)
+            with _naming(told.key):
+                picture = transform.opened(content)
+                if transform.canvas is not None and (image is None or new):
+                    pixels = transform.pixels_of(picture)
+                    look = look_of(pixels) if new else 0
+                    image = transform.canvas_from(pixels)
+                    if self._canvases:
+                        self._canvases.put(number, image)
+            image = picture if image is None else image
+        height, width = (
+            image.shape[1:] if isinstance(image, Tensor) else (image.height, image.width)
+        )
+        view = transform.draw(height, width, generator(self._seed, _VIEW, epoch, number))
+        prints = (file_hash(content), look) if new else (0, 0)
+        return _Found(number, epoch, told, self._chosen(told, epoch), image, view, prints)
 
-    def _decoded(
-        self, content: bytes, held: Tensor | None, rng: np.random.Generator, new: bool
-    ) -> tuple[UInt8[Tensor, "3 h w"], View, int]:
-        """Return pixels to cut the view from, the view, and (of a new image) its look."""
-        transform = self._transform
-        if transform.canvas is None:
-            picture = transform.opened(content)
-            view = transform.draw(picture.height, picture.width, rng)
-            pixels, view = transform.decoded(picture, view)
-            return pixels, view, look_of(pixels) if new else 0
-        canvas = transform.canvas_of(content) if held is None else held
-        view = transform.draw(canvas.shape[1], canvas.shape[2], rng)
-        return canvas, view, look_at(transform.opened(content)) if new else 0
+    def _size(self, sample: _Found) -> tuple[int, int]:
+        """Return height and width of what will be decoded."""
+        image = sample.image
+        if isinstance(image, Tensor):
+            return image.shape[1], image.shape[2]
+        return image.size(self._transform.shrink(sample.view))
+
+    def _pixels(
+        self, sample: _Found, out: UInt8[Tensor, " bytes"] | None = None
+    ) -> tuple[_Found, UInt8[Tensor, "3 h w"]]:
+        """Decode a sample; return it with its view in the coordinates of the pixels, and those."""
+        image, (height, width) = sample.image, self._size(sample)
+        if isinstance(image, Tensor):
+            return sample, image
+        with _naming(sample.told.key):
+            pixels = image.pixels(self._transform.shrink(sample.view), out)
+        if sample.prints[0]:
+            sample = sample._replace(prints=(sample.prints[0], look_of(pixels)))
+        return sample._replace(view=scaled(sample.view, image, height, width)), pixels
+
+    def _finished(self, sample: _Found) -> tuple[_Found, UInt8[Tensor, "3 r r"]]:
+        """Return a sample and its view as the model will see it."""
+        sample, pixels = self._pixels(sample)
+        return sample, self._transform.finish(sample.view, cut(pixels, sample.view.box))
+
+    def _placed(self, sample: _Found, room: Room) -> _Found:
+        """Decode a sample into the room of its batch."""
+        rest = room.rest()
+        sample, pixels = self._pixels(sample, rest)
+        _, height, width = pixels.shape
+        if isinstance(sample.image, Tensor):
+            rest[: pixels.numel()].view(height, width, 3).copy_(pixels.permute(1, 2, 0))
+        room.keep(height, width)
+        return sample
 
     def _read(self, number: int) -> tuple[_Told, bytes]:
         try:
@@ -224,11 +278,25 @@ class BatchMaker(Dataset):
             return np.zeros(1, dtype=np.int64)
         return self._policy.shown(told.captions, told.key, self._seed, epoch)
 
-    def _mixture(
-        self, number: int, rows: Int64[np.ndarray, " n"], epoch: int
-    ) -> Float32[np.ndarray, "1 d"]:
+    def _weights(self, sample: _Found) -> Float32[np.ndarray, " shown"]:
+        """Return the weights of the captions shown: 1 where one stands for all."""
+        weights = np.ones(len(sample.shown), dtype=np.float32)
+        if self._policy.several:
+            weights[:] = [sample.told.captions[place].weight for place in sample.shown]
+        return weights
+
+    def _mixture(self, sample: _Found) -> Float32[np.ndarray, "1 d"]:
         """Return a sample's point between its captions in an epoch."""
-        texts = self._cache.take(rows)
+        texts = self._cache.take(sample.told.rows)
         texts /= np.maximum(np.linalg.norm(texts, axis=1, keepdims=True), 1e-12)
-        weights = generator(self._seed, _MIX, epoch, number).dirichlet(np.ones(len(rows)))
-        return weights.astype(np.float32)[None] @ texts
+        rng = generator(self._seed, _MIX, sample.epoch, sample.number)
+        return rng.dirichlet(np.ones(len(texts))).astype(np.float32)[None] @ texts
+
+
+@contextlib.contextmanager
+def _naming(key: str) -> Iterator[None]:
+    """Put the sample's key in front of what is wrong with its image."""
+    try:
+        yield
+    except BrokenSample as error:
+        raise BrokenSample(error.kind, f"sample {key!r}: {error}") from error

@@ -51,7 +51,10 @@ _ABOUT = b"lift"
 _READ_TOGETHER = 1_024
 _GROUP = 65_536
 _PLAIN = re.compile(r"[a-z0-9]+")
-_SECRETS = ((re.compile(r"(?<=://)[^/@\s,]*@"), ""), (re.compile(r"(https?://[^\s,?]*)\?[^\s,]*"), r"\1"))
+_SECRETS = (
+    (re.compile(r"(?<=://)[^/@\s,]*@"), ""),
+    (re.compile(r"(https?://[^\s,?]*)\?[^\s,]*"), r"\1"),
+)
 
 
 class Provenance:
@@ -75,7 +78,14 @@ class Provenance:
                 schema, rows = file.schema_arrow, file.metadata.num_rows
                 self.summary: dict[str, Any] = json.loads(file.metadata.metadata[_ABOUT])
                 form = self.summary.pop("format")
-        except (pa.ArrowException, OSError, ValueError, KeyError, TypeError) as error:
+        except (
+            pa.ArrowException,
+            OSError,
+            ValueError,
+            LookupError,
+            TypeError,
+            AttributeError,
+        ) as error:
             raise DataError(
                 f"{path} is no readable record of what a model was trained on "
                 f"({str(error)[:200]}); copy it again from where it was made."
@@ -84,7 +94,7 @@ class Provenance:
             raise DataError(
                 f"{path} has format {form}, this version reads {FORMAT}: upgrade lift-align."
             )
-        if schema.names != SCHEMA.names or rows != self.summary.get("samples"):
+        if not schema.equals(SCHEMA) or rows != self.summary.get("samples"):
             raise DataError(f"{path} is damaged: it does not hold what it says.")
 
     def __len__(self) -> int:
@@ -106,7 +116,8 @@ class Provenance:
                 yield from file.iter_batches(_GROUP, columns=list(columns), use_threads=False)
         except (pa.ArrowException, OSError) as error:
             raise DataError(
-                f"{self.path} is damaged ({str(error)[:200]}); copy it again from where it was made."
+                f"{self.path} is damaged ({str(error)[:200]}); copy it again from where it was "
+                "made."
             ) from error
 
 
@@ -141,7 +152,12 @@ def write(
     with (
         whole_file(path) as aside,
         open(aside, "wb") as file,
-        pq.ParquetWriter(file, SCHEMA, compression="zstd", use_dictionary=["source"]) as writer,
+        pq.ParquetWriter(
+            file,
+            SCHEMA,
+            compression="zstd",
+            use_dictionary=["source"],  # type: ignore[arg-type]
+        ) as writer,
     ):
         for table in _grouped(_rows(source, prints, roles, names), _GROUP):
             indices = table["source"].combine_chunks().indices

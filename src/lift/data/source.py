@@ -11,23 +11,13 @@ from typing import Any
 
 from lift import plugins
 from lift.config import Part
+from lift.data.guess import guess as layout_of
 from lift.data.joined import Joined
+from lift.data.remote import is_url
 from lift.errors import ConfigError, DataError
 from lift.terms import Source
 
 ROOM = "data/formats"
-
-SUFFIXES = {
-    ".tar": "webdataset",
-    ".csv": "table",
-    ".tsv": "table",
-    ".jsonl": "table",
-    ".parquet": "table",
-    ".txt": "texts",
-    ".txt.gz": "texts",
-    ".jsonl.gz": "texts",
-}
-"""Which format reads a path that names none."""
 
 
 def open_source(spec: Part | str, *, strict: bool = False) -> Source:
@@ -81,15 +71,9 @@ def guess(words: str) -> Part:
     formats = plugins.names(ROOM)
     if name in formats:
         return parse_part(ROOM, words)
-    if colon and name.isidentifier() and not os.path.exists(words):
+    if colon and name.isidentifier() and not is_url(words) and not os.path.exists(words):
         return parse_part(ROOM, words)  # raises for the unknown name, with the nearest match
-    for suffix, layout in SUFFIXES.items():
-        if words.endswith(suffix):
-            return Part(ROOM, layout, {"path": words})
-    raise ConfigError(
-        f"{words!r} does not tell its layout: end the path in one of {', '.join(SUFFIXES)}, or "
-        f"write FORMAT:path=...; formats are {', '.join(formats)}."
-    )
+    return layout_of(words).part
 
 
 def parse_part(room: str, words: str) -> Part:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from lift.data import augment
 from lift.data.augment import Augment, View
-from lift.data.image import Picture, decode, picture
+from lift.data.image import Picture, picture
 from lift.errors import ConfigError
 from lift.terms import ImageLike
 
@@ -81,11 +81,20 @@ class Transform:
         Raises:
             DataError: the image can't be read.
         """
-        enough = None if whole else _SPARE * self._needed_side()
-        pixels = decode(image, background=self._background, at_least=enough)
-        if self.canvas is None:
-            return pixels
-        return self._square(pixels, self.canvas)
+        return self.canvas_from(self.pixels_of(self.opened(image), whole=whole))
+
+    def pixels_of(self, image: Picture, *, whole: bool = False) -> UInt8[Tensor, "3 h w"]:
+        """Decode what `canvas_from` starts from.
+
+        Raises:
+            BrokenSample: the image is damaged.
+        """
+        short, enough = min(image.height, image.width), _SPARE * self._needed_side()
+        return image.pixels(1 if whole else _fraction(short, enough))
+
+    def canvas_from(self, pixels: UInt8[Tensor, "3 h w"]) -> UInt8[Tensor, "3 ch cw"]:
+        """Return the canvas of a decoded image."""
+        return pixels if self.canvas is None else self._square(pixels, self.canvas)
 
     def train(
         self, canvas: UInt8[Tensor, "3 h w"], rng: np.random.Generator
@@ -106,22 +115,13 @@ class Transform:
         """
         return picture(image, background=self._background)
 
-    def decoded(self, image: Picture, view: View) -> tuple[UInt8[Tensor, "3 h w"], View]:
-        """Return the pixels of a whole picture, and the view drawn for it in their coordinates.
+    def shrink(self, view: View) -> int:
+        """Return at which fraction (1/1, 1/2, 1/4, 1/8) a JPEG may be decoded for a view.
 
-        The view is drawn before anything is decoded: a large JPEG is decoded at a fraction, but
-        never so small that the crop would lose sharpness.
-
-        Raises:
-            BrokenSample: the image is damaged.
+        The view is drawn before anything is decoded: a large JPEG is decoded smaller, but never so
+        small that the crop would lose sharpness.
         """
-        top, left, height, width = view.box
-        enough = _SPARE * self.resolution
-        shrink = next(s for s in (8, 4, 2, 1) if s == 1 or min(height, width) // s >= enough)
-        pixels = image.pixels(shrink)
-        down, across = pixels.shape[1] / image.height, pixels.shape[2] / image.width
-        box = int(top * down), int(left * across), int(height * down), int(width * across)
-        return pixels, view._replace(box=(box[0], box[1], max(1, box[2]), max(1, box[3])))
+        return _fraction(min(view.box[2:]), _SPARE * self.resolution)
 
     def finish(self, view: View, crop: UInt8[Tensor, "3 ch cw"]) -> UInt8[Tensor, "3 r r"]:
         """Return a view from its crop: resized, recoloured, flipped, with a rectangle filled."""
@@ -177,6 +177,19 @@ class Transform:
         return F.interpolate(
             pixels[None], size=(side, side), mode=self.interpolation, antialias=True
         )[0]
+
+
+def _fraction(short: int, enough: int) -> int:
+    """Return the largest divisor that leaves `enough` pixels of the shorter side."""
+    return next(s for s in (8, 4, 2, 1) if s == 1 or short // s >= enough)
+
+
+def scaled(view: View, image: Picture, height: int, width: int) -> View:
+    """Return a view of a picture in the coordinates of its pixels at `height` x `width`."""
+    down, across = height / image.height, width / image.width
+    top, left, tall, wide = view.box
+    box = int(top * down), int(left * across), int(tall * down), int(wide * across)
+    return view._replace(box=(box[0], box[1], max(1, box[2]), max(1, box[3])))
 
 
 def cut(pixels: UInt8[Tensor, "3 h w"], box: tuple[int, int, int, int]) -> Tensor:

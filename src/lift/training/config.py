@@ -75,6 +75,7 @@ class RunConfig:
     Attributes:
         recipe: its name.
         data: the pairs to train on (`path`, `format:key=value,...`).
+        licences: of the data, in free words, for the model's record: one a source, or one for all.
         validation: pairs for the evaluations during and after training; empty for none.
         cache: folder of stored caption vectors, made by `lift embed`.
         encoder: the text encoder whose space the cache must be in; None accepts any space of
@@ -92,6 +93,7 @@ class RunConfig:
 
     recipe: str
     data: str = ""
+    licences: tuple[str, ...] = ()
     validation: str = ""
     cache: str = ""
     encoder: Part | None = part_field("text/encoders", "minilm")

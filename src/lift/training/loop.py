@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 
+from lift.data.provenance import Provenance
 from lift.errors import Stopped
 from lift.evaluation import CachedTexts, evaluate, read_result, write_results
 from lift.files import sole_writer
@@ -195,10 +196,10 @@ def _count(run: Run, batches: Sequence[Batch]) -> None:
                     run.log.warning(f"left out: {reason}")
 
 
-def _judge(run: Run) -> list[EvalResult]:
+def _judge(run: Run, trained_on: Provenance | None = None) -> list[EvalResult]:
     if run.judged is None:  # holds the towers themselves, and what the text encoder said
         run.judged = CachedTexts(run.bundle(), run.cache)
-    return evaluate(run.judged, run.plans, progress=False)
+    return evaluate(run.judged, run.plans, progress=False, trained_on=trained_on)
 
 
 def _finish(run: Run, stop: StopRequest) -> RunResult:
@@ -209,9 +210,12 @@ def _finish(run: Run, stop: StopRequest) -> RunResult:
         results = [read_result(evals / name) for name in folder.facts["results"]]
     else:
         _leave_if_asked(run, stop)
-        run.bundle().save(folder.model)
+        trained_on = run.trained_on.save(run.loader.source, run.config)
+        run.bundle(trained_on).save(folder.model)
         _leave_if_asked(run, stop)
-        results = _judge(run)
+        results = _judge(run, trained_on)
+        if trained_on.fits_a_model:
+            trained_on.path.unlink()  # the model has it
         run.log.evaluation(state.step, results)
         run.log.event("counters", counters=state.counters)
         paths = write_results(results, evals)

@@ -15,7 +15,9 @@ from lift.bundle import Bundle, BundleRecord
 from lift.cache.reader import EmbeddingCache
 from lift.config import to_dict
 from lift.data.formats.texts import Texts
+from lift.data.joined import sources_of
 from lift.data.loader import Loader
+from lift.data.provenance import Provenance, origin_of
 from lift.data.rows import require_rows
 from lift.data.source import left_out, open_source
 from lift.data.tally import Tally
@@ -59,11 +61,15 @@ class Run:
         assert isinstance(self.state.model, TwoSided)
         return self.state.model
 
-    def bundle(self) -> Bundle:
+    def bundle(self, trained_on: Provenance | None = None) -> Bundle:
         """Return the model as users will hold it: the mean of weights where one is kept."""
         judged = self.state.mean if self.state.mean is not None else self.model.image
         samples = self.state.step * self.config.step_samples
-        origin = {"recipe": self.config.recipe, "data": self.loader.source.name}
+        origin: dict[str, Any] = {
+            "recipe": self.config.recipe,
+            "data": self.loader.source.name,
+            **({} if trained_on is None else {"trained_on": origin_of(trained_on)}),
+        }
         record = BundleRecord(
             image=self.config.image,
             transform=self.config.transform,
@@ -74,7 +80,15 @@ class Run:
             origin={**origin, "samples": samples, "versions": versions()},
         )
         name, probes = self.folder.path.name, self.cache.probes()
-        return Bundle(judged, record, name=name, device=self.device, probes=probes)  # type: ignore[arg-type]
+        path = None if trained_on is None else trained_on.path
+        return Bundle(
+            judged,  # type: ignore[arg-type]
+            record,
+            name=name,
+            device=self.device,
+            probes=probes,
+            trained_on=path,
+        )
 
 
 def prepare(config: RunConfig, folder: RunFolder, count: int, progress: bool) -> Run:
@@ -90,6 +104,11 @@ def prepare(config: RunConfig, folder: RunFolder, count: int, progress: bool) ->
     source = open_source(config.data)
     if isinstance(source, Texts):
         source.read(0)  # raises: there are no images to train on
+    if len(config.licences) not in (0, 1, len(sources_of(source))):
+        raise ConfigError(
+            f"licences names {len(config.licences)}, and the data are of "
+            f"{len(sources_of(source))} sources: give one for each, or one for all."
+        )
     trained_on = TrainedOn(folder.path, len(source))
     loader = Loader(
         source, cache, config.transform, config.loader, config.seed, prints=trained_on.prints

@@ -8,9 +8,12 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Int64
 
+from lift.data import provenance
+from lift.data.provenance import Provenance
 from lift.errors import CheckpointError
 from lift.files import told_plainly, whole_file
-from lift.terms import Batch
+from lift.terms import Batch, Source
+from lift.training.config import RunConfig
 
 NAME = "prints.npy"
 
@@ -18,8 +21,9 @@ NAME = "prints.npy"
 class TrainedOn:
     """Two hashes of each sample (file, look), 0 for those not shown yet; mapped from a file.
 
-    A hash is a fact about the data and not about the run's state: what a killed run recorded past
-    its last checkpoint is recorded again, equal.
+    A hash is a fact about the data and not about the run's state, so a checkpoint has none of
+    them. A look may come from another reduction of the image each time, and workers that are ahead
+    hash a sample again: what stands is that of its first showing, killed or not.
 
     Attributes:
         prints: int64 [samples 2]; workers see what is there and hash the rest.
@@ -32,7 +36,7 @@ class TrainedOn:
             CheckpointError: a record of another number of samples.
             StorageError: the disk is full.
         """
-        path = folder / NAME
+        self._folder, path = folder, folder / NAME
         if not path.exists():
             _begin(path, samples)
         try:
@@ -47,14 +51,29 @@ class TrainedOn:
 
     def add(self, batch: Batch) -> None:
         """Take in the hashes that came with a batch."""
-        prints = batch.prints.numpy()
-        new = prints[:, 0] != 0
-        self.prints[batch.index.numpy()[new]] = prints[new]
+        prints, numbers = batch.prints.numpy(), batch.index.numpy()
+        # Backwards, so that of a sample that stands twice in a batch the first stays.
+        new = np.flatnonzero((prints[:, 0] != 0) & (self.prints[numbers, 0] == 0))[::-1]
+        self.prints[numbers[new]] = prints[new]
 
     def flush(self) -> None:
         """Write what was taken in to the disk."""
         assert isinstance(self.prints, np.memmap), "opened as a map"
         self.prints.flush()
+
+    def save(self, source: Source, config: RunConfig) -> Provenance:
+        """Write what was shown beside the record, with what there is to know of each sample.
+
+        Raises:
+            DataError: the source has another number of samples now.
+            StorageError: the disk is full.
+        """
+        path = self._folder / provenance.NAME
+        words, licences = config.data.split("::"), config.licences
+        roles = config.loader.taking_part
+        return provenance.write(
+            path, source, self.prints, words=words, licences=licences, roles=roles
+        )
 
 
 def _begin(path: Path, samples: int) -> None:
