@@ -67,7 +67,8 @@ def record(tmp_path: Path) -> Provenance:
         sample(f"t{i}", saved(drawn(i)), f"Caption {i}, the first.", f"another one of {i}")
         for i in range(300)
     ]
-    return trained(tmp_path / provenance.NAME, known)
+    plain = sample("plain", saved(Image.new("RGB", (50, 50), "white")), "nothing")
+    return trained(tmp_path / provenance.NAME, [*known, plain])
 
 
 @pytest.fixture
@@ -80,6 +81,7 @@ def judged() -> Listed:
             sample("again", saved(drawn(9), "JPEG", quality=75), "caption 9 the FIRST"),
             sample("small", saved(small), " another one of 11 "),
             sample("broken", b"no image at all", "Caption 8; the first"),
+            sample("blue", saved(Image.new("RGB", (60, 60), "blue")), "all blue"),
             sample("copy too", saved(drawn(8)), "only here"),
         ]
     )
@@ -88,8 +90,8 @@ def judged() -> Listed:
 def test_exact_counts(record: Provenance, judged: Listed) -> None:
     found = leaks(record, judged)
     assert found == Leaks(
-        images=6,
-        captions=8,
+        images=7,
+        captions=9,
         equal=Found(2, "copy"),
         alike=Found(2, "again"),
         equal_captions=Found(2, "copy"),
@@ -97,8 +99,8 @@ def test_exact_counts(record: Provenance, judged: Listed) -> None:
         bits=ALIKE_BITS,
     )
     assert found.note() == (
-        "seen in training: 2 of 6 images are in the training data (the first copy), 2 are near "
-        "copies of some there (the first again); 2 of 8 captions are there (the first is of copy), "
+        "seen in training: 2 of 7 images are in the training data (the first copy), 2 are near "
+        "copies of some there (the first again); 2 of 9 captions are there (the first is of copy), "
         "2 are there in the same words (the first is of again)"
     )
 
@@ -119,7 +121,7 @@ def test_nothing_leaked_says_nothing(record: Provenance) -> None:
 
 
 def test_nothing_was_trained_on(tmp_path: Path, judged: Listed) -> None:
-    empty = write(tmp_path / "e.parquet", judged, np.zeros((6, 2), np.int64))
+    empty = write(tmp_path / "e.parquet", judged, np.zeros((7, 2), np.int64))
     assert not leaks(empty, judged)
 
 
@@ -159,7 +161,7 @@ def test_the_more_was_trained_on_the_nearer_a_copy_must_be() -> None:
 
 def test_a_sample_that_is_read_twice_counts_once(record: Provenance, judged: Listed) -> None:
     seen = Judged(len(judged))
-    for number in (1, 1, 5, 1):
+    for number in (1, 1, 6, 1):
         seen.add(number, judged.read(number))
     found = seen.against(record, lambda number: judged.read(number).key)
     assert found.images == 2 and found.equal == Found(2, "copy") and found.captions == 3
@@ -176,7 +178,7 @@ def test_a_source_that_cannot_be_read_is_told(record: Provenance, judged: Listed
     source.only = 1
     assert leaks(record, source).equal == Found(1, "copy")
     source.only = None
-    with pytest.raises(DataError, match="sample 5 is gone"):
+    with pytest.raises(DataError, match="sample 6 is gone"):
         leaks(record, source)
 
 

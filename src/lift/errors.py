@@ -40,6 +40,13 @@ class BrokenSample(DataError):
         return str(self.args[1])
 
 
+class Unreachable(DataError):
+    """A file of samples that is gone, changed or does not come: no matter of one sample.
+
+    It ends the reading even where single samples are left out and counted.
+    """
+
+
 class CacheError(LiftError):
     """A cache that is missing, incomplete, damaged or not writable."""
 

@@ -8,6 +8,7 @@ import fcntl
 import os
 import secrets
 import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -184,6 +185,17 @@ def told_plainly(path: Path) -> Iterator[None]:
         raise StorageError(
             f"Can't write {path}: {error.strerror}. Nothing half-written was left; make room "
             "there (or choose another folder) and run the same command again."
+        ) from error
+
+
+def temporary_folder() -> Path:
+    """Return the folder for temporary files. Raises StorageError where none can be written."""
+    try:
+        return Path(tempfile.gettempdir())
+    except FileNotFoundError as error:
+        raise StorageError(
+            f"No folder for temporary files can be written ({error.strerror}); set the environment "
+            "variable TMPDIR to one that can."
         ) from error
 
 

@@ -19,6 +19,9 @@ from lift.terms import Sample, Source
 _CHANCE = 0.01
 """Share of images that may look like one of the training data by chance."""
 
+_FEW_BITS = 4
+"""A look with fewer bits set is that of a plain ground, and says nothing of whose."""
+
 _SAMPLE = 1_024
 """Looks of each side from which chance is estimated."""
 
@@ -99,7 +102,6 @@ class Judged:
         """
         self._known = np.zeros(samples, bool)
         self._numbers, self._files, self._looks = array("q"), array("q"), array("q")
-        self._broken: list[int] = []
         self._owners, self._texts, self._words = array("q"), array("q"), array("q")
 
     def add(self, number: int, sample: Sample) -> None:
@@ -110,7 +112,6 @@ class Judged:
         try:
             look = look_at(picture(sample.image))
         except DataError:  # the evaluation itself tells
-            self._broken.append(len(self._looks))
             look = 0
         self._numbers.append(number)
         self._files.append(file_hash(sample.image))
@@ -148,7 +149,7 @@ class Judged:
         theirs = np.concatenate(sampled) if sampled else np.empty(0, np.int64)
         bits = telling_bits(looks, theirs, len(trained_on))
         alike = (nearest <= bits) & ~equal
-        alike[self._broken] = False
+        alike &= np.bitwise_count(looks.view(np.uint64)) >= _FEW_BITS
         return Leaks(
             images=len(files),
             captions=len(texts),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 
 import pyarrow as pa
@@ -162,7 +163,7 @@ def test_named_data_sets(tree):
             "coco/annotations/captions_val2017.json": {},
             "coco/annotations/captions_train2017.json": {},
             "coco/annotations/instances_val2017.json": {},
-            "f30/results.csv": "image_name| comment_number| comment\n",
+            "f30/results.csv": "image_name| comment_number| comment\n1.jpg| 0| a dog\n",
             "f30/images/1.jpg": None,
             "f8/Flickr8k.token.txt": "a.jpg#0\tx\n",
             "crepe/add_att.json": crepe,
@@ -243,6 +244,119 @@ def test_captions_files(tree):
 )
 def test_what_cannot_be_looked_into_goes_by_its_suffix(words, name):
     assert guess(words) == Guess(part(name, path=words), guess(words).why)
+
+
+def test_splits_in_files_are_not_mixed(tree):
+    photo = {"filename": "1.jpg", "sentences": [{"raw": "a dog"}], "cocoid": 1}
+    photos = [{**photo, "split": "test"}, {**photo, "split": "train", "filename": "2.jpg"}]
+    path = tree(
+        **{
+            "c/dataset_coco.json": {"images": photos},
+            "f/dataset_flickr8k.json": {"images": photos},
+            "g/flickr_annotations_30k.csv": 'raw,split,filename\n"[""a dog""]",train,1.jpg\n',
+            **{f"{name}/images/{photo}.jpg": None for name in "cfg" for photo in (1, 2)},
+        }
+    )
+    for name, split in (("c", ["train", "restval"]), ("f", "train"), ("g", "train")):
+        found = guess(str(path / name))
+        assert found.part.options["split"] == split and "left aside" in found.why
+        assert [other.options.get("split") for other in found.others] == ["val", "test", None]
+        assert len(open_source(found.part)) == 1
+
+
+def test_folders_of_several_data_sets_tell_nothing(tree):
+    tar = {"1.jpg": None, "1.txt": b"a dog"}
+    path = tree(
+        **{
+            "a/emoji/x-0.tar": tar,
+            "a/flickr/train-0.tar": tar,
+            "a/flickr/val-0.tar": tar,
+            "b/x/train-0.tar": tar,
+            "b/x/val-0.tar": tar,
+            "b/y/train-1.tar": tar,
+        }
+    )
+    with pytest.raises(ConfigError, match="does not tell its layout"):
+        guess(str(path / "a"))
+    found = guess(str(path / "b"))
+    assert found.part == part("webdataset", path=path / "b/*/train*.tar")
+    assert found.others == (part("webdataset", path=path / "b/*/val*.tar"),)
+    assert len(open_source(found.part)) == 2
+
+
+def test_images_whose_names_say_nothing(tree):
+    path = tree(
+        **{
+            **{f"numbers/00{n}.jpg": None for n in range(4)},
+            **{f"camera/IMG_00{n}.jpg": None for n in range(4)},
+            **{f"hashes/3153067758_53f003b1d{n}.jpg": None for n in range(4)},
+            "told/a_red-dog.jpg": None,
+            "told/\u732b.jpg": None,
+            "told/IMG_0001.jpg": None,
+        }
+    )
+    for name in ("numbers", "camera", "hashes"):
+        with pytest.raises(ConfigError, match=r"without captions, and their names .* say nothing"):
+            guess(str(path / name))
+    assert guess(str(path / "told")).part == part("folder", path=path / "told", names=True)
+
+
+def test_tables_whose_images_lie_elsewhere(tree):
+    path = tree(
+        **{
+            "a/list.csv": "image,caption\n1.png,a dog\n2.png,a cat\n",
+            "a/photos/1.png": None,
+            "b/x/list.csv": "image,caption\nimgs/1.png,a dog\nimgs/2.png,a cat\n",
+            "b/imgs/1.png": None,
+            "c/list.csv": "image,caption\n1.png,a dog\n2.png,a cat\n",
+            "c/1.png": None,
+        }
+    )
+    for name, root in (("a", "a/photos"), ("b/x", "b"), ("c", None)):
+        found = guess(str(path / name / "list.csv")).part
+        assert found.options.get("root") == (root and str(path / root))
+        assert open_source(found).read(0).image
+
+
+def test_keys_that_may_repeat_are_not_taken(tree):
+    rows = [f"{n}.png,a dog,item-{n}" for n in range(300)]
+    path = tree(**{"a.csv": "\n".join(["image,caption,sku", *rows, "300.png,a cat,item-0\n"])})
+    assert len(open_source(guess(str(path / "a.csv")).part)) == 301
+
+
+def test_json_is_looked_into(tree):
+    path = tree(
+        **{
+            "a/karpathy.json": [{"image": "1.png", "caption": "a dog"}] * 2,
+            "b/map.json": {"1.png": "a dog"},
+            "c/list.json": [{"file_name": "1.png", "captions": ["a dog"]}],
+            "d/whole.json": {
+                "info": {},
+                "images": [{"id": 1, "file_name": "1.png"}],
+                "annotations": [{"image_id": 1, "caption": "a dog"}],
+            },
+            "e/names.json": ["cat", "dog"],
+            **{f"{name}/1.png": None for name in "abcd"},
+            "f/results.csv": "model,score\nvit,3\n",
+            "f/1.jpg": None,
+            "f/1.txt": "a dog",
+            "g/texts.jsonl.gz": "",
+        }
+    )
+    for name, layout in (("karpathy", "folder"), ("map", "folder")):
+        file = next(path.glob(f"*/{name}.json"))
+        assert guess(str(file)).part == part(layout, path=file.parent, captions=file.name)
+    for file in (*path.glob("[cd]/*.json"), path / "a/karpathy.json", path / "b/map.json"):
+        assert len(open_source(str(file))) == 1
+    assert guess(str(path / "c/list.json")).part.name == "coco"
+    with pytest.raises(ConfigError, match="it is JSON with neither images nor captions"):
+        guess(str(path / "e/names.json"))
+    assert guess(str(path / "f")).part == part("folder", path=path / "f")
+    with gzip.open(path / "g/texts.jsonl.gz", "wt") as file:
+        file.write(json.dumps({"n": 1, "IIW": "a long text"}) + "\n")
+    found = guess(str(path / "g/texts.jsonl.gz")).part
+    assert found == part("texts", path=path / "g/texts.jsonl.gz", column="IIW")
+    assert len(open_source(found)) == 1
 
 
 def test_sentences_for_what_tells_nothing(tree):

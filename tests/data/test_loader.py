@@ -195,7 +195,7 @@ def test_roles_choose_captions(make, stored):
     ]
     assert batch.row.tolist() == cache.find(long).tolist()
     with pytest.raises(
-        DataError, match="No sample of scenes .* no caption of the roles title; its"
+        DataError, match=r"No sample of scenes .* no caption of the roles title; its"
     ):
         make(cache=cache, roles=("title",))
 
@@ -291,7 +291,7 @@ def test_captions_that_change_under_the_run(make, tmp_path, picture, workers, wr
 
 def test_fewer_samples_than_a_batch(make):
     with pytest.raises(
-        DataError, match="holds 52 samples with .*fewer than one batch of 53; lower"
+        DataError, match=r"holds 52 samples with .*fewer than one batch of 53; lower"
     ):
         make(batch_size=53)
     assert len(next(iter(make(batch_size=52).batches(0, 1))).images) == 52

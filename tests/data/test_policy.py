@@ -97,6 +97,6 @@ def test_it_depends_on_seed_epoch_and_key_alone():
     ],
 )
 def test_words_that_are_no_policy(words, told):
-    with pytest.raises(ConfigError, match="loader.captions=") as error:
+    with pytest.raises(ConfigError, match=r"loader\.captions=") as error:
         Policy.parse(words)
     assert told in str(error.value)

@@ -23,6 +23,9 @@ import fsspec
 import pytest
 
 from lift.data import _shelf, _wire
+from lift.data._trouble import told
+from lift.data.formats._index import Spool
+from lift.data.formats._paths import expand_anywhere
 from lift.data.remote import Shelf, expand_url, is_url
 from lift.errors import ConfigError, DataError, MissingPackage, StorageError
 from misbehaving_http import MisbehavingServer, Reply, Request, made
@@ -142,8 +145,30 @@ def test_a_glob_of_local_files(tmp_path: Path) -> None:
     assert read(Shelf(urls), 0) == b"one"
 
 
+def test_a_name_with_brackets(server: MisbehavingServer) -> None:
+    fsspec.filesystem("memory").pipe_file("/brackets/a[1] b.tar", b"abc")
+    (url,) = expand_url("memory://brackets/a[1] b.tar")
+    assert read(Shelf([url]), 0) == b"abc"
+    server.files = {"a%5B1%5D%20b": b"abc"}
+    (url,) = expand_url(f"{server.url}/a%5B1%5D b")
+    assert read(Shelf([url]), 0) == b"abc"
+
+
+def test_globs_tell_no_passwords() -> None:
+    with pytest.raises(DataError, match=r"No file matches memory://globbed/\*\.zip") as caught:
+        expand_url("memory://me:secret@globbed/*.zip")
+    assert "secret" not in str(caught.value)
+    with pytest.raises(DataError, match="brace range") as caught:
+        expand_url("https://me:secret@host/a-*.tar?key=secret")
+    assert "secret" not in str(caught.value)
+    for braces in ("{3..1}", "{a}"):
+        with pytest.raises(DataError, match=r"https://host/") as caught:
+            expand_anywhere(f"https://me:secret@host/{braces}.tar?key=secret")
+        assert "secret" not in str(caught.value)
+
+
 def test_a_glob_over_http_is_refused() -> None:
-    with pytest.raises(DataError, match="brace range"):
+    with pytest.raises(DataError, match=r"brace range.*%5B"):
         expand_url("https://host/a-*.tar")
     plain = "http://[::1]:80/a.tar?version=*"
     assert expand_url(plain) == [plain]
@@ -235,6 +260,25 @@ def test_a_cut_off_that_stays_is_told(server: MisbehavingServer, tmp: Path) -> N
     assert server.count() == {"0.bin": 3}
     assert copies(tmp) == []
     assert read(shelf, 1) == content(1)
+
+
+@pytest.mark.parametrize("ranges", [True, False])
+def test_tries_are_counted_from_the_last_progress(
+    server: MisbehavingServer, monkeypatch: pytest.MonkeyPatch, ranges: bool
+) -> None:
+    """A line that breaks every few hundred megabytes still brings a large file."""
+    monkeypatch.setattr(_wire, "_PROGRESS", 10_000)
+    urls = server.put(content(0))
+    server.ranges = ranges
+    server.behave = for_ever("GET", Reply(cut_after=10_000))
+    shelf = Shelf(urls, retries=2)
+    if ranges:
+        assert read(shelf, 0) == content(0)
+        assert server.count() == {"0.bin": 5}
+    else:  # it never gets further
+        with pytest.raises(DataError, match=r"can't be read"):
+            shelf.fd(0)
+        assert server.count() == {"0.bin": 3}
 
 
 @pytest.mark.parametrize("after", [-1, 0, 30_000])
@@ -389,6 +433,19 @@ def test_passwords_and_signatures_are_not_told() -> None:
     assert "secret" not in str(raised.value) and "127.0.0.1:1/a?..." in str(raised.value)
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        "no way to https://host/a%20b?Signature=secret in 3 s",
+        "https://me:secret@host/a refused",
+        "0, message='', url='http://host/a?b=secret&c'",
+    ],
+)
+def test_what_drivers_say_is_cleaned(words: str) -> None:
+    said = told(ValueError(words), "https://host/a b?Signature=secret", 1.0)
+    assert "secret" not in said and "://host/a" in said
+
+
 def test_missing_packages(monkeypatch: pytest.MonkeyPatch) -> None:
     find = __import__("importlib.util").util.find_spec
     monkeypatch.setattr("importlib.util.find_spec", lambda n: None if n == "aiohttp" else find(n))
@@ -410,6 +467,7 @@ def test_limits_that_make_no_sense() -> None:
 def test_the_promise(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_wire, "_FIRST_PAUSE_S", 0.5)
     told = Shelf([], timeout_s=30, retries=4).promise()
+    assert "Copies" not in told
     assert "30 s" in told and "4 times" in told and "after at most 157.5 s" in told
 
 
@@ -584,9 +642,33 @@ def test_processes_share_the_bound(server: MisbehavingServer, tmp: Path) -> None
 def test_a_full_disk(server: MisbehavingServer, full_disk: Path, monkeypatch: Any) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(full_disk))
     shelf = Shelf(server.put(content(0, 2_000_000)))
-    with pytest.raises(StorageError, match="No space left"):
+    with pytest.raises(
+        StorageError, match=r"0\.bin \(2,000,000 bytes\) .*: .*No space left.*TMPDIR"
+    ):
         shelf.fd(0)
     assert server.count() == {"0.bin": 1}
+
+
+def test_no_folder_for_copies(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    monkeypatch.setattr(tempfile, "_candidate_tempdir_list", lambda: ["/proc/none"])
+    for make in (lambda: Shelf(["memory://a"]), Spool):
+        with pytest.raises(StorageError, match=r"temporary files can be written .*TMPDIR"):
+            make()
+
+
+def test_a_disk_smaller_than_what_copies_may_take(
+    server: MisbehavingServer, full_disk: Path, monkeypatch: Any
+) -> None:
+    """The temporary folder of a container has less than the usual 4 GB; old copies go earlier."""
+    monkeypatch.setattr(tempfile, "tempdir", str(full_disk))
+    contents = [content(number, 200_000) for number in range(12)]
+    shelf = Shelf(server.put(*contents), disk_mb=4096)
+    assert f"Copies take at most 0 MB, since {full_disk} has no" in shelf.promise()
+    shelf.ahead([11, 10])
+    for number in range(12):
+        assert read(shelf, number) == contents[number]
+        shelf._here().looked = 0.0
 
 
 def test_fetching_ahead(server: MisbehavingServer, tmp: Path) -> None:

@@ -105,6 +105,10 @@ def test_leaks_are_counted_to_the_image(leaky: Maker, tmp_path: Path) -> None:
         tmp_path / "run", on=f"retrieval:data=[{config.validation}]", progress=False
     )
     assert later[0].notes[-1] == note
+    plain = lift.evaluate(
+        tmp_path / "run", on=f"retrieval:data=[{config.validation}]", leaks=False, progress=False
+    )
+    assert plain[0].notes == later[0].notes[:-1] and plain[0].metrics == later[0].metrics
 
     model = lift.load(tmp_path / "run")
     assert model.trained_on is not None and len(model.trained_on) == 48
@@ -139,7 +143,7 @@ def test_less_than_an_epoch_lists_what_was_shown(leaky: Maker, tmp_path: Path) -
 
 
 def test_workers_write_the_same(leaky: Maker, tmp_path: Path) -> None:
-    """Also where workers are epochs ahead, and the look is from another reduction each time."""
+    """Also where workers are an epoch ahead and hash again what was not taken in yet."""
     found = []
     for workers in (0, 2):
         config = leaky(evaluations=(), samples=48 * 4)

@@ -43,6 +43,7 @@ def evaluate(
     cache: str | Path | None = None,
     out: str | Path | None = None,
     device: str = "auto",
+    leaks: bool = True,
     progress: bool = True,
 ) -> list[EvalResult]:
     """Judge a model; every figure comes with protocol, item count and 95% interval.
@@ -54,6 +55,9 @@ def evaluate(
         cache: take text vectors from there where it has them.
         out: where to write one JSON a result; None beside the model, in `evals`.
         device: auto, cpu, cuda or mps.
+        leaks: look for the images and captions in what the model was trained on, and note it
+            beside the result. Takes 0.5 ms an image, and 1.4 ns for each pair of an image here and
+            one there.
         progress: draw progress bars.
 
     Raises:
@@ -83,7 +87,7 @@ def evaluate(
         plans,
         progress=progress,
         keep=lambda result: write_results([result], folder),
-        trained_on=encoder.trained_on,
+        trained_on=encoder.trained_on if leaks else None,
     )
 
 

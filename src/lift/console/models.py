@@ -17,6 +17,7 @@ def eval_(
     cache: str = "",
     out: str = "",
     device: str = "auto",
+    leaks: bool = True,
     quiet: bool = False,
 ) -> None:
     """Judge a model: protocol, item count and 95% interval with every figure.
@@ -32,12 +33,19 @@ def eval_(
         cache: take text vectors from there where it has them.
         out: where the JSON goes; beside the model, in `evals`, if not given.
         device: auto, cpu, cuda or mps.
+        leaks: look for images and captions in what the model was trained on, and note it.
         quiet: no progress bar.
     """
     from lift.evaluation import table
 
     results = models.evaluate(
-        model, on=on, cache=cache or None, out=out or None, device=device, progress=not quiet
+        model,
+        on=on,
+        cache=cache or None,
+        out=out or None,
+        device=device,
+        leaks=leaks,
+        progress=not quiet,
     )
     print(table(results))
 

@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -35,11 +36,13 @@ SUFFIXES = {
 }
 """Which format reads a path that can't be looked into."""
 
-_TABLES = (".parquet", ".jsonl", ".csv", ".tsv")
-FLICKR = re.compile(
+_TABLES = (".parquet", ".jsonl", ".jsonl.gz", ".csv", ".tsv")
+_FLICKR = re.compile(
     r"flickr_annotations_.*\.csv|dataset_flickr.*\.json|results.*\.(csv|token)|.*\.token(\.txt)?",
     re.IGNORECASE,
 )
+_KARPATHY = re.compile(r"dataset_(coco|flickr\w*)\.json")
+_FOLDERS = 50
 COCO = re.compile(r"captions_.*\.json|dataset_coco\.json")
 HUB = ("dataset_info.json", "state.json", "dataset_dict.json")
 
@@ -142,9 +145,7 @@ def _web_options(path: str, look: TarLook) -> dict[str, Any]:
 
 def _table(path: str, files: Sequence[Path]) -> Guess:
     first = files[0]
-    if first.name == "images.json":
-        return _json(path, files)
-    if FLICKR.fullmatch(first.name):
+    if is_flickr(first):
         return flickr(first)
     look = look_into_table(first)
     return of_table(path, first, look)
@@ -158,7 +159,7 @@ def of_table(path: str, first: Path, look: TableLook, images: str | None = None)
         return Guess(
             Part(ROOM, "recap_datacomp", options),
             f"{first.name} has the column re_caption, as Recap-DataComp has.",
-            _as_table(path, look),
+            _as_table(path, first, look),
         )
     if look.image is None:
         told = f"{first.name} has no column of images (columns: {columns})"
@@ -166,7 +167,7 @@ def of_table(path: str, first: Path, look: TableLook, images: str | None = None)
             told += f"; {look.url!r} holds addresses: fetch the images with img2dataset first"
         options = {"path": path, **({"column": look.captions[0]} if look.captions else {})}
         return Guess(Part(ROOM, "texts", options), told + ".")
-    tables = _as_table(path, look)
+    tables = _as_table(path, first, look)
     beside = Part(ROOM, "folder", {"path": str(first.parent), "captions": first.name})
     if look.image == "0" or (look.repeats and look.is_path):
         seen = "has no header" if look.image == "0" else "names an image in several rows"
@@ -184,16 +185,42 @@ def of_table(path: str, first: Path, look: TableLook, images: str | None = None)
     return Guess(tables[0], told, (beside,) if look.is_path else ())
 
 
-def _as_table(path: str, look: TableLook) -> tuple[Part, ...]:
+def _as_table(path: str, first: Path, look: TableLook) -> tuple[Part, ...]:
     if look.image is None:
         return ()
     options: dict[str, Any] = {"path": path, "image": look.image}
+    if look.is_path and (root := _root_of(first.parent, look.values[look.image])):
+        options["root"] = root
     if look.captions:
         several = list(look.captions)
         options["caption"] = several if len(several) > 1 else several[0]
     if look.key:
         options["key"] = look.key
     return (Part(ROOM, "table", options),)
+
+
+def _root_of(folder: Path, names: Sequence[Any]) -> str | None:
+    """Return the folder that the names of images start from, where it is not the table's own."""
+    some = [name for name in names if isinstance(name, str)][:20]
+    try:
+        with os.scandir(folder) as entries:
+            below = [Path(entry) for entry in islice(entries, 1_000) if entry.is_dir()]
+    except OSError:
+        return None
+    choices = (folder, *sorted(below)[:_FOLDERS], folder.parent, folder.parent / "images")
+    for choice in choices:
+        if any(_is_below(choice, name) for name in some):
+            return None if choice == folder else str(choice)
+    return None
+
+
+def _is_below(folder: Path, name: str) -> bool:
+    if os.path.isabs(name) or "\0" in name:
+        return False
+    try:
+        return (folder / name).is_file()
+    except (OSError, ValueError):
+        return False
 
 
 def _images_beside(file: Path) -> str | None:
@@ -206,7 +233,7 @@ def _images_beside(file: Path) -> str | None:
 
 def _text(path: str, files: Sequence[Path]) -> Guess:
     first = files[0]
-    if FLICKR.fullmatch(first.name):
+    if is_flickr(first):
         return flickr(first)
     if first.name.endswith(".txt"):
         look = look_into_table(first)
@@ -224,27 +251,64 @@ def _json(path: str, files: Sequence[Path]) -> Guess:
     first = files[0]
     if first.name in HUB:
         return hub(str(first.parent), first.name)
-    if FLICKR.fullmatch(first.name):
+    if is_flickr(first):
         return flickr(first)
     if COCO.fullmatch(first.name) or first.name == "images.json":
-        return Guess(Part(ROOM, "coco", {"path": path}), f"{first.name} is named like COCO's.")
-    entry = next(iter(look_into_json(first).values()), None)
-    if isinstance(entry, dict) and "negative_caption" in entry:
+        return coco(first)
+    look = look_into_json(first)
+    if any("negative_caption" in entry for entry in look.entries):
         return Guess(
             Part(ROOM, "sugarcrepe", {"path": str(first.parent)}),
             f"{first.name} holds right and wrong captions, as SugarCrepe's files do.",
         )
-    return Guess(
-        Part(ROOM, "coco", {"path": path}),
-        f"{first.name} is JSON; COCO's is its commonest form.",
-        (Part(ROOM, "folder", {"path": str(first.parent), "captions": first.name}),),
+    if look.arrays & {"images", "annotations"} or look.has_lists:
+        return coco(first)
+    beside = Part(ROOM, "folder", {"path": str(first.parent), "captions": first.name})
+    if look.captions:
+        return Guess(beside, f"{first.name} names images and their captions.")
+    raise ConfigError(
+        f"{path!r} does not tell its layout: it is JSON with neither images nor captions at its "
+        "top; give a folder or a table, or write FORMAT:path=..."
     )
+
+
+def coco(file: Path) -> Guess:
+    part = Part(ROOM, "coco", {"path": str(file)})
+    why = f"{file.name} lists photos, as COCO's files do."
+    return _trained_on(part, ["train", "restval"], why) if _has_splits(file) else Guess(part, why)
+
+
+def is_flickr(file: Path) -> bool:
+    """Return whether a file is named like Flickr30k's, and names images where many files do."""
+    if not _FLICKR.fullmatch(file.name):
+        return False
+    try:
+        return file.suffix != ".csv" or look_into_table(file).image is not None
+    except DataError:
+        return False
 
 
 def flickr(file: Path) -> Guess:
-    return Guess(
-        Part(ROOM, "flickr30k", {"path": str(file)}), f"{file.name} is named like Flickr30k's."
-    )
+    part = Part(ROOM, "flickr30k", {"path": str(file)})
+    why = f"{file.name} is named like Flickr30k's."
+    return _trained_on(part, "train", why) if _has_splits(file) else Guess(part, why)
+
+
+def _has_splits(file: Path) -> bool:
+    """Return whether a file says of each photo which of the usual splits it belongs to."""
+    if _KARPATHY.fullmatch(file.name):
+        return look_into_json(file).has_splits
+    return file.suffix == ".csv" and "split" in look_into_table(file).columns
+
+
+def _trained_on(part: Part, split: str | list[str], why: str) -> Guess:
+    """Return a guess at the photos that are trained on: mixed, a model is judged on what it saw."""
+
+    def of(split: str | list[str]) -> Part:
+        return Part(ROOM, part.name, {**part.options, "split": split})
+
+    why = f"{why[:-1]}; the file's other splits are left aside."
+    return Guess(of(split), why, (of("val"), of("test"), part))
 
 
 def hub(folder: str, name: str) -> Guess:

@@ -15,18 +15,28 @@ import pyarrow.parquet as pq
 
 from lift.data.formats import _tar
 from lift.data.formats._caption_files import first_rows
-from lift.data.formats._files import IMAGES, Absent, ending_of
+from lift.data.formats._files import ending_of
+from lift.data.formats._images import IMAGES
+from lift.data.formats._json_items import items
+from lift.data.formats._layout import Absent
+from lift.data.formats._tables import records
 from lift.errors import DataError
 
 _MEMBERS = 100
 _ROWS = 100
+_LINES = 1_000
+"""Rows of text are quick to read; rows of parquet may hold images."""
+
+_ENTRIES = 100
 _MOST_JSON = 1 << 20
 
 _IMAGE_NAMES = ("image", "images", "img", "jpg", "png", "image_bytes", "image_path", "file_name")
 _CAPTION_NAMES = ("caption", "text", "title", "sentence", "description", "prompt", "raw")
 """What stands in the names of columns with captions."""
 
-_KEY_NAMES = ("key", "uid", "id", "image_id", "sample_id", "item_id", "sku", "name")
+_KEY_NAMES = ("key", "uid", "id", "sample_id")
+"""Columns that name rows. An image_id or a sku is one of an image or an item, which may have many
+rows, and all but the first would be left out."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +73,46 @@ def look_into_tar(path: Path) -> TarLook:
     return TarLook(frozenset(endings), record)
 
 
-def look_into_json(path: Path) -> dict[str, Any]:
+@dataclass(frozen=True)
+class JsonLook:
+    """What the first entries of a JSON file are.
+
+    Attributes:
+        arrays: names of the arrays at the top that were met.
+        entries: the objects in them, or at the top.
+        captions: whether it maps names of images to captions, or lists objects with both.
+        has_lists: whether it lists objects with a file's name and a list of captions.
+        has_splits: whether entries name their split.
+    """
+
+    arrays: frozenset[str]
+    entries: tuple[dict[str, Any], ...]
+    captions: bool = False
+    has_lists: bool = False
+    has_splits: bool = False
+
+
+def look_into_json(path: Path) -> JsonLook:
+    """Return what the first entries are. Raises DataError where it is not JSON."""
+    found = list(islice(items(path), _ENTRIES))
+    entries = tuple(item.value for item in found if isinstance(item.value, dict))
+    listed = [item.value for item in found if not item.name and isinstance(item.value, dict)]
+    pairs = [item for item in found if isinstance(item.value, str)]
+    columns = {name: [entry.get(name) for entry in listed] for entry in listed for name in entry}
+    images = [name for name in columns if _are_images(columns[name])]
+    told = [name for name in _by_name([n for n in columns if n not in images])]
+    named = {"file_name", "filename"} & set(columns)
+    return JsonLook(
+        arrays=frozenset(item.name for item in found),
+        entries=entries,
+        captions=(bool(pairs) and _are_images([item.name for item in pairs]))
+        or (bool(images) and any(_is_prose(columns[name]) for name in told)),
+        has_lists=bool(named) and bool({"captions", "sentences"} & set(columns)),
+        has_splits=any(isinstance(entry.get("split"), str) for entry in entries),
+    )
+
+
+def read_small_json(path: Path) -> dict[str, Any]:
     """Return a small JSON object; an empty one where the file is something else."""
     try:
         with path.open("rb") as file:
@@ -115,7 +164,7 @@ def look_into_table(path: Path) -> TableLook:
     Raises:
         DataError: a file that can't be read.
     """
-    rows = list(islice(_rows(path), _ROWS))
+    rows = list(islice(_rows(path), _ROWS if path.suffix == ".parquet" else _LINES))
     columns = tuple(dict.fromkeys(name for row in rows for name in row))
     values = {name: [row.get(name) for row in rows] for name in columns}
     images = [name for name in columns if _are_images(values[name])]
@@ -147,7 +196,7 @@ def _rows(path: Path) -> Iterator[dict[str, Any]]:
     try:
         with pq.ParquetFile(path) as file:
             for batch in file.iter_batches(16, use_threads=False):
-                yield from batch.to_pylist()
+                yield from records(batch)
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path} can't be read as .parquet ({str(error)[:200]}).") from error
 

@@ -10,14 +10,13 @@ import re
 import secrets
 import shutil
 import stat
-import tempfile
 import time
 import weakref
 from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 
 from lift.errors import DataError
-from lift.files import told_plainly
+from lift.files import temporary_folder, told_plainly
 
 _NAME = "lift-shelf-"
 _NEW = "lift-new-shelf-"
@@ -50,7 +49,7 @@ class Folder:
         Raises:
             StorageError: the temporary folder refuses.
         """
-        root = Path(tempfile.gettempdir())
+        root = temporary_folder()
         _sweep(root)
         own = f"{os.getpid()}-{secrets.token_hex(6)}"
         self.path, new = root / f"{_NAME}{own}", root / f"{_NEW}{own}"

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from lift.data._caller import Caller, Stalled
+from lift.data._trouble import Wrong, cause, is_http, shown, told, worth_another_try
 from lift.errors import ConfigError, DataError, LiftError, MissingPackage
 from lift.files import told_plainly
 from lift.plugins import require
@@ -27,16 +28,19 @@ _CHUNK = 1 << 20
 _BLOCK = 4 << 20
 """What a driver that reads in blocks asks for at once; halved with every try, for slow lines."""
 
+_PROGRESS = 16 << 20
+"""Bytes that show a connection to be worth going on with, however often it breaks."""
+
 _SLOWEST = 1024
 """Bytes a second below which a read counts as stalled: drips would go on for ever."""
 
 _LISTING_S = 120.0
 """Listings come as a whole, a thousand names a request, so that progress can't be seen."""
 
-_PASSING = {408, 425, 429}
-"""Of the answers below 500 those that another try may turn into a good one."""
-
-_TAGS = ("ETag", "etag", "Last-Modified", "LastModified", "last_modified", "updated", "mtime")
+_TAGS = (
+    "ETag", "etag", "blob_id", "Last-Modified", "LastModified", "last_modified", "updated",
+    "mtime", "modify", "modificationTime",
+)  # fmt: skip
 
 
 class Facts(NamedTuple):
@@ -44,10 +48,6 @@ class Facts(NamedTuple):
 
     size: int
     tag: str
-
-
-class _Wrong(Exception):
-    """An answer that is not the file; another try may bring it."""
 
 
 class Wire:
@@ -81,6 +81,13 @@ class Wire:
         wait = max(self.timeout_s, _LISTING_S)
         return self._tried(pattern, lambda _: self._once(wait, self._listing, pattern))
 
+    def exists(self, url: str) -> bool:
+        """Return whether there is a file of exactly this name."""
+        try:
+            return self.facts(url).size >= 0
+        except DataError:
+            return False
+
     def fetch(self, url: str, known: Facts, to: FileIO) -> None:
         """Write the whole file to `to`, which is empty and unbuffered.
 
@@ -90,8 +97,6 @@ class Wire:
         """
 
         def attempt(number: int) -> None:
-            if not number:
-                to.seek(0)
             caller, files = Caller(), []
             try:
                 self._pour(caller, files, url, known, to, number)
@@ -99,12 +104,18 @@ class Wire:
                 caller.end(lambda: _close(files))
 
         _require(url)
-        self._tried(url, attempt)
+        to.seek(0)
+        self._tried(url, attempt, to.tell)
 
-    def _tried(self, url: str, attempt: Callable[[int], T]) -> T:
-        """Return what the first try that succeeds returns; see `fetch` for what is raised."""
+    def _tried(
+        self, url: str, attempt: Callable[[int], T], reached: Callable[[], int] = lambda: 0
+    ) -> T:
+        """Return what the first try that succeeds returns; see `fetch` for what is raised.
+
+        Tries are counted anew when one got further than all before, by `_PROGRESS` bytes.
+        """
         began = time.monotonic()
-        number, again = 0, True
+        number, again, furthest = 0, True, 0
         last: Exception | None = None
         while again and number <= self.retries:
             if number:
@@ -114,12 +125,14 @@ class Wire:
             except LiftError:
                 raise
             except Exception as error:  # noqa: BLE001 - drivers raise what they like
-                last = _cause(url, error)
-                again = _worth_another_try(last)
+                last = cause(url, error)
+                again = worth_another_try(last)
             number += 1
+            if reached() >= furthest + _PROGRESS:
+                furthest, number = reached(), 1
         tries = "1 try" if number == 1 else f"{number} tries"
         raise DataError(
-            f"{shown(url)} can't be read: {_told(last, url, self.timeout_s)} ({tries} in "
+            f"{shown(url)} can't be read: {told(last, url, self.timeout_s)} ({tries} in "
             f"{time.monotonic() - began:.1f} s). Check the address, your rights there and the "
             "connection."
         ) from last
@@ -138,7 +151,7 @@ class Wire:
         at, path = to.tell(), Path(to.name)
         try:
             start = caller.call(self.timeout_s, self._open, files, url, known, at, tried)
-        except _Wrong:
+        except Wrong:
             self._unchanged(url, known)
             to.seek(0)
             raise
@@ -150,7 +163,7 @@ class Wire:
             if to.tell() + len(chunk) > known.size:
                 to.seek(0)
                 self._unchanged(url, known)
-                raise _Wrong(f"more bytes came than the {known.size:,} it should have")
+                raise Wrong(f"more bytes came than the {known.size:,} it should have")
             with told_plainly(path):
                 rest = memoryview(chunk)
                 while rest:
@@ -162,8 +175,8 @@ class Wire:
                 since, came = now, 0
         if to.tell() != known.size:
             self._unchanged(url, known)
-            raise _Wrong(f"only {to.tell():,} of {known.size:,} bytes came")
-        if not _is_http(url):  # http says what it sends with every answer
+            raise Wrong(f"only {to.tell():,} of {known.size:,} bytes came")
+        if not is_http(url):  # http says what it sends with every answer
             self._unchanged(url, known)
 
     def _unchanged(self, url: str, known: Facts) -> None:
@@ -211,7 +224,7 @@ class Wire:
     def _open(self, held: list[Any], url: str, known: Facts, start: int, tried: int) -> int:
         """Open the file at `start` or at 0, put it into `held`, return where it stands."""
         files, path = self._files(url)
-        if not _is_http(url):
+        if not is_http(url):
             held.append(files.open(path, "rb", block_size=max(_BLOCK >> tried, 1 << 18)))
             held[-1].seek(start)
             return start
@@ -225,7 +238,7 @@ class Wire:
             held.append(files.open(path, "rb", block_size=0, size=size, headers=headers))
         except Exception as error:
             if getattr(error, "status", None) == 416:
-                raise _Wrong(f"it ends before byte {start:,}") from error
+                raise Wrong(f"it ends before byte {start:,}") from error
             raise
         return _begins_at(held[-1].r, known, start)
 
@@ -239,7 +252,7 @@ def _require(url: str) -> None:
     """
     scheme = url.partition("://")[0]
     require("fsspec", "remote", f"{scheme}://")
-    if _is_http(url):
+    if is_http(url):
         require("aiohttp", "remote", f"{scheme}://")
     import fsspec
 
@@ -259,7 +272,7 @@ def _open_files(url: str, timeout_s: float) -> Any:
     import fsspec.config
 
     options: dict[str, Any] = {}
-    if _is_http(url):
+    if is_http(url):
         import aiohttp
 
         # Later than our own limit; it is there to end what was left behind.
@@ -291,29 +304,19 @@ def _after_fork() -> None:
 os.register_at_fork(after_in_child=_after_fork)
 
 
-def shown(url: str) -> str:
-    """Return a URL without passwords and signatures, for sentences."""
-    url = re.sub(r"(?<=://)[^/@]*@", "", url)
-    return re.sub(r"\?.*", "?...", url) if _is_http(url) else url
-
-
-def _is_http(url: str) -> bool:
-    return url.lower().startswith(("http://", "https://"))
-
-
 def _begins_at(response: Any, known: Facts, start: int) -> int:
-    """Return where the body of an answer begins. Raises _Wrong if it is of another file."""
+    """Return where the body of an answer begins. Raises Wrong if it is of another file."""
     headers: Mapping[str, str] = response.headers
     tag = headers.get("Last-Modified" if known.tag.endswith("GMT") else "ETag", "")
     if tag and known.tag and tag != known.tag:
-        raise _Wrong(f"it came as {tag}, and was {known.tag} before")
+        raise Wrong(f"it came as {tag}, and was {known.tag} before")
     if response.status != 206:
         return 0
     found = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", headers.get("Content-Range", "").strip())
     # Without a tag only the size tells that it is the same file.
     sizes = [str(known.size)] + (["*"] if tag else [])
     if found is None or int(found[1]) != start or found[2] not in sizes:
-        raise _Wrong(f"another range came than asked for ({headers.get('Content-Range')})")
+        raise Wrong(f"another range came than asked for ({headers.get('Content-Range')})")
     return start
 
 
@@ -327,32 +330,3 @@ def _close(files: list[Any]) -> None:
             file.close()
         except Exception:  # noqa: BLE001 - nobody waits for it any more
             pass
-
-
-def _cause(url: str, error: Exception) -> Exception:
-    """Return what happened: for http, fsspec calls every failed question FileNotFoundError."""
-    cause = error.__cause__
-    if _is_http(url) and isinstance(error, FileNotFoundError) and isinstance(cause, Exception):
-        return cause
-    return error
-
-
-def _worth_another_try(error: Exception) -> bool:
-    status = getattr(error, "status", None)
-    if isinstance(status, int):
-        return status >= 500 or status in _PASSING or status < 400
-    return not isinstance(error, FileNotFoundError | PermissionError | IsADirectoryError)
-
-
-def _told(error: Exception | None, url: str, timeout_s: float) -> str:
-    status = getattr(error, "status", None)
-    if isinstance(status, int) and status >= 400:
-        return f"the server answered {status} {getattr(error, 'message', '')}".rstrip()
-    if isinstance(error, TimeoutError):
-        return f"nothing came for {timeout_s:g} s"
-    if isinstance(error, FileNotFoundError):
-        return "there is no such file"
-    if isinstance(error, Stalled | _Wrong):
-        return str(error)
-    words = " ".join(str(error).split()).replace(url, shown(url))
-    return f"{type(error).__name__}: {words[:300]}".rstrip(": ")

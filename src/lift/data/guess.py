@@ -15,28 +15,26 @@ from typing import Any, NamedTuple
 from lift.config import Part
 from lift.data._guessed_files import (
     COCO,
-    FLICKR,
     HUB,
     ROOM,
     SUFFIXES,
     Guess,
+    coco,
     flickr,
     guess_file,
     hub,
+    is_flickr,
     of_table,
     of_tar,
 )
-from lift.data._looks import look_into_json, look_into_table, look_into_tar, text_fields
-from lift.data.formats._files import IMAGES, ending_of, without_ending
+from lift.data._looks import look_into_table, look_into_tar, read_small_json, text_fields
+from lift.data.formats._caption_files import CAPTION_FILES
+from lift.data.formats._files import ending_of, is_folder, without_ending
+from lift.data.formats._images import IMAGES
 from lift.errors import ConfigError, DataError
 
 __all__ = ["SUFFIXES", "Guess", "guess"]
 
-_CAPTIONS = tuple(
-    f"{stem}.{ending}"
-    for ending in ("jsonl", "csv", "parquet", "tsv", "json", "txt")
-    for stem in ("metadata", "captions")
-)
 _TABLES = ("parquet", "jsonl", "csv", "tsv")
 _SPLITS = ("train", "training", "val", "validation", "valid", "dev", "test")
 _SPLIT = re.compile(rf"({'|'.join(_SPLITS)})(?![a-z])")
@@ -77,7 +75,7 @@ class _Listing:
 def _listing(path: str) -> _Listing:
     try:
         with os.scandir(path) as entries:
-            seen = [(e.name, e.is_dir()) for e in islice(entries, _ENTRIES) if _is_shown(e.name)]
+            seen = [(e.name, is_folder(e)) for e in islice(entries, _ENTRIES) if _is_shown(e.name)]
     except OSError as error:
         raise DataError(f"{path} can't be listed ({error.strerror}).") from error
     seen.sort()
@@ -115,7 +113,7 @@ def _named_files(here: _Listing) -> Guess | None:
         if official:
             return _coco(place, official)
     for name in here.files:
-        if FLICKR.fullmatch(name):
+        if is_flickr(Path(here.path, name)):
             return flickr(Path(here.path, name))
     questions = next((p for p in (here, *subs.values()) if _has_questions(p)), None)
     crepe = Part(ROOM, "sugarcrepe", {"path": here.path})
@@ -135,38 +133,46 @@ def _known_folders(here: _Listing) -> list[str]:
 def _coco(place: _Listing, names: Sequence[str]) -> Guess:
     # What is trained on comes first.
     names = sorted(names, key=lambda name: ("train" not in name, name))
-    parts = [Part(ROOM, "coco", {"path": os.path.join(place.path, name)}) for name in names]
-    return Guess(parts[0], f"{place.path} holds {names[0]}, as COCO does.", tuple(parts[1:]))
+    first, *rest = [coco(Path(place.path, name)) for name in names]
+    return dataclasses.replace(first, others=(*first.others, *(found.part for found in rest)))
 
 
 def _has_questions(place: _Listing) -> bool:
     names = place.of("json")
     if not names or "images.json" in names[:1]:
         return False
-    entries = look_into_json(Path(place.path, names[0])).values()
+    entries = read_small_json(Path(place.path, names[0])).values()
     entry = next(iter(entries), None)
     return isinstance(entry, dict) and "negative_caption" in entry
 
 
 def _archives(here: _Listing) -> Guess | None:
-    """Look into the first tar, here or one folder below."""
+    """Look into the first tar, here or in the folders below."""
     # `_deeper` looks into folders that are splits.
     below = [] if set(_SPLITS) & set(here.folders) else _some_folders(here)
-    for place in (here, *below):
-        if place.of("tar"):
-            names, *rest = _by_split(place.of("tar"))
-            first = Path(place.path, names.files[0])
-            beside = {f"{first.stem}.parquet", f"{first.stem}_stats.json"} & set(place.files)
-            path = os.path.join(here.path, names.glob if place is here else "*/*.tar")
-            found = of_tar(path, place.path, first.name, look_into_tar(first), bool(beside))
-            others = [os.path.join(here.path, other.glob) for other in rest]
-            return _with_splits(found, path, others if place is here else [])
-    return None
+    places = [place for place in ([here] if here.of("tar") else below) if place.of("tar")]
+    tars = [name for place in places for name in place.of("tar")]
+    if not tars:
+        return None
+    names, *rest = _by_split(tars)
+    if len(places) > 1 and not rest and any(names.split != _split_of(tar) for tar in tars):
+        return None  # folders of several data sets, some of them in splits
+    first = Path(places[0].path, names.files[0])
+    if not first.is_file():
+        return None
+    beside = {f"{first.stem}.parquet", f"{first.stem}_stats.json"} & set(places[0].files)
+    path, *others = (
+        os.path.join(here.path, part.glob if places == [here] else f"*/{part.split}*.tar")
+        for part in (names, *rest)
+    )
+    found = of_tar(path, places[0].path, first.name, look_into_tar(first), bool(beside))
+    return _with_splits(found, path, others)
 
 
 class _Split(NamedTuple):
-    """Files of one split, and a glob for them (the name, of one file)."""
+    """Files of one split ("" of none or of several), and a glob for them (of one, its name)."""
 
+    split: str
     glob: str
     files: list[str]
 
@@ -178,15 +184,20 @@ def _by_split(names: Sequence[str]) -> list[_Split]:
     """
     splits: dict[str, list[str]] = {}
     for name in names:
-        match = _SPLIT.match(name)
-        splits.setdefault(match[0] if match else "", []).append(name)
+        splits.setdefault(_split_of(name), []).append(name)
     end = f"*.{ending_of(names[0])}"
     if "" in splits or len(splits) < 2:
-        return [_Split(end if len(names) > 1 else names[0], list(names))]
+        split = next(iter(splits)) if len(splits) == 1 else ""
+        return [_Split(split, end if len(names) > 1 else names[0], list(names))]
     return [
-        _Split(split + end if len(splits[split]) > 1 else splits[split][0], splits[split])
+        _Split(split, split + end if len(splits[split]) > 1 else splits[split][0], splits[split])
         for split in sorted(splits, key=_SPLITS.index)
     ]
+
+
+def _split_of(name: str) -> str:
+    match = _SPLIT.match(name)
+    return match[0] if match else ""
 
 
 def _with_splits(found: Guess, path: str, others: Sequence[str]) -> Guess:
@@ -210,7 +221,7 @@ def _captioned(here: _Listing) -> Guess | None:
     below = [name for sub in _some_folders(here) for name in sub.of(*IMAGES)]
     if not here.of(*IMAGES) and not below:
         return None
-    for name in _CAPTIONS:
+    for name in CAPTION_FILES:
         if name in here.files:
             look = None if name.endswith(".json") else look_into_table(Path(here.path, name))
             if look is not None and (look.image is None or not look.is_path):
@@ -247,9 +258,14 @@ def _images(here: _Listing) -> Guess | None:
         found = _beside(here.path, place)
         if found is not None:
             return found
-    if images:
+    if images and _are_told(images):
         return Guess(
             by_name, f"{here.path} holds images and no captions, so their names have to do."
+        )
+    if images:
+        raise ConfigError(
+            f"{here.path} holds images without captions, and their names ({images[0]}, ...) say "
+            "nothing: give NAME.txt beside each, or captions.csv with file_name and caption."
         )
     if below and len(below) * 2 > len(here.folders[:_FOLDERS]):
         if all(sub in _SPLITS for sub in here.folders):
@@ -265,6 +281,19 @@ def _images(here: _Listing) -> Guess | None:
     return None
 
 
+def _are_told(names: Sequence[str]) -> bool:
+    """Return whether names of images read like captions: most have words, and not all the same."""
+    words = {
+        " ".join(word for word in re.split(r"[\s_+-]+", without_ending(name)) if _is_word(word))
+        for name in names
+    }
+    return len(words - {""}) * 2 >= len(names)
+
+
+def _is_word(text: str) -> bool:
+    return text.isalpha() and (len(text) > 2 or not text.isascii())
+
+
 def _beside(path: str, place: _Listing) -> Guess | None:
     """Look for `NAME.txt` or `NAME.json` beside `NAME.jpg`."""
     stems = {without_ending(name) for name in place.of(*IMAGES)}
@@ -274,7 +303,7 @@ def _beside(path: str, place: _Listing) -> Guess | None:
             continue
         options: dict[str, Any] = {"path": path}
         if ending == "json":
-            fields = text_fields(look_into_json(Path(place.path, paired[0])))
+            fields = text_fields(read_small_json(Path(place.path, paired[0])))
             if not fields:
                 continue
             options["caption_field"] = fields[0]

@@ -15,6 +15,7 @@ from torch.utils.data import Sampler
 
 from lift.data.crops import Crops, finished
 from lift.data.joined import sources_of
+from lift.data.linked import LinkedCaptions
 from lift.data.making import BatchMaker, Request
 from lift.data.order import batches
 from lift.data.ordering import Kind, order_of
@@ -41,6 +42,8 @@ class LoaderConfig:
             target twice; or so many of each role, on average: "raw:0.5 rewrite:0.5",
             "raw:0.3 rewrite:0.3 sub-caption:4", "any:2".
         roles: which captions take part; empty for all.
+        linked: also show captions that only the cache knows: texts that were embedded with the
+            keys of these images, and what was derived from their captions.
         alike: what the samples of a batch share: "any" for nothing, their "source", or the
             "cluster" that `lift data select --clusters` gave them.
         resize: where crops are resized and recoloured: by each "worker", or for a whole batch on
@@ -55,6 +58,7 @@ class LoaderConfig:
     workers: int = 0
     captions: str = "one"
     roles: tuple[str, ...] = ()
+    linked: bool = False
     alike: Kind = "any"
     resize: Literal["worker", "device"] = "worker"
     canvas_memory_mb: int = 1024
@@ -89,6 +93,7 @@ class Loader:
         source: the pairs.
         sources: those that are joined in it, or itself; `Batch.source` counts in these.
         samples_per_epoch: how many samples an epoch shows.
+        linked: captions that only the cache knows, where they are asked for.
         pairs: what a reading of all captions found; its digest stands for the data.
         wait_s: seconds that the consumer has waited for batches so far.
 
@@ -106,7 +111,6 @@ class Loader:
         config: LoaderConfig,
         seed: int,
         worker: Worker | None = None,
-        prints: Int64[np.ndarray, "samples 2"] | None = None,
     ) -> None:
         """Check the data against the cache.
 
@@ -117,7 +121,6 @@ class Loader:
             config: how samples become batches.
             seed: of order, views and captions.
             worker: the rank whose share of each batch is made; alone by default.
-            prints: see `lift.data.making.BatchMaker`.
         """
         self.worker = worker or Worker()
         if config.batch_size < self.worker.size:
@@ -129,7 +132,9 @@ class Loader:
         self.wait_s = 0.0
         self._config, self._seed = config, seed
         self._cache, self._transform = cache, transform
-        self.pairs = require_rows(source, cache, config.taking_part)
+        roles = config.taking_part
+        self.pairs = require_rows(source, cache, () if config.linked else roles)
+        self.linked = LinkedCaptions(source, cache, roles) if config.linked else None
         self._order = order_of(source, seed, config.batch_size, config.alike)
         self.samples_per_epoch = self._order.length
         if self.pairs.usable < config.batch_size:
@@ -143,12 +148,21 @@ class Loader:
             transform,
             seed,
             policy=config.policy,
-            roles=config.taking_part,
+            roles=roles,
             canvas_bytes=config.canvas_memory_mb << 20,
             strict=config.on_unreadable == "stop",
             whole_crops=config.resize == "device",
-            prints=prints,
+            linked=self.linked,
         )
+
+    def hash_into(self, prints: Int64[np.ndarray, "samples 2"]) -> None:
+        """Have images hashed that are not known in `prints`, which the caller fills.
+
+        Args:
+            prints: hashes of each sample's file and look, 0 and 0 for a sample never shown, in
+                memory that workers share. The hashes come with the batches (`Batch.prints`).
+        """
+        self._batches.prints = prints
 
     def batches(self, start_step: int, stop_step: int, *, pin: bool = False) -> Iterator[Batch]:
         """Yield this rank's share of the batches of steps `start_step` to `stop_step` - 1.

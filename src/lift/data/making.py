@@ -20,11 +20,12 @@ from lift.data.dice import generator
 from lift.data.image import Picture
 from lift.data.joined import Joined
 from lift.data.likeness import file_hash, look_of
+from lift.data.linked import LinkedCaptions
 from lift.data.policy import Policy
-from lift.data.rows import Rows, of_roles
+from lift.data.rows import Rows, lacking
 from lift.data.transform import Transform, cut, scaled
-from lift.errors import BrokenSample, DataError, LiftError, MissingRows
-from lift.terms import Batch, Caption, Dropped, Source
+from lift.errors import BrokenSample, DataError, LiftError, MissingRows, Unreachable
+from lift.terms import Batch, Caption, Dropped, Sample, Source
 
 _VIEW = 3
 _MIX = 4
@@ -73,7 +74,11 @@ _OutT = TypeVar("_OutT")
 
 
 class BatchMaker(Dataset):
-    """Batches by request; equal requests give equal batches in any process."""
+    """Batches by request; equal requests give equal batches in any process.
+
+    Attributes:
+        prints: see `lift.data.loader.Loader.hash_into`; None hashes nothing.
+    """
 
     def __init__(
         self,
@@ -87,7 +92,7 @@ class BatchMaker(Dataset):
         canvas_bytes: int = 0,
         strict: bool = False,
         whole_crops: bool = False,
-        prints: Int64[np.ndarray, "samples 2"] | None = None,
+        linked: LinkedCaptions | None = None,
     ) -> None:
         """Keep what batches are made from.
 
@@ -101,12 +106,12 @@ class BatchMaker(Dataset):
             canvas_bytes: memory for decoded canvases, used where all fit.
             strict: the first sample that can't be used ends the run.
             whole_crops: leave resizing and colours to the device.
-            prints: hashes of samples that are known, in memory shared with whoever fills them;
-                others are hashed when they are shown. None hashes nothing.
+            linked: captions that the cache knows, besides those of the source.
         """
         self._source, self._cache, self._transform = source, cache, transform
         self._seed, self._policy, self._roles = seed, policy, tuple(roles)
-        self._strict, self._whole_crops, self._prints = strict, whole_crops, prints
+        self._strict, self._whole_crops, self._linked = strict, whole_crops, linked
+        self.prints: Int64[np.ndarray, "samples 2"] | None = None
         self._canvases = CanvasStore.fitting(len(source), transform.canvas, canvas_bytes)
         # Where canvases are kept, keys and rows are too: then a sample is read once.
         self._known: dict[int, _Told] = {}
@@ -198,7 +203,7 @@ class BatchMaker(Dataset):
             BrokenSample: it has no caption to use, or its image is none.
         """
         transform, look = self._transform, 0
-        new = self._prints is not None and not self._prints[number, 0]
+        new = self.prints is not None and not self.prints[number, 0]
         image: Picture | Tensor | None = self._canvases.get(number) if self._canvases else None
         told, content = self._known.get(number), b""
         if told is None or image is None or new:
@@ -257,20 +262,31 @@ class BatchMaker(Dataset):
     def _read(self, number: int) -> tuple[_Told, bytes]:
         try:
             sample = self._source.read(number)
-        except BrokenSample:
+        except (BrokenSample, Unreachable):
             raise
         except DataError as error:
             raise BrokenSample("unreadable", str(error)) from error
-        captions = of_roles(sample.captions, self._roles, sample.key)
-        texts = [caption.text for caption in captions]
-        rows = self._cache.find(texts)
-        if (rows < 0).any():
-            missing = texts[int(np.argmax(rows < 0))]
-            raise MissingRows(f"Sample {sample.key!r} has changed: {missing!r} has no row.")
-        told = _Told(sample.key, captions, rows)
+        told = self._told(number, sample)
         if self._canvases:
             self._known[number] = told
         return told, sample.image
+
+    def _told(self, number: int, sample: Sample) -> _Told:
+        """Return a sample's captions that take part, those of the cache's links behind its own."""
+        roles = self._roles
+        own = [c for c in sample.captions if not roles or c.role in roles]
+        rows = self._cache.find([caption.text for caption in own])
+        if (rows < 0).any():
+            missing = own[int(np.argmax(rows < 0))].text
+            raise MissingRows(f"Sample {sample.key!r} has changed: {missing!r} has no row.")
+        if self._linked is not None:
+            more, theirs = self._linked.of(number)
+            new = ~np.isin(theirs, rows)
+            own += [caption for caption, is_new in zip(more, new, strict=True) if is_new]
+            rows = np.concatenate([rows, theirs[new]])
+        if not own:
+            raise lacking(sample.captions, roles, sample.key)
+        return _Told(sample.key, own, rows)
 
     def _chosen(self, told: _Told, epoch: int) -> Int64[np.ndarray, " shown"]:
         """Return the places of the captions that are shown (for a mixture the first stands)."""

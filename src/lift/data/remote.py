@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import threading
 import time
 import weakref
@@ -13,9 +14,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from tqdm import tqdm
+
 from lift.data._shelf import Folder, Room
-from lift.data._wire import RETRIES, TIMEOUT_S, Facts, Wire, shown
-from lift.errors import ConfigError, DataError
+from lift.data._trouble import shown
+from lift.data._wire import RETRIES, TIMEOUT_S, Facts, Wire
+from lift.errors import ConfigError, DataError, StorageError
 
 _ASKING = 8
 """Threads that ask for sizes."""
@@ -27,6 +31,9 @@ _IN_HAND = 4
 """Of these the ones whose descriptors stay even if the copy was removed to make room."""
 
 _LOOK_S = 1.0
+
+_SHARE_OF_FREE = 0.9
+"""Of a disk with less room than was allowed for copies, they take this much of what is free."""
 
 _made: weakref.WeakValueDictionary[Path, Folder] = weakref.WeakValueDictionary()
 """Folders that this process made: they stay as long as one of its shelves uses them."""
@@ -52,11 +59,15 @@ def expand_url(pattern: str) -> list[str]:
     if http:
         raise DataError(
             f"{shown(pattern)} is a glob, and http has no listings; name the files by a brace "
-            "range such as train-{0000..0099}.tar."
+            "range such as train-{0000..0099}.tar. A bracket that is part of a name is written "
+            "%5B."
         )
-    found = Wire().listing(pattern)
+    wire = Wire()
+    found = wire.listing(pattern)
+    if not found and wire.exists(pattern):  # a name with brackets in it
+        return [pattern]
     if not found:
-        raise DataError(f"No file matches {pattern}; check the address.")
+        raise DataError(f"No file matches {shown(pattern)}; check the address.")
     return found
 
 
@@ -97,7 +108,8 @@ class Shelf:
             urls: of the files; their places are their numbers.
             timeout_s: how long a read or a connection may bring nothing.
             retries: how often a failed one is tried again.
-            disk_mb: megabytes (2**20) that the copies may take; a larger file is kept alone.
+            disk_mb: megabytes (2**20) that the copies may take, as far as they are free; a larger
+                file is kept alone.
 
         Raises:
             ConfigError: a limit that makes no sense.
@@ -112,6 +124,8 @@ class Shelf:
         self._timeout_s, self._retries, self._disk_mb = timeout_s, retries, disk_mb
         self._facts: list[Facts] | None = None
         self._folder = self._new_folder()
+        free = shutil.disk_usage(self._folder).free
+        self._limit = min(disk_mb << 20, int(_SHARE_OF_FREE * free))
         self._processes: dict[int, _Process] = {}
 
     def __getstate__(self) -> dict[str, Any]:
@@ -140,13 +154,22 @@ class Shelf:
         """Return each file's ETag or time of change, "" where unknown. Raises like `sizes`."""
         return [facts.tag for facts in self._known()]
 
+    def longest_s(self) -> float:
+        """Return how long a read that brings nothing can last, all tries together."""
+        return Wire(self._timeout_s, self._retries).longest_s()
+
     def promise(self) -> str:
         """Return one sentence for the start of a run: how long a stalled read can last."""
         wire = Wire(self._timeout_s, self._retries)
+        little = self._limit < self._disk_mb << 20
+        room = (
+            f" Copies take at most {self._limit >> 20:,} MB, since {self._folder.parent} has no "
+            f"more room for the {self._disk_mb:,} allowed; TMPDIR may name another folder."
+        )
         return (
             f"A remote read that brings nothing for {self._timeout_s:g} s is tried again "
             f"{self._retries} times, with {wire.pauses_s():g} s of pauses in all: it ends the run "
-            f"after at most {wire.longest_s():g} s."
+            f"after at most {wire.longest_s():g} s.{room * little}"
         )
 
     def fd(self, number: int) -> int:
@@ -205,7 +228,12 @@ class Shelf:
             wire = self._here().wire
             pool = ThreadPoolExecutor(_ASKING, "lift-sizes")
             try:
-                self._facts = list(pool.map(wire.facts, self.urls))
+                self._facts = list(
+                    tqdm(
+                        pool.map(wire.facts, self.urls), "sizes of files", len(self.urls),
+                        leave=False, delay=1, disable=None,
+                    )
+                )  # fmt: skip
             finally:
                 pool.shutdown(wait=False, cancel_futures=True)
         return self._facts
@@ -224,7 +252,7 @@ class Shelf:
 
     def _room(self, here: _Process) -> Room:
         if here.room is None:
-            sizes, limit = self.sizes, self._disk_mb << 20
+            sizes, limit = self.sizes, self._limit
             patience = here.wire.longest_s() + 10.0
             try:
                 room = Room(self._folder, sizes, limit, patience)
@@ -254,8 +282,16 @@ class Shelf:
                 return -1
 
             def fill(path: Path) -> None:
-                with open(path, "w+b", buffering=0) as file:
-                    here.wire.fetch(self.urls[number], self._known()[number], file)
+                url, facts = self.urls[number], self._known()[number]
+                try:
+                    with open(path, "w+b", buffering=0) as file:
+                        here.wire.fetch(url, facts, file)
+                except StorageError as error:
+                    raise StorageError(
+                        f"{shown(url)} ({facts.size:,} bytes) can't be copied to "
+                        f"{self._folder.parent}: {error.__cause__ or error}. Make room there, or "
+                        "set the environment variable TMPDIR to a folder that has it."
+                    ) from error
 
             try:
                 return room.make(number, fill, used=spare is None)

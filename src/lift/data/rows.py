@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Float32
 from torch import Tensor
 
+from lift.data import kinds
 from lift.data.tally import Tally
 from lift.errors import BrokenSample, DataError, MissingRows
 from lift.terms import Caption, Source
@@ -78,11 +79,12 @@ def require_rows(source: Source, cache: Rows, roles: Sequence[str] = ()) -> Pair
         digest.update(words.encode("utf-8", "surrogatepass") + b"\n")
         if not captions:
             continue  # the source itself counted why
-        try:
-            held += [caption.text for caption in of_roles(captions, roles, key)]
-        except BrokenSample as error:
+        taken = [caption.text for caption in captions if not roles or caption.role in roles]
+        if not taken:
+            error = lacking(captions, roles, key)
             unusable.add(error.kind, str(error))
             continue
+        held += taken
         usable += 1
         if len(held) >= _LOOKED_UP_TOGETHER:
             look_up()
@@ -99,18 +101,11 @@ def require_rows(source: Source, cache: Rows, roles: Sequence[str] = ()) -> Pair
     return Pairs(digest.hexdigest(), usable, unusable)
 
 
-def of_roles(captions: Sequence[Caption], roles: Sequence[str], key: str) -> Sequence[Caption]:
-    """Return the captions of these roles (all for none).
-
-    Raises:
-        BrokenSample: there is none.
-    """
-    chosen = [c for c in captions if c.role in roles] if roles else captions
-    if not chosen:
-        found = sorted({caption.role for caption in captions})
-        raise BrokenSample(
-            "without a caption of the roles",
-            f"Sample {key!r} has no caption of the roles {', '.join(roles)}; its roles are "
-            f"{', '.join(found) or 'none'}. Change loader.roles or loader.captions.",
-        )
-    return chosen
+def lacking(captions: Sequence[Caption], roles: Sequence[str], key: str) -> BrokenSample:
+    """Return what to raise for a sample without a caption of these roles."""
+    found = ", ".join(sorted({caption.role for caption in captions})) or "none"
+    return BrokenSample(
+        kinds.CAPTION_ROLES,
+        f"Sample {key!r} has no caption of the roles {', '.join(roles)}; its roles are {found}. "
+        "Change loader.roles or loader.captions.",
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import mmap
+import os
 import tempfile
 import weakref
 from collections.abc import Iterator
@@ -15,6 +16,44 @@ import pyarrow as pa
 from lift.files import told_plainly
 
 
+class Spool:
+    """A file without a name that grows and is then mapped; the map outlives `with`."""
+
+    def __init__(self) -> None:
+        self._folder = Path(tempfile.gettempdir())
+        with told_plainly(self._folder):
+            self._file = _file_of(self)
+        self.length = 0
+
+    def __enter__(self) -> Spool:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def write(self, data: Any) -> None:
+        """Append bytes. Raises StorageError where the disk is full."""
+        with told_plainly(self._folder):
+            self._file.write(data)
+        self.length += memoryview(data).nbytes
+
+    def append(self, values: np.ndarray) -> None:
+        """Append an array's bytes."""
+        self.write(np.ascontiguousarray(values).view(np.uint8).data)
+
+    def forget(self, length: int) -> None:
+        """Cut the file back to an earlier length."""
+        self._file.seek(length)
+        self._file.truncate()
+        self.length = length
+
+    def mapped(self) -> mmap.mmap | bytes:
+        """Return everything, mapped; pages of it count as cache, not as memory."""
+        with told_plainly(self._folder):
+            self._file.flush()
+        return mmap.mmap(self._file.fileno(), 0, access=mmap.ACCESS_READ) if self.length else b""
+
+
 class Spilled:
     """A growing array of one kind on disk; the file goes with the last map of it."""
 
@@ -25,27 +64,45 @@ class Spilled:
             kind: numpy's dtype of an item.
         """
         self._kind = np.dtype(kind)
-        self._file: BinaryIO | None = None
-        self._length = 0
+        self._spool: Spool | None = None  # many stay empty
 
     def __len__(self) -> int:
-        return self._length
+        return self._spool.length // self._kind.itemsize if self._spool else 0
 
     def append(self, values: np.ndarray) -> None:
         """Add values [n] at the end. Raises StorageError where the disk is full."""
-        ready = np.ascontiguousarray(values, self._kind)
-        with told_plainly(Path(tempfile.gettempdir())):
-            self._file = self._file or _file_of(self)
-            self._file.write(ready.view(np.uint8).data)
-        self._length += len(ready)
+        self._spool = self._spool or Spool()
+        self._spool.append(np.ascontiguousarray(values, self._kind))
 
     def mapped(self) -> np.ndarray:
         """Return all values [n], read-only; pages of it count as cache, not as memory."""
-        if self._file is None or not self._length:
-            return np.empty(0, self._kind)
-        with told_plainly(Path(tempfile.gettempdir())):
-            self._file.flush()
-        return np.frombuffer(mmap.mmap(self._file.fileno(), 0, access=mmap.ACCESS_READ), self._kind)
+        return np.frombuffer(self._spool.mapped() if self._spool else b"", self._kind)
+
+
+class Mapped:
+    """A mapped array of numbers. A copy in another process has a file of its own.
+
+    Attributes:
+        values: the array.
+    """
+
+    def __init__(self, spool: Spool, kind: Any) -> None:
+        self.values: Any = np.frombuffer(spool.mapped(), kind)
+
+    @classmethod
+    def of(cls, values: np.ndarray) -> Mapped:
+        """Take an array that lies in a file already."""
+        new = cls.__new__(cls)
+        new.values = values
+        return new
+
+    def __getstate__(self) -> tuple[np.dtype, bytes]:
+        return self.values.dtype, self.values.tobytes()
+
+    def __setstate__(self, state: tuple[np.dtype, bytes]) -> None:
+        with Spool() as spool:
+            spool.write(state[1])
+            self.values = np.frombuffer(spool.mapped(), state[0])
 
 
 def room_for(length: int, kind: Any) -> np.ndarray:
@@ -55,11 +112,12 @@ def room_for(length: int, kind: Any) -> np.ndarray:
         StorageError: the disk is full.
     """
     kind = np.dtype(kind)
-    if not length:
+    size = length * kind.itemsize
+    if not size:
         return np.empty(0, kind)
     with told_plainly(Path(tempfile.gettempdir())), tempfile.TemporaryFile() as file:
-        file.truncate(length * kind.itemsize)
-        return np.frombuffer(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_WRITE), kind)
+        os.posix_fallocate(file.fileno(), 0, size)  # a full disk later would be a SIGBUS
+        return np.frombuffer(mmap.mmap(file.fileno(), size), kind)
 
 
 class SpilledTable:

@@ -27,7 +27,7 @@ from lift.errors import ConfigError
 from lift.files import write_text
 from lift.pages.inspection_charts import charts_of
 from lift.pages.templates import template
-from lift.pages.words import count, value_words
+from lift.pages.words import count
 
 FORMAT = "lift.inspection/1"
 
@@ -192,19 +192,13 @@ def _tiles(found: Inspection) -> list[Mapping[str, Any]]:
 
 
 def _facts(found: Inspection) -> list[tuple[str, str]]:
-    """Return (name, value) of the layout and its options."""
+    """Return (name, value) of what was taken for what; the words tell options, the JSON all."""
     facts = [("Layout", found.layout)]
     if found.why:
         facts.append(("Why", found.why))
     if found.others:
         facts.append(("Would fit too", ", ".join(found.others)))
-    facts.append(("Data", found.data))
-    options = [
-        (name, value_words(value))
-        for name, value in found.config.items()
-        if name != "path" and value not in (None, "", [], {})
-    ]
-    return [(name, _printable(value)) for name, value in [*facts, *options]]
+    return [(name, _printable(value)) for name, value in [*facts, ("Data", found.data)]]
 
 
 def _card(shown: Shown) -> Card:

@@ -62,12 +62,12 @@ def natural(path: str | Path) -> list[tuple[int, int | str]]:
 
 def listed(folder: Path, suffix: str) -> list[Path]:
     """Return the files of a folder with one suffix, in natural order; hidden ones stay out."""
-    return [folder / e.name for e in _entries(folder) if e.name.endswith(suffix) and e.is_file()]
+    return [folder / e.name for e in _entries(folder) if e.name.endswith(suffix) and os.path.isfile(e)]
 
 
 def subfolders(folder: Path) -> list[Path]:
     """Return the folders in a folder, in natural order; hidden ones stay out."""
-    return [folder / entry.name for entry in _entries(folder) if entry.is_dir()]
+    return [folder / entry.name for entry in _entries(folder) if os.path.isdir(entry)]
 
 
 def _entries(folder: Path) -> list[os.DirEntry[str]]:

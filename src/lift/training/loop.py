@@ -191,7 +191,7 @@ def _count(run: Run, batches: Sequence[Batch]) -> None:
             state.count("views left out")
             if key not in state.unreadable:
                 state.unreadable.add(key)
-                state.count(f"samples left out, {kind}")
+                state.count(f"left out, {kind}")
                 if len(state.unreadable) <= NAMED:  # the count goes on, the naming ends
                     run.log.warning(f"left out: {reason}")
 

@@ -109,10 +109,7 @@ def prepare(config: RunConfig, folder: RunFolder, count: int, progress: bool) ->
             f"licences names {len(config.licences)}, and the data are of "
             f"{len(sources_of(source))} sources: give one for each, or one for all."
         )
-    trained_on = TrainedOn(folder.path, len(source))
-    loader = Loader(
-        source, cache, config.transform, config.loader, config.seed, prints=trained_on.prints
-    )
+    loader = Loader(source, cache, config.transform, config.loader, config.seed)
     plans = _plans(config, cache)
     torch.manual_seed(config.seed)
     model = TwoSided(
@@ -141,6 +138,8 @@ def prepare(config: RunConfig, folder: RunFolder, count: int, progress: bool) ->
             parameters=_parameters(model),
             **facts,
         )
+    trained_on = TrainedOn(folder.path, len(source))
+    loader.hash_into(trained_on.prints)
     if checkpoint.steps(folder.checkpoints):
         checkpoint.restore(folder.checkpoints, state)
     log = Log(folder.path, steps=config.steps, start=state.step, progress=progress)

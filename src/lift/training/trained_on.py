@@ -40,7 +40,9 @@ class TrainedOn:
         if not path.exists():
             _begin(path, samples)
         try:
-            self.prints: Int64[np.ndarray, "samples 2"] = np.load(path, mmap_mode="r+")
+            self.prints: Int64[np.ndarray, "samples 2"] = np.load(
+                path, mmap_mode="r+", allow_pickle=False
+            )
         except ValueError as error:
             raise CheckpointError(f"{path} is damaged ({error}); remove it to go on.") from error
         if self.prints.shape != (samples, 2) or self.prints.dtype != np.int64:

@@ -120,9 +120,9 @@ def test_what_is_no_class_is_counted(pets, picture, tmp_path):
     assert len(source) == 4
     assert source.counters == {
         "other file": 1,
-        "empty image file": 1,
+        "empty image": 1,
         "link out of the folder": 1,
-        "image outside the class folders": 1,
+        "image without caption": 1,
         "class without images": 2,
     }
     assert source.read(3).fields["label"] == "2"  # numbers follow the folders, empty ones too
@@ -137,5 +137,13 @@ def test_nothing_there(tmp_path, picture):
     with pytest.raises(DataError, match="holds no folders; classes are folders of images"):
         classes(tmp_path)
     (tmp_path / "cat").mkdir()
-    with pytest.raises(DataError, match="holds no samples; left out: 1 image outside"):
+    with pytest.raises(DataError, match="holds no samples; left out: 1 image without caption"):
         classes(tmp_path)
+
+
+def test_splits_are_no_classes(tmp_path, picture):
+    for name in ("train/cat", "val/cat"):
+        (tmp_path / name).mkdir(parents=True)
+        (tmp_path / name / "1.png").write_bytes(picture())
+    with pytest.raises(ConfigError, match=r"are splits \(train, val\), not classes; set path to"):
+        open_source(Part("data/formats", "classes", {"path": str(tmp_path)}))

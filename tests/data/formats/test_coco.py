@@ -107,9 +107,23 @@ def test_karpathys_split(tmp_path, picture):
     source = coco(tmp_path, split=["train", "restval"])
     assert list(texts(source)) == [f"COCO_val2014_{n:012d}" for n in (0, 1, 3)]
     assert source.read(1).fields == {"split": "restval", "image_id": "1"}
-    assert source.counters == {"photo of another split": 1}
+    assert source.counters == {"of another split": 1}
     flat = coco(tmp_path, images=str(tmp_path / "val2014"))
     assert flat.read(0).image == source.read(0).image
+
+
+def test_a_files_name_does_not_overrule_its_splits(tmp_path, picture):
+    entries: list[dict[str, object]] = [
+        {"file_name": f"{number}.png", "captions": ["a dog"], "split": split}
+        for number, split in enumerate(["train", "val"])
+    ]
+    for number in range(3):
+        (tmp_path / f"{number}.png").write_bytes(picture(number))
+    (tmp_path / "train_val.json").write_text(json.dumps(entries))
+    assert list(texts(coco(tmp_path / "train_val.json", split="val"))) == ["1"]
+    entries.append({"file_name": "2.png", "captions": ["a dog"]})
+    (tmp_path / "train_val.json").write_text(json.dumps(entries))
+    assert list(texts(coco(tmp_path / "train_val.json", split="val"))) == ["1", "2"]
 
 
 def test_real_photos_with_their_captions_and_licences(shared_data):
@@ -160,18 +174,18 @@ def test_what_cannot_be_used_is_counted(official, picture):
     source = coco(official)
     assert texts(source) == {"000000000009": ["A cat 🐈"], "000000000003": ["A dog.", "Two dogs."]}
     assert source.counters == {
-        "entry of another form": 5,
-        "image outside the folder": 3,
-        "file name that is no path": 1,
-        "empty image file": 1,
+        "row of another form": 5,
+        "image path outside": 3,
+        "image path that is none": 1,
+        "empty image": 1,
         "duplicate key": 1,
-        "missing image": 2,
+        "image missing": 2,
         "caption without image": 2,
         "empty caption": 2,
         "caption that is not UTF-8": 1,
         "caption too long": 1,
     }
-    assert source.examples["image outside the folder"] == "../secret.png"
+    assert source.examples["image path outside"] == "../secret.png"
     with pytest.raises(BrokenSample):
         coco(official, strict=True)
     (official / "val2017" / "000000000009.png").unlink()

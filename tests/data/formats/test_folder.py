@@ -16,6 +16,7 @@ from lift.config import Part
 from lift.data.source import open_source
 from lift.errors import BrokenSample, ConfigError, DataError
 from lift.terms import Caption
+from lift.text import reading
 
 
 def photos(path, **options):
@@ -57,7 +58,7 @@ def test_a_text_file_beside_each_image(folder):
 
 def test_missing_partners_are_counted(folder, picture):
     (folder / "a.txt").write_text("a dog")
-    (folder / "gone.txt").write_text("no image")
+    (folder / "gone.txt").write_text("image missing")
     (folder / "notes.pdf").write_bytes(b"?")
     (folder / "README.md").write_text("?")
     source = photos(folder)
@@ -65,9 +66,9 @@ def test_missing_partners_are_counted(folder, picture):
     assert source.counters == {
         "other file": 1,
         "image without caption": 2,
-        "captions file without image": 1,
+        "caption without image": 1,
     }
-    assert source.examples["captions file without image"] == "gone.txt"
+    assert source.examples["caption without image"] == "gone.txt"
     assert source.examples["image without caption"] == "b.JPG"
     with pytest.raises(BrokenSample, match=r"b\.JPG: image without caption"):
         photos(folder, strict=True)
@@ -179,10 +180,59 @@ def test_a_file_elsewhere_in_any_order_with_other_spellings(folder, tmp_path, pi
         "a.png": ["whole path"],
         "b.JPG": ["dotted"],
         "e\u0301.png": ["composed"],
-        "sub/c.webp": ["windows", "by its name alone", "without ending"],
+        "sub/c.webp": ["windows"],  # what has no folder may mean another c, see below
+    }
+    assert source.counters == {"caption without image": 2}
+    file.write_text("c.webp\tby its name alone\nc\twithout ending\na\tits stem\n")
+    assert told(photos(folder, captions=str(file))) == {
+        "a.png": ["its stem"],
+        "sub/c.webp": ["by its name alone", "without ending"],
     }
     with pytest.raises(DataError, match=r"No captions file is at nowhere\.csv"):
         photos(folder, captions="nowhere.csv")
+
+
+def test_captions_of_a_missing_image_do_not_go_to_a_namesake(folder):
+    rows = ["c.webp,of the one that is missing", "sub/c.webp,right", "c.webp,missing again"]
+    (folder / "captions.csv").write_text("\n".join(["file_name,caption", *rows]))
+    source = photos(folder)
+    assert told(source) == {"sub/c.webp": ["right"]}
+    assert source.counters["caption without image"] == 2
+    assert "row 2 ('c.webp')" in source.examples["caption without image"]
+
+
+def test_text_files_whose_names_are_spelled_otherwise(tmp_path, picture):
+    for name in ("e\u0301.png", "u\u0308.png", "\u00fc.png"):
+        (tmp_path / name).write_bytes(picture())
+    (tmp_path / "\u00e9.txt").write_text("composed")
+    (tmp_path / "\u00fc.txt").write_text("its own")
+    (tmp_path / "u\u0308.txt").write_text("its own, decomposed")
+    assert told(photos(tmp_path, strict=True)) == {
+        "e\u0301.png": ["composed"],
+        "u\u0308.png": ["its own, decomposed"],
+        "\u00fc.png": ["its own"],
+    }
+
+
+def test_a_second_captions_file_is_counted(folder):
+    for name in ("a.txt", "a.TXT", "README.txt"):
+        (folder / name).write_text(name)
+    source = photos(folder)
+    assert told(source) == {"a.png": ["a.TXT"]}
+    assert source.counters == {
+        "another captions file of the same image": 1,
+        "image without caption": 2,
+    }
+    assert source.examples["another captions file of the same image"] == "a.txt"
+
+
+def test_csv_from_a_spreadsheet(folder, monkeypatch):
+    text = '\ufeff"image","caption"\r\n"a.png","a dog,\r\n""running"""\r\n"b.JPG","x"\r\n'
+    (folder / "captions.csv").write_bytes(text.encode())
+    assert told(photos(folder)) == {"a.png": ['a dog,\n"running"'], "b.JPG": ["x"]}
+    monkeypatch.setattr(reading, "_LONGEST_LINE", 20)
+    with pytest.raises(DataError, match=r"captions\.csv, line 2, is longer than 20 bytes"):
+        photos(folder)
 
 
 def test_rows_that_lead_nowhere_are_counted(folder, picture):
@@ -198,15 +248,15 @@ def test_rows_that_lead_nowhere_are_counted(folder, picture):
     assert source.counters == {
         "row that is not JSON": 1,
         "row of another form": 2,
-        "caption of an image outside the folder": 2,
-        "caption of a name that several images have": 1,
+        "image path outside": 2,
+        "caption of several images": 1,
         "caption without image": 3,
         "empty caption": 1,
         "caption that is not UTF-8": 1,
         "image without caption": 2,
     }
     first = source.examples
-    assert first["caption of an image outside the folder"].endswith("row 2 ('../secret.png')")
+    assert first["image path outside"].endswith("row 2 ('../secret.png')")
     assert first["row of another form"] == "captions.jsonl, row 9"
     with pytest.raises(BrokenSample, match=r"captions\.jsonl, row 8: row that is not JSON"):
         photos(folder, strict=True)
@@ -240,11 +290,11 @@ def test_links_are_followed_inside_only(folder, tmp_path, picture):
     assert source.counters == {
         "link out of the folder": 2,
         "link to a folder": 1,
-        "missing image": 1,
+        "image missing": 1,
     }
     everywhere = photos(folder, names=True, allow_outside=True)
     assert {"away/secret.png", "link.png"} <= set(told(everywhere))
-    assert everywhere.counters == {"link to a folder above it": 1, "missing image": 1}
+    assert everywhere.counters == {"link to a folder above it": 1, "image missing": 1}
 
 
 def test_an_image_that_becomes_a_link_is_not_read(folder, tmp_path, picture):
@@ -270,16 +320,16 @@ def test_files_that_are_no_images(folder):
     source = photos(folder, names=True, max_image_bytes=4999)
     assert list(told(source)) == ["a.png", "b.JPG", "sub/c.webp"]
     assert source.counters == {
-        "empty image file": 1,
-        "image over max_image_bytes": 1,
-        "image that is not an ordinary file": 1,
+        "empty image": 1,
+        "image file too large": 1,
+        "unreadable image file": 1,
         "hidden file": 1,
         "file name that is not UTF-8": 1,
     }
     for path in folder.glob("*.png"):
         if path.name not in ("zero.png", "dir.png"):
             path.unlink()
-    with pytest.raises(BrokenSample, match=r"zero\.png: empty image file"):
+    with pytest.raises(BrokenSample, match=r"zero\.png: empty image"):
         photos(folder, names=True, strict=True)
 
 

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from lift.config import Part
-from lift.data.formats import _disk, _text_rows
+from lift.data.formats import _judgements, _text_rows
 from lift.data.source import open_source
 from lift.errors import BrokenSample, ConfigError, DataError
 
@@ -154,7 +154,7 @@ def test_a_folder_of_images_is_a_table_of_items(tmp_path, picture):
     assert list(told(source)) == ["a", "b.x"]
     assert [source.read(n).image for n in range(2)] == [picture(5), picture(7)]
     assert source.counters == {
-        "file that is no image": 1,
+        "other file": 1,
         "judgement of an unknown item": 1,
         "item without a judgement or text": 1,
     }
@@ -229,7 +229,7 @@ def test_images_stay_inside_and_in_bounds(shop):
         kinds.append(caught.value.kind)
     assert kinds == [
         "image path outside",
-        "image file missing",
+        "image missing",
         "image that is a URL",
         "image file too large",
     ]
@@ -237,7 +237,7 @@ def test_images_stay_inside_and_in_bounds(shop):
 
 def test_a_random_join_is_the_one_of_dictionaries(shop, monkeypatch):
     """Several pieces of every table, in an order that mixes the items."""
-    monkeypatch.setattr(_disk, "_PIECE", 64)
+    monkeypatch.setattr(_judgements, "_PIECE", 64)
     monkeypatch.setattr(_text_rows, "CHUNK", 100)
     dice = random.Random(3)
     items = [
@@ -265,3 +265,12 @@ def test_a_random_join_is_the_one_of_dictionaries(shop, monkeypatch):
         key = row["item"] if number == 1 else f"{row['item']}/{number}"
         expected[key] = list(texts[row["item"]])
     assert told(graded(shop, text="title")) == expected
+
+
+def test_judgements_without_an_item_are_counted_beside_items_without_a_name(shop):
+    items = [{"item": None, "image": "0.png"}, {"item": "i1", "image": "1.png"}]
+    write(shop / "items.jsonl", items)
+    write(shop / "judged.jsonl", judged(("shoe", "i1", 1), ("boot", None, 1)))
+    source = graded(shop)
+    assert told(source) == {"i1": [("shoe", "query", 1.0)]}
+    assert source.counters == {"judgement of an unknown item": 1, "row without a key": 1}

@@ -124,7 +124,7 @@ def test_rows_that_are_no_samples_are_counted(library, tmp_path, picture, stream
         with pytest.raises(BrokenSample, match=f"Sample {'xyzw'[number]}") as caught:
             source.read(number)
         kinds.append(caught.value.kind)
-    assert kinds == ["no image", "empty caption", "image file too large"]
+    assert kinds == ["image missing", "empty caption", "image file too large"]
     with pytest.raises(BrokenSample, match="'x' more than once"):
         hub(tmp_path / "t.parquet", strict=True, **options)
 
@@ -191,3 +191,27 @@ def test_options_are_checked(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(MissingPackage, match=r"lift-align\[datasets\]"):
         hub("x")
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_classes_are_told_by_their_names(library, picture, tmp_path, streaming):
+    label = library.ClassLabel(names=["cat", "dog"])
+    rows = {
+        "image": [{"bytes": picture(n), "path": None} for n in range(3)],
+        "label": [1, 0, -1],
+        "labels": [[0, 1], [1], [0]],
+    }
+    kinds = {"image": library.Image(), "label": label, "labels": library.List(label)}
+    data = library.Dataset.from_dict(rows, features=library.Features(kinds))
+    data.save_to_disk(tmp_path / "saved")
+    data.to_parquet(tmp_path / "parquet" / "a.parquet")
+    for folder in ("saved", "parquet"):
+        source = hub(tmp_path / folder, caption="label", streaming=streaming)
+        told = [[c.text for c in captions] for _, captions in source.texts()]
+        assert told == [["dog"], ["cat"], []] and source.counters == {"empty caption": 1}
+        assert source.read(0).captions[0].text == "dog"
+        source = hub(tmp_path / folder, caption="labels", streaming=streaming)
+        assert [c.text for c in pickle.loads(pickle.dumps(source)).read(0).captions] == [
+            "cat",
+            "dog",
+        ]

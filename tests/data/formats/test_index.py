@@ -100,6 +100,22 @@ def test_another_state_of_the_shard_is_scanned(tmp_path, opened, scans, shard, w
     assert len(opened()) == SAMPLES + 5 and scans() == []
 
 
+def test_another_shard_of_the_same_size_and_time_is_scanned(opened, scans, shard, write_tar):
+    """Tools that copy or unpack set times; archives come in round sizes."""
+    before = shard.stat()
+    assert opened().read(5).captions[0].text == "text 5"
+    scans()
+    content = [(f"{n:06d}.{kind}", b"text 5") for n in range(SAMPLES) for kind in ("txt", "jpg")]
+    write_tar(shard, [("alone.jpg", b"i"), *content])
+    os.utime(shard, ns=(before.st_atime_ns, before.st_mtime_ns))
+    after = shard.stat()
+    assert (before.st_size, before.st_mtime_ns) == (after.st_size, after.st_mtime_ns)
+    source = opened()
+    assert scans() == ["s.tar"] and source.read(5).image == b"text 5"
+    os.chmod(shard, 0o444)  # no change of what a run reads
+    assert pickle.loads(pickle.dumps(source)).read(5).image == b"text 5"
+
+
 @pytest.mark.parametrize(
     "options",
     [{"max_image_bytes": 10_000}, {"max_members": 9999}, {"caption_field": (".txt", ".txt:b")}],

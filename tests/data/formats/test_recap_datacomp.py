@@ -66,8 +66,8 @@ def facts(source) -> list[tuple]:
 def test_both_captions_of_rows_with_an_image(tmp_path, images, picture):
     source = recap(write(tmp_path / "train-0.parquet", rows(4, 10)), images)
     assert source.groups == (3, 3, 0, 0)
-    assert source.counters == {"image not downloaded": 4}
-    assert "000000000010.* is not in" in source.examples["image not downloaded"]
+    assert source.counters == {"image missing": 4}
+    assert "000000000010.* is not in" in source.examples["image missing"]
     for number, (key, image, captions) in enumerate(facts(source), 4):
         assert key == f"{number:012d}" and image == picture(number)
         assert [tuple(c) for c in captions] == [
@@ -90,8 +90,8 @@ def test_the_column_extension_says_which_file(tmp_path, images, picture, dot):
         row["extension"] = ending and dot + ending
     source = recap(write(tmp_path / "t.parquet", table), images)
     assert [source.read(n).image for n in range(3)] == [b"another one", picture(1), picture(2)]
-    assert source.counters == {"image not downloaded": 1}
-    assert "000000000003.jpeg" in source.examples["image not downloaded"]
+    assert source.counters == {"image missing": 1}
+    assert "000000000003.jpeg" in source.examples["image missing"]
 
 
 def test_of_two_files_of_a_key_the_same_is_taken_every_time(tmp_path, images, picture):
@@ -110,7 +110,7 @@ def test_shards_have_folders_of_their_own(tmp_path, picture):
     source = recap(
         tmp_path / "train-*.parquet", tmp_path / "images", pattern="{shard}/im-{key}", fields=()
     )
-    assert source.groups == (2, 3) and source.counters == {"image not downloaded": 1}
+    assert source.groups == (2, 3) and source.counters == {"image missing": 1}
     assert [(key, image) for key, image, _ in facts(source)] == [
         (f"train-00000/{n:012d}", picture(2 + n)) for n in range(2)
     ] + [(f"train-00001/{n:012d}", picture(3 + n)) for n in range(3)]
@@ -187,9 +187,9 @@ def test_links_and_large_files_are_refused_when_read(tmp_path, images):
 
 def test_nothing_downloaded_ends_with_the_reason(tmp_path, images):
     path = write(tmp_path / "t.parquet", rows(100, 5))
-    with pytest.raises(DataError, match=r"t\.parquet holds no samples: 5 image not downloaded"):
+    with pytest.raises(DataError, match=r"t\.parquet holds no samples: 5 image missing"):
         recap(path, images)
-    with pytest.raises(DataError, match="5 image not downloaded"):
+    with pytest.raises(DataError, match="5 image missing"):
         recap(path, images, pattern="gone/{key}")
     with pytest.raises(DataError, match="No folder of images"):
         recap(path, tmp_path / "none")

@@ -287,8 +287,8 @@ def test_broken_lines_are_counted_with_their_place(tmp_path):
     source = table(tmp_path / "a.csv")
     told = [captions[0].text for _, captions in source.texts()]
     assert told == ["a", "multi\nline", "c"]
-    assert source.counters == {"row with a wrong number of columns": 2}
-    first = source.examples["row with a wrong number of columns"]
+    assert source.counters == {"row of another form": 2}
+    first = source.examples["row of another form"]
     assert "a.csv, row 3, has 3 columns instead of 2: 'x.png,a,b'" in first
     with pytest.raises(BrokenSample, match=r"a\.csv, row 3"):
         table(tmp_path / "a.csv", strict=True)
@@ -298,13 +298,12 @@ def test_broken_lines_are_counted_with_their_place(tmp_path):
     (tmp_path / "c.jsonl").write_bytes(b"\n".join(lines))
     source = table(tmp_path / "c.jsonl")
     assert len(source) == 1 and source.counters == {
-        "line that is not JSON": 3,
-        "line that is not a JSON object": 1,
-        "line that is not UTF-8": 1,
+        "row that is not JSON": 4,
+        "row that is not UTF-8": 1,
     }
-    assert "c.jsonl, line 2, is not JSON" in source.examples["line that is not JSON"]
-    assert "line 4," in source.examples["line that is not a JSON object"]
-    assert "line 5," in source.examples["line that is not UTF-8"]
+    assert "c.jsonl, line 2, is not JSON" in source.examples["row that is not JSON"]
+    assert "line 4," in source.examples["row that is not JSON"]
+    assert "line 5," in source.examples["row that is not UTF-8"]
     with pytest.raises(BrokenSample, match="line 2, is not JSON"):
         table(tmp_path / "c.jsonl", strict=True)
 
@@ -313,15 +312,15 @@ def test_csv_that_is_not_utf8_loses_only_those_rows(tmp_path):
     (tmp_path / "a.tsv").write_bytes(b"image\tcaption\na\tfine\nb\tcaf\xe9\nc\tcaf\xc3\xa9\n")
     source = table(tmp_path / "a.tsv")
     assert [captions[0].text for _, captions in source.texts()] == ["fine", "café"]
-    assert source.counters == {"line that is not UTF-8": 1}
-    assert "row 1 of those" in source.examples["line that is not UTF-8"]
+    assert source.counters == {"row that is not UTF-8": 1}
+    assert "row 1 of those" in source.examples["row that is not UTF-8"]
 
 
 @pytest.mark.parametrize(
     "name, content, sentence",
     [
-        ("a.csv", "image,caption\nx.png,a,b\n", "holds no samples: 1 row with a wrong number"),
-        ("d.jsonl", "[]\n", "holds no samples: 1 line that is not a JSON object"),
+        ("a.csv", "image,caption\nx.png,a,b\n", "holds no samples: 1 row of another form"),
+        ("d.jsonl", "[]\n", "holds no samples: 1 row that is not JSON"),
         ("b.csv", "image,caption,caption\nx.png,a,b\n", "two columns of one name"),
         ("e.xlsx", "", r"Known: .csv, .jsonl, .jsonl.gz, .parquet, .tsv"),
         ("f.csv", ",".join(f"c{n}" for n in range(1_001)) + "\n", "more than 1,000 columns"),
@@ -337,7 +336,7 @@ def test_files_without_samples(tmp_path, name, content, sentence):
 def test_one_file_without_samples_among_others(photos):
     write(photos / "a.csv", ROWS)
     (photos / "b.jsonl").write_text("{\n{\n")
-    with pytest.raises(DataError, match=r"b\.jsonl holds no samples: 2 line that is not JSON"):
+    with pytest.raises(DataError, match=r"b\.jsonl holds no samples: 2 row that is not JSON"):
         open_source(
             Part(
                 "data/formats",
@@ -450,12 +449,12 @@ def test_troubles_have_kinds(photos):
     os.mkfifo(photos / "pipe")
     (photos / "big.png").write_bytes(bytes(3000))
     troubles = {
-        "gone.png": "image file missing",
-        "empty.png": "empty image file",
+        "gone.png": "image missing",
+        "empty.png": "empty image",
         "big.png": "image file too large",
         "../x.png": "image path outside",
         "pipe": "unreadable image file",
-        "": "no image",
+        "": "image missing",
         "https://example.org/a.jpg": "image that is a URL",
         "S3://bucket/a.jpg": "image that is a URL",
     }
@@ -517,8 +516,8 @@ def test_text_that_is_none_is_left_out_by_line(photos, caption):
     rows = ['{"image": "a", "caption": "fine"}', f'{{"image": "a", "caption": {caption}}}']
     (photos / "t.jsonl").write_text("\n".join(rows) + "\n")
     source = table(photos / "t.jsonl")
-    assert len(source) == 1 and source.counters == {"line that is not UTF-8": 1}
-    assert "t.jsonl, line 2, has text" in source.examples["line that is not UTF-8"]
+    assert len(source) == 1 and source.counters == {"row that is not UTF-8": 1}
+    assert "t.jsonl, line 2, has text" in source.examples["row that is not UTF-8"]
 
 
 # --- memory -------------------------------------------------------------------------------------
@@ -608,3 +607,21 @@ def test_any_row_of_many_is_near(photos, picture):
     for number in (8_999, 0, 4_095, 4_096, 8_192):
         assert source.read(number).captions[0].text == f"row {number}"
     assert source.read(9_000).fields == {"later": "y"} and source.read(0).fields == {}
+
+
+@pytest.mark.parametrize("suffix", ["csv", "tsv", "jsonl"])
+def test_lists_and_objects_in_text_are_not_captions_as_they_stand(tmp_path, suffix):
+    """A csv holds lists as JSON; training on brackets would never be noticed."""
+    cells: list[Any] = [["a dog", "a cat"], ["a dog", None], {"en": "a dog"}, [1], "[sic] a dog"]
+    if suffix == "jsonl":
+        lines = [json.dumps({"image": "x.png", "caption": cell}) for cell in cells]
+    else:
+        mark = "," if suffix == "csv" else "\t"
+        told = [cell if isinstance(cell, str) else json.dumps(cell) for cell in cells]
+        quoted = [t.replace('"', '""') for t in told]
+        lines = [f"image{mark}caption", *(f'x.png{mark}"{text}"' for text in quoted)]
+    (tmp_path / f"a.{suffix}").write_text("\n".join(lines))
+    source = table(tmp_path / f"a.{suffix}")
+    texts = [[c.text for c in captions] for _, captions in source.texts()]
+    assert texts == [["a dog", "a cat"], [], [], [], ["[sic] a dog"]]
+    assert source.counters == {"empty caption": 1, "caption that is not text": 2}

@@ -73,7 +73,7 @@ def test_empty_texts_are_counted(tmp_path):
     (tmp_path / "b.txt").write_text("a\n\n  \nb\n")
     source = open_source(str(tmp_path / "b.txt"))
     assert [captions[0].text for _, captions in source.texts()] == ["a", "b"]
-    assert source.counters == {"empty texts": 2}
+    assert source.counters == {"empty caption": 2}
 
 
 def test_damage_is_one_sentence(tmp_path):

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import bz2
 import gc
+import gzip
 import io
 import json
+import lzma
 import pickle
 import random
 import tarfile
@@ -14,6 +17,7 @@ import pytest
 from webdataset.tariterators import group_by_keys, tar_file_expander
 
 from lift.config import Part
+from lift.data.formats import _stands
 from lift.data.formats._members import Scan
 from lift.data.source import open_source
 from lift.errors import BrokenSample, ConfigError, DataError
@@ -236,7 +240,11 @@ def test_a_cut_archive_is_never_shorter_without_a_word(tmp_path, write_tar, cut)
 @pytest.mark.parametrize(
     "spoil, sentence",
     [
-        (lambda b: b"\x1f\x8b" + b[2:], "not a sound, uncompressed tar"),
+        (lambda b: gzip.compress(b), r"s\.tar is compressed \(gzip\).*unpack it"),
+        (lambda b: gzip.compress(bytes(random.Random(1).randbytes(9000))), r"\(gzip\)"),
+        (lambda b: bz2.compress(b), r"\(bzip2\)"),
+        (lambda b: lzma.compress(b), r"\(xz\)"),
+        (lambda b: b"\x1f\x8a" + b[2:], "not a sound, uncompressed tar"),
         (lambda b: b[:124] + b"77777777777\0" + b[136:], "not a sound"),
         (lambda b: b[:148] + b"0000000\0" + b[156:], "not a sound"),
         (lambda b: b"not a tar at all" * 100, "not a sound"),
@@ -414,6 +422,41 @@ def test_few_files_are_open_at_a_time(tmp_path, write_tar):
     del source
     gc.collect()
     assert opened() == 0
+
+
+def test_many_sources_stay_below_what_a_process_may_open(tmp_path, write_tar, monkeypatch):
+    """1,024 files are usual, so five sources of 256 open shards were too many."""
+    monkeypatch.setattr(_stands, "_MOST_OPEN", 10)
+
+    def opened():
+        links = (fd.resolve() for fd in Path("/proc/self/fd").iterdir())
+        return sum(str(link).startswith(str(tmp_path)) for link in links)
+
+    sources = []
+    for number in range(4):
+        for shard in range(6):
+            write_tar(tmp_path / f"{number}" / f"s-{shard}.tar", pairs("a"))
+        sources.append(shards(tmp_path / f"{number}" / "s-*.tar"))
+    for _ in range(2):
+        for source in sources:
+            assert [source.read(n).key for n in range(6)] == [f"s-{n}/a" for n in range(6)]
+            assert opened() <= 10
+    del sources, source
+    gc.collect()
+    assert opened() == 0
+
+
+def test_a_key_that_is_too_long(tmp_path, write_tar):
+    record = json.dumps({"uid": "x" * 5000}).encode()
+    members = [("k.jpg", b"i"), ("k.txt", b"t"), ("k.json", record)]
+    members += [(f"{'y' * 5000}.{kind}", b"t") for kind in ("jpg", "txt")]
+    path = write_tar(tmp_path / "s.tar", [*members, *pairs("z" * 4096)], tarfile.PAX_FORMAT)
+    plain = shards(path)
+    assert [len(key) for key, _ in plain.texts()] == [1, 4096]
+    assert plain.counters == {"key too long": 1}
+    assert len(plain.examples["key too long"]) < 4200
+    with pytest.raises(DataError, match="1 key too long"):
+        shards(path, key_field="uid")
 
 
 def test_a_shard_that_is_another_one_when_it_is_opened_again(tmp_path, write_tar):

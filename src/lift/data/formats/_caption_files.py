@@ -12,12 +12,23 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from lift.data.formats._captions import Column, columns_of
-from lift.data.formats._files import IMAGES, Absent, ending_of
+from lift.data import kinds
+from lift.data.formats._captions import Column, columns_of, spelled
+from lift.data.formats._files import ending_of
+from lift.data.formats._images import IMAGES
 from lift.data.formats._json_items import items
+from lift.data.formats._layout import Absent
+from lift.data.formats._tables import is_plain, records
 from lift.errors import DataError, unknown
+from lift.text.reading import numbered_lines
 
 SUFFIXES = (".csv", ".tsv", ".txt", ".token", ".jsonl", ".json", ".parquet")
+
+CAPTION_FILES = (
+    *("metadata.jsonl", "metadata.csv", "metadata.parquet", "captions.jsonl", "captions.csv"),
+    *("captions.tsv", "captions.parquet", "captions.json", "captions.txt"),
+)
+"""Names of files with all captions, in the order in which they are looked for."""
 
 FILE_COLUMNS = (
     *("file_name", "filename", "file", "image", "image_name", "image_path", "filepath"),
@@ -31,8 +42,7 @@ CAPTION_COLUMNS = (
 
 _ONLY = Column("caption", "raw")
 _NUMBERED = re.compile(r"#\d+$")
-_LONGEST_LINE = 16 << 20
-_FORM = "row of another form"
+_FORM = kinds.ROW_FORM
 
 
 class Row(NamedTuple):
@@ -141,33 +151,22 @@ def _parquet(path: Path, columns: Wanted) -> Iterator[tuple[int, Any]]:
             picked, captions = pick(path, schema.names, columns)
             names = {picked, *(column.name for column in captions)}
             # Other columns become fields where they hold plain values, never images.
-            names |= {f.name for f in schema if _is_plain(f.type)}
+            names |= {f.name for f in schema if is_plain(f.type)}
             number = 0
             for batch in file.iter_batches(1024, columns=sorted(names), use_threads=False):
-                yield from enumerate(batch.to_pylist(), number + 1)
+                yield from enumerate(records(batch), number + 1)
                 number += batch.num_rows
     except (pa.ArrowException, UnicodeDecodeError) as error:
         reason = str(error).splitlines()[0]
         raise DataError(f"{path} can't be read as .parquet ({reason}).") from error
 
 
-def _is_plain(kind: pa.DataType) -> bool:
-    types = pa.types
-    return types.is_string(kind) or types.is_large_string(kind) or types.is_primitive(kind)
-
-
 def _lines(path: Path) -> Iterator[tuple[int, str]]:
     """Yield the lines that are not blank, numbered from 1; broken bytes become half pairs."""
-    with path.open("rb") as file:
-        number = 0
-        while line := file.readline(_LONGEST_LINE + 1):
-            number += 1
-            if len(line) > _LONGEST_LINE:
-                raise DataError(f"{path}, line {number}, is longer than {_LONGEST_LINE:,} bytes.")
-            line = line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line
-            text = line.decode("utf-8", "surrogateescape").rstrip("\r\n")
-            if text.strip():
-                yield number, text
+    for number, line in numbered_lines(path):
+        text = line.decode("utf-8", "surrogateescape")
+        if text.strip():
+            yield number, text
 
 
 def _jsonl(path: Path, absent: Absent) -> Iterator[tuple[int, Any]]:
@@ -175,7 +174,7 @@ def _jsonl(path: Path, absent: Absent) -> Iterator[tuple[int, Any]]:
         try:
             yield number, json.loads(line)
         except (ValueError, RecursionError):
-            absent.add("row that is not JSON", f"{path.name}, row {number}")
+            absent.add(kinds.ROW_NO_JSON, f"{path.name}, row {number}")
 
 
 def _cells(path: Path, columns: Wanted, absent: Absent) -> Iterator[Row]:
@@ -197,7 +196,7 @@ def _cells(path: Path, columns: Wanted, absent: Absent) -> Iterator[Row]:
             file, captions = pick(path, header, columns)
         elif headed and len(cells) == len(header):
             record = dict(zip(header, cells, strict=True))
-            told = [(column, _listed(record[column.name])) for column in captions]
+            told = [(column, spelled(record[column.name])) for column in captions]
             spent = {file, *(column.name for column in captions)}
             rest = {name: v for name, v in record.items() if name not in spent and v}
             yield Row(where, _NUMBERED.sub("", record[file].strip()), told, rest)
@@ -227,17 +226,17 @@ def _is_header(cells: Sequence[str], columns: Wanted) -> bool:
 
 def _quoted(path: Path) -> Iterator[tuple[int, list[str]]]:
     """Yield the rows of a csv file as written by spreadsheets: quoted values may hold anything."""
-    with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
-        table = csv.reader(file, strict=True)
-        while True:
-            try:
-                cells = next(table)
-            except StopIteration:
-                return
-            except csv.Error as error:
-                raise DataError(f"{path}, line {table.line_num}, is not csv ({error}).") from error
-            if cells:
-                yield table.line_num, cells
+    lines = (line.decode("utf-8", "surrogateescape") + "\n" for _, line in numbered_lines(path))
+    table = csv.reader(lines, strict=True)
+    while True:
+        try:
+            cells = next(table)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            raise DataError(f"{path}, line {table.line_num}, is not csv ({error}).") from error
+        if cells:
+            yield table.line_num, cells
 
 
 def _split(path: Path, mark: str, most: int) -> Iterator[tuple[int, list[str]]]:
@@ -257,21 +256,9 @@ def _cells_of(line: str, mark: str, most: int = -1) -> list[str]:
     return cells
 
 
-def _listed(value: str | None) -> Any:
-    """Return a cell as the list of texts that it spells, else as it is."""
-    if value is not None and value.startswith("[") and value.endswith("]"):
-        try:
-            found = json.loads(value)
-        except (ValueError, RecursionError):
-            return value
-        if isinstance(found, list) and found and all(isinstance(text, str) for text in found):
-            return found
-    return value
-
-
 def first_rows(path: Path, absent: Absent) -> Iterator[dict[str, Any]]:
     """Yield the rows of csv, tsv, txt, jsonl as they are, for a look; "0", "1" without a header."""
-    if path.suffix == ".jsonl":
+    if path.name.endswith((".jsonl", ".jsonl.gz")):
         yield from (row for _, row in _jsonl(path, absent) if isinstance(row, dict))
         return
     first = next(_lines(path), (0, ""))[1]
@@ -288,6 +275,6 @@ def first_rows(path: Path, absent: Absent) -> Iterator[dict[str, Any]]:
             if not any(ending_of(_NUMBERED.sub("", name)) in IMAGES for name in names):
                 continue
             names = [str(number) for number in range(len(cells))]
-        told = [_listed(cell.strip()) for cell in cells]
+        told = [spelled(cell.strip()) for cell in cells]
         told[:1] = [_NUMBERED.sub("", cells[0].strip())]
         yield dict(zip(names, told, strict=False))

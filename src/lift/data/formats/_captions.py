@@ -6,8 +6,11 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
+from lift.data import kinds
 from lift.errors import BrokenSample, ConfigError
 from lift.terms import Caption
+
+_SPELLED = {"[": "]", "{": "}"}
 
 
 class Column(NamedTuple):
@@ -15,6 +18,16 @@ class Column(NamedTuple):
 
     name: str
     role: str
+
+
+class NotText:
+    """Stands for a string of a file whose bytes are no UTF-8."""
+
+    def __init__(self, value: bytes) -> None:
+        self._value = value
+
+    def __str__(self) -> str:
+        return self._value.decode("utf-8", "replace")
 
 
 def columns_of(words: str | Iterable[str]) -> tuple[Column, ...]:
@@ -50,7 +63,7 @@ def captions(value: Any, role: str, sample: str, most: int = 20_000) -> list[Cap
     texts = value if isinstance(value, list | tuple) else [value]
     if not texts:
         raise BrokenSample(
-            "empty caption", f"Sample {sample} has an empty caption ({role!r} holds no text)."
+            kinds.CAPTION_EMPTY, f"Sample {sample} has an empty caption ({role!r} holds no text)."
         )
     return [Caption(_checked(text, role, sample, most), role) for text in texts]
 
@@ -59,30 +72,50 @@ def _checked(text: Any, role: str, sample: str, most: int) -> str:
     where = f"Sample {sample} has a caption in {role!r}"
     if text is None or (isinstance(text, str) and not text.strip()):
         raise BrokenSample(
-            "empty caption",
+            kinds.CAPTION_EMPTY,
             f"Sample {sample} has an empty caption in {role!r}; mend it or leave the sample out.",
         )
+    if isinstance(text, NotText):
+        raise BrokenSample(kinds.CAPTION_NO_UTF8, f"{where} that is not UTF-8.")
     if not isinstance(text, str):
         raise BrokenSample(
-            "caption that is not text", f"{where} that is {type(text).__name__}, not text."
+            kinds.CAPTION_NO_TEXT, f"{where} that is {type(text).__name__}, not text."
         )
     if len(text) > most:
         raise BrokenSample(
-            "caption too long",
+            kinds.CAPTION_LONG,
             f"{where} of {len(text):,} characters; up to {most:,} are read (max_caption_chars).",
         )
     if "\0" in text:
-        raise BrokenSample(
-            "caption with a NUL byte", f"{where} with a NUL byte in it; it is no text."
-        )
+        raise BrokenSample(kinds.CAPTION_NUL, f"{where} with a NUL byte in it; it is no text.")
     try:
         text.encode()
     except UnicodeEncodeError as error:  # half of a pair, which JSON can spell
         raise BrokenSample(
-            "caption that is not UTF-8",
+            kinds.CAPTION_NO_UTF8,
             f"{where} that can't be written as UTF-8 ({error}); mend it or leave the sample out.",
         ) from error
     return text.strip()
+
+
+def captions_of(
+    row: Mapping[str, Any], columns: Iterable[Column], sample: str, most: int
+) -> tuple[Caption, ...]:
+    """Return the captions of some columns of a row; raises BrokenSample as `captions` does."""
+    found: list[Caption] = []
+    for name, role in columns:
+        found += captions(row[name], role, sample, most)
+    return tuple(found)
+
+
+def spelled(value: Any) -> Any:
+    """Return the list or object that a cell of a text table spells in JSON, else the cell."""
+    if isinstance(value, str) and _SPELLED.get(value[:1], "\0") == value[-1:]:
+        try:
+            return json.loads(value)
+        except (ValueError, RecursionError):
+            pass
+    return value
 
 
 def lines(text: bytes, role: str, sample: str, most: int = 20_000) -> list[Caption]:
@@ -95,7 +128,7 @@ def lines(text: bytes, role: str, sample: str, most: int = 20_000) -> list[Capti
         decoded = text.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise BrokenSample(
-            "caption that is not UTF-8",
+            kinds.CAPTION_NO_UTF8,
             f"Sample {sample} has a caption that is not UTF-8 ({error}).",
         ) from error
     # splitlines() would also cut a caption at a form feed or a paragraph separator inside it.
@@ -103,12 +136,21 @@ def lines(text: bytes, role: str, sample: str, most: int = 20_000) -> list[Capti
 
 
 def as_fields(record: Mapping[str, Any], leave_out: Iterable[str]) -> dict[str, str]:
-    """Return the scalar values of a record as text; lists, bytes and nulls are not fields."""
+    """Return the scalar values of a record as text; lists, bytes and nulls are not fields.
+
+    Half of a surrogate pair, which JSON can spell and UTF-8 can't, is spelled out (`\\ud800`).
+    """
     out = set(leave_out)
     return {
-        name: json.dumps(value) if isinstance(value, bool | int | float) else str(value)
+        _sound(name): json.dumps(value)
+        if isinstance(value, bool | int | float)
+        else _sound(str(value))
         for name, value in record.items()
         if name not in out
         and value is not None
         and not isinstance(value, dict | list | tuple | bytes)
     }
+
+
+def _sound(text: str) -> str:
+    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()

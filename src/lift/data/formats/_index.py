@@ -13,7 +13,7 @@ from typing import BinaryIO, NamedTuple
 import numpy as np
 from jaxtyping import Bool, Int64
 
-from lift.files import told_plainly
+from lift.files import temporary_folder, told_plainly
 
 PLACES = 8
 """Numbers of a sample's files: (offset, bytes) of image, text, json and one more; 0, 0 for none."""
@@ -81,7 +81,7 @@ class Spool:
     """
 
     def __init__(self) -> None:
-        with told_plainly(Path(tempfile.gettempdir())), ExitStack() as stack:
+        with told_plainly(temporary_folder()), ExitStack() as stack:
             self._records: BinaryIO = stack.enter_context(tempfile.TemporaryFile())
             self._keys: BinaryIO = stack.enter_context(tempfile.TemporaryFile())
             self._closing = stack.pop_all()
@@ -109,7 +109,7 @@ class Spool:
         records[:, :PLACES] = chunk.files
         records[:, PLACES] = self._key_bytes + np.cumsum(chunk.lengths) - chunk.lengths
         records[:, PLACES + 1] = chunk.lengths
-        with told_plainly(Path(tempfile.gettempdir())):
+        with told_plainly(temporary_folder()):
             self._records.write(records.data)
             self._keys.write(chunk.keys)
         self._count += len(records)
@@ -133,7 +133,7 @@ class Spool:
 
 
 def _mapped(file: BinaryIO) -> mmap.mmap | bytes:
-    with told_plainly(Path(tempfile.gettempdir())):
+    with told_plainly(temporary_folder()):
         file.flush()
     file.seek(0, 2)
     return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if file.tell() else b""

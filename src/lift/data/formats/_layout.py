@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeAlias
 
+from lift.data import kinds
 from lift.data.formats._places import Places
 from lift.data.tally import Tally
-from lift.errors import BrokenSample, ConfigError
+from lift.errors import BrokenSample, ConfigError, DataError, Unreachable
 from lift.terms import Caption, Sample
 
 Told: TypeAlias = tuple[str, Callable[[], tuple[Caption, ...]]]
@@ -36,6 +37,39 @@ class Bounds:
                 "max_image_bytes and max_caption_chars must be above 0, not "
                 f"{self.max_image_bytes} and {self.max_caption_chars}."
             )
+
+
+Refuse: TypeAlias = Callable[[str, str], None]
+"""Is told (kind, sentence) of what is no sample: counts it, or raises BrokenSample."""
+
+
+@dataclass(kw_only=True)
+class Absent:
+    """What is left out while opening: counted, or raised where the layout is strict.
+
+    Kinds are those of `lift.data.kinds`.
+    """
+
+    strict: bool
+    tally: Tally = field(default_factory=Tally)
+
+    def add(self, kind: str, example: str) -> None:
+        """Count one more, with its name as the example. Raises BrokenSample if strict."""
+        if self.strict:
+            raise BrokenSample(kind, f"{example}: {kind}; strict=true stops at the first.")
+        self.tally.add(kind, example)
+
+    def refuse(self, kind: str, sentence: str) -> None:
+        """Count one more, with a sentence as the example. Raises it if strict."""
+        if self.strict:
+            raise BrokenSample(kind, sentence)
+        self.tally.add(kind, sentence)
+
+    def broken(self, error: BrokenSample) -> None:
+        """Count what an error says. Raises it if strict."""
+        if self.strict:
+            raise error
+        self.tally.add(error.kind, str(error))
 
 
 class Layout(ABC):
@@ -73,7 +107,13 @@ class Layout(ABC):
 
     def read(self, index: int) -> Sample:
         """Return sample `index`. Raises BrokenSample naming it where it can't be read."""
-        return self._read(*self._places(index))
+        group, place = self._places(index)
+        try:
+            return self._read(group, place)
+        except (BrokenSample, Unreachable):
+            raise
+        except DataError as error:
+            raise BrokenSample(kinds.ROW_UNREADABLE, f"Sample {index}: {error}") from error
 
     def texts(self) -> Iterator[tuple[str, tuple[Caption, ...]]]:
         """Yield (key, captions) of every sample in order, without reading image bytes.

@@ -20,6 +20,10 @@ IMAGES = ("jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff", "avif")
 """Endings of image files; of several images in a sample, the first in this order is taken."""
 
 
+_LONGEST_KEY = 4096
+"""Bytes; thousands of keys are held in memory at a time, and a hostile one may have millions."""
+
+
 class Need(NamedTuple):
     """Files of which a sample has at least one, and what to count it as where it has none."""
 
@@ -102,7 +106,7 @@ class Scan:
                 self._leave_out("duplicate key", key)
 
     def _leave_out(self, why: str, example: str, count: int = 1) -> None:
-        self.left_out.add(why, f"{example} in {self._shard}", count)
+        self.left_out.add(why, f"{example[:_LONGEST_KEY]} in {self._shard}", count)
 
     def _grouped(self, most: int) -> Iterator[Files]:
         """Yield the files of every name; what has no name of a sample is counted."""
@@ -144,9 +148,12 @@ class Scan:
         if max(size for _, size in read) > self._most:
             raise BrokenSample("over max_image_bytes", files.key)
         key = self._field(spans, files.key) if recipe.key_field else files.key
+        encoded = key.encode("utf-8", "backslashreplace")
+        if len(encoded) > _LONGEST_KEY:
+            raise BrokenSample("key too long", files.key)
         if len(images) > 1:
             self._leave_out("another image of the same sample", files.key, len(images) - 1)
-        return key.encode("utf-8", "backslashreplace")
+        return encoded
 
     def _field(self, spans: dict[str, tuple[int, int]], name: str) -> str:
         if "json" not in spans:

@@ -110,12 +110,12 @@ def _braces(pattern: str) -> list[str]:
     if numbers:
         first, last = int(numbers[1]), int(numbers[2])
         if not 0 <= last - first < _MOST_FILES:
-            raise DataError(f"{match.group(0)} in {pattern!r} is not a rising range.")
+            raise DataError(f"{match.group(0)} in {shown(pattern)!r} is not a rising range.")
         choices = [str(n).zfill(len(numbers[1])) for n in range(first, last + 1)]
     elif "," in inner:
         choices = inner.split(",")
     else:
-        raise DataError(f"{match.group(0)} in {pattern!r} is neither {{0..9}} nor {{a,b}}.")
+        raise DataError(f"{match.group(0)} in {shown(pattern)!r} is neither {{0..9}} nor {{a,b}}.")
     head, tail = pattern[: match.start()], pattern[match.end() :]
     return [name for choice in choices for name in _braces(head + choice + tail)]
 

@@ -13,26 +13,17 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 
+from lift.data import kinds
 from lift.data.formats import _tables
-from lift.data.formats._disk import Mapped, Spool
-from lift.data.formats._layout import Bounds, Layout
+from lift.data.formats._captions import NotText
+from lift.data.formats._layout import Absent, Bounds, Layout, Refuse
 from lift.data.formats._paths import expand, key_prefixes, source_name, whereabouts
 from lift.data.formats._recent import Recent
-from lift.data.formats._tables import File, NotText, Refuse, Rows
+from lift.data.formats._tables import File, Rows
+from lift.data.spilled import Mapped, Spool
 from lift.data.tally import Tally
-from lift.errors import BrokenSample, DataError, unknown
+from lift.errors import DataError, unknown
 from lift.text.keys import KeySet, keys_of
-
-
-def refuser(tally: Tally, strict: bool) -> Refuse:
-    """Return what counts (kind, sentence) in a tally, or raises BrokenSample where strict."""
-
-    def refuse(kind: str, sentence: str) -> None:
-        if strict:
-            raise BrokenSample(kind, sentence)
-        tally.add(kind, sentence)
-
-    return refuse
 
 
 class Group(NamedTuple):
@@ -68,8 +59,7 @@ class Table:
         """
         folder = folders and isinstance(path, str) and os.path.isdir(path)
         self.paths = [Path(str(path))] if folder else expand(path)
-        self._strict = strict
-        self._left_out = [Tally() for _ in self.paths]
+        self._left_out = [Absent(strict=strict) for _ in self.paths]
         self.files = [
             _tables.open_file(path, quote, self.refuse(number))
             for number, path in enumerate(self.paths)
@@ -121,7 +111,7 @@ class Table:
 
     def refuse(self, file: int) -> Refuse:
         """Return what is told (kind, sentence) of everything in a file that is no sample."""
-        return refuser(self._left_out[file], self._strict)
+        return self._left_out[file].refuse
 
     def settled(self, samples: Sequence[int]) -> Tally:
         """Return what was left out of all files.
@@ -136,15 +126,15 @@ class Table:
         for group, count in zip(self.groups, samples, strict=True):
             found[group.file] += count
         for file, count, left_out in zip(self.files, found, self._left_out, strict=True):
-            if not count and (sum(file.groups) or left_out.counts):
-                raise DataError(f"{file.path} holds no samples: {left_out.sentence()}.")
+            if not count and (sum(file.groups) or left_out.tally.counts):
+                raise DataError(f"{file.path} holds no samples: {left_out.tally.sentence()}.")
         return self.left_out()
 
     def left_out(self) -> Tally:
         """Return what was left out of all files so far."""
         both = Tally()
-        for tally in self._left_out:
-            both.update(tally.counts, tally.first)
+        for left_out in self._left_out:
+            both.update(left_out.tally.counts, left_out.tally.first)
         return both
 
     def rows_of(self, group: int) -> int:
@@ -170,7 +160,7 @@ class Table:
         return self.files[file].load(number - self._chunks[file], self._columns[file])
 
 
-class Kept:
+class KeptRows:
     """Which rows of each group are samples; on disk where it is not all of them.
 
     Attributes:
@@ -218,7 +208,7 @@ class Kept:
 class RowLayout(Layout):
     """A layout whose samples are rows of tables."""
 
-    def __init__(self, table: Table, kept: Kept, bounds: Bounds, absent: Tally) -> None:
+    def __init__(self, table: Table, kept: KeptRows, bounds: Bounds, absent: Tally) -> None:
         """Take the opened table, its samples and what was left out."""
         files = table.paths
         super().__init__(source_name(files), whereabouts(files), kept.groups, bounds, absent)
@@ -259,16 +249,16 @@ def new_keys(
     keep = np.array([name not in (None, "") for name in names], bool)
     for place, name in enumerate(names):
         if not keep[place]:
-            refuse("row without a key", f"{path} has rows without a {column!r}.")
+            refuse(kinds.KEY_MISSING, f"{path} has rows without a {column!r}.")
         elif isinstance(name, NotText):
             keep[place] = False
-            refuse("key that is not UTF-8", f"{path} has {str(name)!r}, no UTF-8, in {column!r}.")
+            refuse(kinds.KEY_NO_UTF8, f"{path} has {str(name)!r}, no UTF-8, in {column!r}.")
     places = np.flatnonzero(keep)
     new = seen.add(keys_of([str(names[place]) for place in places.tolist()]))
     for place in places[~new].tolist():
         keep[place] = False
         refuse(
-            "duplicate key",
+            kinds.KEY_TWICE,
             f"{path} has {names[place]!r} more than once in {column!r}; keys must be unique "
             "(leave key out to number the rows).",
         )

@@ -21,7 +21,7 @@ from lift.data.formats._paths import File, parent_and_name, shown, source_name, 
 from lift.data.formats._scans import Scans
 from lift.data.formats._stands import Stand, stand_of
 from lift.data.tally import Tally
-from lift.errors import BrokenSample, ConfigError, DataError
+from lift.errors import BrokenSample, ConfigError, DataError, Unreachable
 from lift.terms import Caption, Sample
 from lift.text.keys import KeySet
 
@@ -179,17 +179,14 @@ class TarLayout(Layout):
 
     def _bytes(self, group: int, span: Span, key: str) -> bytes:
         what = f"Sample {key} can't be read"
-        kind = "shard that can't be read"
         try:
             found = self._stand.read(group, span)
         except OSError as error:
-            raise BrokenSample(kind, f"{what} ({error.strerror}).") from error
-        except BrokenSample:
-            raise
-        except DataError as error:
-            raise BrokenSample(kind, f"{what}: {error}") from error
+            raise BrokenSample("unreadable sample", f"{what} ({error.strerror}).") from error
+        except DataError as error:  # of the whole shard: to try it for each sample takes for ever
+            raise Unreachable(f"{what}: {error}") from error
         if len(found) != span.size:
-            raise BrokenSample(kind, f"{what}: {shown(self._files[group])} became shorter.")
+            raise Unreachable(f"{what}: {shown(self._files[group])} became shorter; start again.")
         return found
 
     def _at(self, group: int) -> tuple[int, Index]:
@@ -243,7 +240,7 @@ class TarLayout(Layout):
     def _shard(self, number: int, kept: Scans, spool: Spool) -> Tally:
         """Fill `spool` with the samples of a shard and return what is left out."""
         what, mark = self._what(number), self._stand.mark(number)
-        told = bool(mark.tag) or mark.size > 0
+        told = bool(mark.tag)  # else another shard of as many bytes would pass for this one
         tally = kept.load(what, mark, spool) if told else None
         if tally is None:
             coming = range(number, min(number + 1 + _AHEAD, len(self._files)))

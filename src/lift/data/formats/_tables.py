@@ -10,9 +10,11 @@ from typing import Any, Protocol, TypeAlias, runtime_checkable
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from lift.data.formats._disk import Spool
+from lift.data.formats._captions import NotText
+from lift.data.formats._layout import Refuse
 from lift.data.formats._places import Places
-from lift.data.formats._text_rows import CHUNK, Refuse, batches_of
+from lift.data.formats._text_rows import CHUNK, batches_of
+from lift.data.spilled import Spool
 from lift.errors import DataError, unknown
 
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".jsonl.gz", ".parquet")
@@ -22,14 +24,8 @@ _MOST_COLUMNS = 1_000
 Rows: TypeAlias = pa.Table | pa.RecordBatch
 
 
-class NotText:
-    """Stands for a string of a parquet file whose bytes are no UTF-8."""
-
-    def __init__(self, value: bytes) -> None:
-        self._value = value
-
-    def __str__(self) -> str:
-        return self._value.decode("utf-8", "replace")
+_ODD = (ValueError, OverflowError, KeyError, pa.ArrowException)
+"""What Arrow raises for a cell whose value Python can't hold; text that is no UTF-8 too."""
 
 
 @runtime_checkable
@@ -42,6 +38,7 @@ class File(Protocol):
         plain: those whose values are numbers, text, booleans or dates.
         groups: rows in each group.
         chunks: how many pieces are loaded at a time.
+        is_text: whether all values are text, and lists may be spelled in JSON.
         row_bytes: what a row takes in memory when a chunk is loaded; 0 where that is mapped.
     """
 
@@ -50,6 +47,7 @@ class File(Protocol):
     plain: list[str]
     groups: tuple[int, ...]
     chunks: int
+    is_text: bool
     row_bytes: float
 
     def at(self, group: int, row: int) -> tuple[int, int]:
@@ -87,11 +85,20 @@ def open_file(path: Path, quote: bool, refuse: Refuse) -> File:
 
 
 def values(column: Any) -> list[Any]:
-    """Return a column's values; `NotText` where a string is no UTF-8."""
+    """Return a column's values; `NotText` where a string is no UTF-8.
+
+    A time that Python has none for (the year 300,000, a zone nobody knows) is text.
+    """
     try:
         return column.to_pylist()
-    except UnicodeDecodeError:
+    except _ODD:
         return [value_of(cell) for cell in column]
+
+
+def records(batch: pa.RecordBatch) -> list[dict[str, Any]]:
+    """Return rows as they are, with such values."""
+    columns = [values(column) for column in batch.columns]
+    return [dict(zip(batch.schema.names, row, strict=True)) for row in zip(*columns, strict=True)]
 
 
 def value_of(cell: Any) -> Any:
@@ -101,6 +108,8 @@ def value_of(cell: Any) -> Any:
     except UnicodeDecodeError:
         buffer = cell.as_buffer() if hasattr(cell, "as_buffer") else None
         return NotText(buffer.to_pybytes() if buffer is not None else b"\xff")
+    except _ODD:
+        return str(cell.value) if hasattr(cell, "value") else None
 
 
 def _damaged(path: Path, error: Exception) -> DataError:
@@ -121,6 +130,8 @@ def _changed(path: Path) -> DataError:
 
 class _Parquet:
     """A parquet file; each read opens it anew, so that it can be shared by processes."""
+
+    is_text = False
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -185,6 +196,8 @@ class _Text:
     Its chunks may differ in their columns, because lines of JSON do; memory holds where each
     chunk starts. A copy in another process reads the table again.
     """
+
+    is_text = True
 
     def __init__(self, path: Path, quote: bool, refuse: Refuse) -> None:
         self.path = path

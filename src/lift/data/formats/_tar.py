@@ -15,6 +15,15 @@ _ZEROS = bytes(_BLOCK)
 _ADLER = 65_521
 _MOST_HEADER = 1 << 20
 _LOOKED_BEHIND = 1 << 20
+_PACKED = {
+    b"\x1f\x8b": "gzip",
+    b"BZh": "bzip2",
+    b"\xfd7zXZ\0": "xz",
+    b"\x28\xb5\x2f\xfd": "zstd",
+    b"PK\x03\x04": "zip",
+}
+"""How files begin that are no plain tar; looked at where the first header is none."""
+
 _ORDINARY = (tarfile.REGTYPE, tarfile.AREGTYPE, tarfile.CONTTYPE)
 
 
@@ -45,6 +54,15 @@ def members(fd: int, shard: str, most: int = 10_000_000) -> Iterator[Member]:
         yield member
 
 
+def _refuse_packed(block: bytes, position: int, shard: str) -> None:
+    for magic, how in _PACKED.items():
+        if block.startswith(magic) and position == 0:
+            raise DataError(
+                f"{shard} is compressed ({how}), and samples are read at their offsets; "
+                "unpack it to a plain .tar first."
+            )
+
+
 def _entries(fd: int, shard: str) -> Iterator[Member]:
     end, position = os.fstat(fd).st_size, 0
     name: str | None = None
@@ -52,6 +70,7 @@ def _entries(fd: int, shard: str) -> Iterator[Member]:
     while True:
         block = os.pread(fd, _BLOCK, position)
         if len(block) < _BLOCK:
+            _refuse_packed(block, position, shard)
             raise DataError(f"{shard} is cut off: it ends at byte {end} without a tar end mark.")
         if block == _ZEROS:
             _prove_end(fd, position, shard)
@@ -121,6 +140,7 @@ def _header(block: bytes, position: int, shard: str) -> _Header:
     try:
         head = tarfile.TarInfo.frombuf(block, "utf-8", "backslashreplace")
     except (tarfile.HeaderError, ValueError) as error:
+        _refuse_packed(block, position, shard)
         raise DataError(
             f"{shard} is not a sound, uncompressed tar file (header at byte {position}: {error})."
         ) from error

@@ -4,27 +4,25 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.csv
 
-from lift.data.formats._mapped import chunked, in_order
+from lift.data import kinds
+from lift.data.formats._files import ending_of, without_ending
+from lift.data.formats._images import IMAGES, is_text
+from lift.data.formats._layout import Refuse
+from lift.data.formats._ragged import chunked, in_order
 from lift.text.reading import numbered_lines
 
 CHUNK = 4_096
-IMAGES = frozenset(("jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff", "avif"))
-"""Endings of image files, in small letters."""
-
 _FOLDER = pa.schema([("item", pa.string()), ("image", pa.string())])
 _CHUNK_BYTES = 8 << 20
 _BLOCK_BYTES = 1 << 19
 """What Arrow parses at a time; it reads 32 ahead. A file with a longer row is refused."""
-
-Refuse: TypeAlias = Callable[[str, str], None]
-"""Is told (kind, sentence) of what is no row: counts it, or raises BrokenSample."""
 
 
 def batches_of(path: Path, quote: bool, refuse: Refuse) -> Iterator[pa.RecordBatch]:
@@ -80,7 +78,7 @@ def _delimited(path: Path, mark: str, quote: bool, refuse: Refuse) -> Iterator[p
                 block = None
             for number, columns, text in broken:
                 refuse(
-                    "row with a wrong number of columns",
+                    kinds.ROW_FORM,
                     f"{path}, row {number}, has {columns:,} columns instead of {len(names)}: "
                     f"{text[:80]!r}",
                 )
@@ -108,7 +106,7 @@ def _as_text(
             for name in schema.names:
                 if not _is_utf8(batch.column(name)[place].as_py()):
                     refuse(
-                        "line that is not UTF-8",
+                        kinds.ROW_NO_UTF8,
                         f"{path}, row {first + place:,} of those with all columns (from 0), has "
                         f"text in {name!r} that is not UTF-8.",
                     )
@@ -156,30 +154,28 @@ def _parsed(where: str, line: bytes, refuse: Refuse) -> dict[str, Any] | None:
         text = line.decode()
         row = json.loads(text)
         if not isinstance(row, dict):
-            refuse("line that is not a JSON object", f"{where} is not a JSON object.")
+            refuse(kinds.ROW_NO_JSON, f"{where} is not a JSON object.")
             return None
         row = {name: _plain(value) for name, value in row.items()}
         if "\\u" in text:  # half of a surrogate pair, which JSON can spell and UTF-8 can't
             for name, value in row.items():
-                "".join([name, *(value or "")]).encode()
+                "".join([name, *filter(None, value or "")]).encode()
     except UnicodeDecodeError as error:
-        refuse("line that is not UTF-8", f"{where} is not UTF-8 ({error}).")
+        refuse(kinds.ROW_NO_UTF8, f"{where} is not UTF-8 ({error}).")
     except UnicodeEncodeError as error:
-        refuse(
-            "line that is not UTF-8", f"{where} has text that can't be written as UTF-8 ({error})."
-        )
+        refuse(kinds.ROW_NO_UTF8, f"{where} has text that can't be written as UTF-8 ({error}).")
     except (ValueError, RecursionError) as error:
-        refuse("line that is not JSON", f"{where} is not JSON ({error}).")
+        refuse(kinds.ROW_NO_JSON, f"{where} is not JSON ({error}).")
     else:
         return row
     return None
 
 
-def _plain(value: Any) -> str | list[str] | None:
+def _plain(value: Any) -> str | list[str | None] | None:
     if value is None or isinstance(value, str):
         return value
-    if isinstance(value, list) and all(isinstance(item, str) for item in value):
-        return value
+    if isinstance(value, list) and all(item is None or isinstance(item, str) for item in value):
+        return value  # a null in it is no caption, which is told later
     return json.dumps(value, ensure_ascii=False)
 
 
@@ -211,11 +207,10 @@ def _folder(path: Path, refuse: Refuse) -> Iterator[pa.RecordBatch]:
     for chunk in chunked(in_order(names()), CHUNK):
         items, images = [], []
         for name in chunk:
-            text = name.decode(errors="replace")
-            stem, _, ending = text.rpartition(".")
-            if ending.lower() not in IMAGES or not stem or text.encode() != name:
-                refuse("file that is no image", f"{path}/{text} has no name of an image.")
+            text = os.fsdecode(name)
+            if ending_of(text) not in IMAGES or not is_text(text):
+                refuse(kinds.FILE_OTHER, f"{path}/{text!a} has no name of an image.")
             else:
-                items.append(stem)
+                items.append(without_ending(text))
                 images.append(text)
         yield pa.RecordBatch.from_pydict({"item": items, "image": images}, _FOLDER)

@@ -10,15 +10,18 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from lift.data import kinds
 from lift.data.formats._captions import captions
-from lift.data.formats._files import IMAGES, Absent, folder_of, is_text, walk
-from lift.data.formats._layout import Bounds, Told
-from lift.data.formats._listed import Listed
-from lift.data.formats._mapped import Ragged, in_order
+from lift.data.formats._files import folder_of, is_folder, scan, walk
+from lift.data.formats._images import IMAGES, is_text
+from lift.data.formats._layout import Absent, Bounds, Told
 from lift.data.formats._paths import read_bounded
+from lift.data.formats._ragged import Ragged, in_order
+from lift.data.formats._records import Listed
 from lift.errors import ConfigError, DataError
 from lift.terms import Caption, Sample
 
+SPLITS = frozenset(("train", "training", "val", "validation", "valid", "dev", "test"))
 _MOST_FILE = 16 << 20
 _WORDNET = re.compile(r"n\d{8}")
 
@@ -67,11 +70,16 @@ class Classes(Listed):
         absent = Absent(strict=config.strict)
         folders = sorted(
             entry.name
-            for entry in os.scandir(root)
-            if entry.is_dir() and not entry.name.startswith(".") and is_text(entry.name)
+            for entry in scan(root, root)
+            if is_folder(entry) and not entry.name.startswith(".") and is_text(entry.name)
         )
         if not folders:
             raise DataError(f"{config.path} holds no folders; classes are folders of images.")
+        if len(folders) > 1 and {folder.lower() for folder in folders} <= SPLITS:
+            raise ConfigError(
+                f"The folders of {config.path} are splits ({', '.join(folders)}), not classes; "
+                f"set path to one of them, as {os.path.join(config.path, folders[-1])}."
+            )
         self.classes = _class_names(config, folders)
         self._numbers = {folder: number for number, folder in enumerate(folders)}
         templates = _templates(config.templates)
@@ -98,10 +106,10 @@ class Classes(Listed):
                 filled.add(folder)
                 yield item
             else:
-                absent.add("image outside the class folders", folder)
+                absent.add(kinds.IMAGE_WITHOUT_CAPTION, folder)
         for folder in self._folders:
             if folder not in filled:
-                absent.tally.add("class without images", folder)
+                absent.tally.add(kinds.NO_IMAGES_IN_CLASS, folder)
 
     def _read(self, group: int, place: int) -> Sample:
         name = self._records[place].decode()

@@ -12,14 +12,16 @@ from itertools import groupby, islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from lift.data import kinds
 from lift.data.formats._annotations import annotation_file, image_folder
+from lift.data.formats._by_name import checked
 from lift.data.formats._captions import Column, as_fields
-from lift.data.formats._files import Absent, is_text, usable, without_ending
-from lift.data.formats._joined import checked
+from lift.data.formats._files import without_ending
+from lift.data.formats._images import is_text, usable
 from lift.data.formats._json_items import items
-from lift.data.formats._layout import Bounds, Layout
-from lift.data.formats._listed import Recorded, record
-from lift.data.formats._mapped import Ragged, chunked, in_order
+from lift.data.formats._layout import Absent, Bounds, Layout
+from lift.data.formats._ragged import Ragged, chunked, in_order
+from lift.data.formats._records import Recorded, record
 from lift.errors import DataError
 from lift.terms import Caption
 from lift.text.keys import KeyIndex, KeySet, keys_of
@@ -27,7 +29,7 @@ from lift.text.keys import KeyIndex, KeySet, keys_of
 _RAW = Column("caption", "raw")
 _CHUNK = 1024
 _PROBES = 100
-_FORM = "entry of another form"
+_FORM = kinds.ROW_FORM
 _FILES = ("captions_*.json", "dataset_coco.json", "images.json")
 _OFFICIAL = re.compile(r"(captions_(train|val)20\d\d|dataset_coco)\.json")
 _NO_FIELDS = (
@@ -152,17 +154,19 @@ def _listed(
     file: Path, root: str, config: Config, licences: dict[str, str], absent: Absent
 ) -> Iterator[bytes]:
     """Yield (key, file, id, captions, fields) as JSON of every photo that is there."""
-    splits = config.splits() if not file.stem.endswith(config.splits() or ("\0",)) else ()
+    splits = config.splits()
+    # A file may be one split, and its name says so: photos that say nothing belong to it.
+    named = bool(splits) and file.stem.endswith(splits)
     seen = KeySet()
     for chunk in chunked(_photos(file, absent, licences), _CHUNK):
-        wanted = [photo for photo in chunk if not splits or photo.split in splits]
+        wanted = [p for p in chunk if not splits or p.split in splits or (named and not p.split)]
         if len(wanted) < len(chunk):
-            example = next(photo.key for photo in chunk if photo.split not in splits)
-            absent.tally.add("photo of another split", example, len(chunk) - len(wanted))
+            example = next(photo.key for photo in chunk if photo not in wanted)
+            absent.tally.add(kinds.OTHER_SPLIT, example, len(chunk) - len(wanted))
         fresh = seen.add(keys_of([photo.key for photo in wanted])) if wanted else []
         for photo, new in zip(wanted, fresh, strict=True):
             if not new:
-                absent.add("duplicate key", photo.key)
+                absent.add(kinds.KEY_TWICE, photo.key)
                 continue
             name = next((n for n in photo.names if os.path.exists(_path(root, n))), photo.names[-1])
             if usable(root, name, config, absent):
@@ -197,7 +201,9 @@ def _annotations(file: Path, listed: Ragged, most: int, absent: Absent) -> Itera
             if not isinstance(entry, dict) or "caption" not in entry:
                 absent.add(_FORM, where)
             elif owner < 0:
-                absent.add("caption without image", f"{where} (image {entry.get('image_id')!r})")
+                absent.add(
+                    kinds.CAPTION_WITHOUT_IMAGE, f"{where} (image {entry.get('image_id')!r})"
+                )
             else:
                 for caption in checked([(_RAW, entry["caption"])], where, most, absent):
                     yield struct.pack(">QQ", owner, count) + caption.text.encode()
@@ -226,4 +232,4 @@ def _records(
         if captions:
             yield record(key, name, captions, fields)
         else:
-            absent.add("image without caption", name)
+            absent.add(kinds.IMAGE_WITHOUT_CAPTION, name)

@@ -8,15 +8,17 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from lift.data import kinds
 from lift.data.formats._annotations import annotation_file, image_folder
+from lift.data.formats._by_name import joined
 from lift.data.formats._caption_files import Row, Wanted, rows
 from lift.data.formats._captions import Column
-from lift.data.formats._files import IMAGES, Absent, walk
-from lift.data.formats._joined import joined
+from lift.data.formats._files import walk
+from lift.data.formats._images import IMAGES
 from lift.data.formats._json_items import items
-from lift.data.formats._layout import Bounds, Layout
-from lift.data.formats._listed import Recorded
-from lift.data.formats._mapped import Ragged, in_order
+from lift.data.formats._layout import Absent, Bounds, Layout
+from lift.data.formats._ragged import Ragged, in_order
+from lift.data.formats._records import Recorded
 from lift.errors import DataError
 
 FILES = (
@@ -73,9 +75,9 @@ def build(config: Config) -> Layout:
 
     def unpaired(name: str) -> None:
         if splits:
-            absent.tally.add("photo of another split or without caption", name)
+            absent.tally.add(kinds.OTHER_SPLIT_OR_NONE, name)
         else:
-            absent.add("image without caption", name)
+            absent.add(kinds.IMAGE_WITHOUT_CAPTION, name)
 
     paired = joined(listed, chosen, root, config.max_caption_chars, absent, unpaired)
     # Flickr8k's captions.txt has no name of its own; its photos came into Flickr30k.
@@ -92,7 +94,7 @@ def _chosen(found: Iterator[Row], splits: tuple[str, ...], absent: Absent) -> It
         if not splits or row.rest.get("split") in splits:
             yield row
         else:
-            absent.tally.add("row of another split", row.where)
+            absent.tally.add(kinds.OTHER_SPLIT, row.where)
 
 
 def _karpathy(file: Path, absent: Absent) -> Iterator[Row]:
@@ -105,7 +107,7 @@ def _karpathy(file: Path, absent: Absent) -> Iterator[Row]:
         if isinstance(entry, dict) and isinstance(entry.get("sentences"), list):
             told = [s.get("raw") if isinstance(s, dict) else s for s in entry["sentences"]]
         if not told or not isinstance(entry.get("filename"), str):
-            absent.add("entry of another form", where)
+            absent.add(kinds.ROW_FORM, where)
             continue
         rest = {k: v for k, v in entry.items() if k not in ("filename", "sentences")}
         yield Row(where, entry["filename"], [(_RAW, told)], rest)

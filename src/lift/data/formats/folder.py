@@ -12,28 +12,18 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from lift.data.formats._caption_files import rows, wanted
-from lift.data.formats._captions import Column, as_fields, captions, columns_of, lines
-from lift.data.formats._files import (
-    IMAGES,
-    Absent,
-    folder_of,
-    read_file,
-    walk,
-    without_ending,
-)
-from lift.data.formats._joined import joined
-from lift.data.formats._layout import Bounds, Layout, Told
-from lift.data.formats._listed import Listed, Recorded
-from lift.data.formats._mapped import Ragged, in_order
+from lift.data import kinds
+from lift.data.formats._by_name import composed, joined
+from lift.data.formats._caption_files import CAPTION_FILES, rows, wanted
+from lift.data.formats._captions import as_fields, captions, captions_of, columns_of, lines
+from lift.data.formats._files import PLAIN, folder_of, walk, without_ending
+from lift.data.formats._images import IMAGES, bounded_file
+from lift.data.formats._layout import Absent, Bounds, Layout, Told
+from lift.data.formats._paths import inside
+from lift.data.formats._ragged import Ragged, in_order
+from lift.data.formats._records import Listed, Recorded
 from lift.errors import BrokenSample, ConfigError, DataError
 from lift.terms import Caption, Sample
-
-CAPTION_FILES = (
-    *("metadata.jsonl", "metadata.csv", "metadata.parquet", "captions.jsonl", "captions.csv"),
-    *("captions.tsv", "captions.parquet", "captions.json", "captions.txt"),
-)
-"""Names of files with all captions, in the order in which they are looked for."""
 
 _MOST_SIDECAR = 4 << 20
 _BETWEEN_WORDS = re.compile(r"[\s_+-]+")
@@ -101,7 +91,7 @@ def captions_file(config: Config) -> Path | None:
     """Return the file with all captions, if there is one.
 
     Raises:
-        DataError: the file that was asked for is not there.
+        DataError: the file that was asked for is not there, or it is a link out of the folder.
     """
     if config.captions is not None:
         choices = (Path(config.captions), Path(config.path, config.captions))
@@ -116,6 +106,14 @@ def captions_file(config: Config) -> Path | None:
         if file.is_file() and not any(
             os.path.exists(os.path.join(config.path, f"{stem}.{ending}")) for ending in IMAGES
         ):
+            # Like the images': a link of a stranger's folder may lead to anybody's file.
+            try:
+                inside(config.path, name, "captions", config.allow_outside)
+            except DataError as error:
+                raise DataError(
+                    f"{file} is a link out of the folder; name it with captions=FILE if you trust "
+                    "what it leads to."
+                ) from error
             return file
     if config.file is not None or config.caption is not None:
         raise DataError(f"{config.path} holds no captions file; name it with captions=FILE.")
@@ -174,43 +172,42 @@ class Sidecars(Listed):
         if self._columns is None:
             return tuple(lines(self._bytes(name, sidecar), "raw", name, most))
         record = record or self._record(name, sidecar)
-        found: list[Caption] = []
         for column in self._columns:
-            found += captions(_field(record, column, name), column.role, name, most)
-        return tuple(found)
+            if column.name not in record:
+                known = ", ".join(sorted(record)) or "none"
+                raise BrokenSample(
+                    kinds.CAPTION_NO_FIELD,
+                    f"Sample {name} has no field {column.name!r} in its .json; known: "
+                    f"{known:.200}.",
+                )
+        return captions_of(record, self._columns, name, most)
 
     def _record(self, name: str, sidecar: str) -> dict[str, Any]:
         try:
             record = json.loads(self._bytes(name, sidecar))
         except (ValueError, RecursionError) as error:
             raise BrokenSample(
-                "damaged .json", f"Sample {name}: {sidecar} is not JSON ({error})."
+                kinds.DAMAGED_JSON, f"Sample {name}: {sidecar} is not JSON ({error})."
             ) from error
         if not isinstance(record, dict):
-            raise BrokenSample("damaged .json", f"Sample {name}: {sidecar} is no JSON object.")
+            raise BrokenSample(kinds.DAMAGED_JSON, f"Sample {name}: {sidecar} is no JSON object.")
         return record
 
     def _bytes(self, name: str, sidecar: str) -> bytes:
         what = f"Sample {name}"
-        return read_file(self._root, sidecar, _MOST_SIDECAR, what, "captions", self._allow_outside)
-
-
-def _field(record: dict[str, Any], column: Column, name: str) -> Any:
-    if column.name not in record:
-        known = ", ".join(sorted(record)) or "none"
-        raise BrokenSample(
-            "without caption field",
-            f"Sample {name} has no field {column.name!r} in its .json; known: {known}.",
-        )
-    return record[column.name]
+        kind, out = kinds.CAPTION_UNREADABLE, self._allow_outside
+        return bounded_file(self._root, sidecar, _MOST_SIDECAR, what, out, kind)
 
 
 def _pairs(config: Config, absent: Absent) -> Iterator[bytes]:
-    """Yield `image NUL captions file` in order of the name that both have."""
+    """Yield `image NUL captions file` in order of the name that both have.
+
+    Accents may be written in one character or in two, and differently in both names.
+    """
     ending = "txt" if config.caption_field is None else "json"
     endings = IMAGES | {ending}
     files = walk(config.path, endings, config, absent, config.allow_outside)
-    ordered = in_order(f"{without_ending(f.name)}\0{f.name}".encode() for f in files)
+    ordered = in_order(f"{composed(without_ending(f.name))}\0{f.name}".encode() for f in files)
     for _, group in groupby(ordered, lambda item: item.partition(b"\0")[0]):
         images: list[str] = []
         sidecars: list[str] = []
@@ -218,9 +215,20 @@ def _pairs(config: Config, absent: Absent) -> Iterator[bytes]:
             name = item.partition(b"\0")[2].decode()
             (sidecars if name.lower().endswith("." + ending) else images).append(name)
         if not images:
-            absent.add("captions file without image", sidecars[0])
+            for name in sidecars:
+                if not os.path.basename(name).lower().startswith(PLAIN):
+                    absent.add(kinds.CAPTION_WITHOUT_IMAGE, name)
+            continue
+        spare = set(sidecars)
         for image in images:
-            if sidecars:
-                yield f"{image}\0{sidecars[0]}".encode()
-            else:
-                absent.add("image without caption", image)
+            if not sidecars:
+                absent.add(kinds.IMAGE_WITHOUT_CAPTION, image)
+                continue
+            own = next(
+                (name for name in sidecars if without_ending(name) == without_ending(image)),
+                sidecars[0],
+            )
+            spare.discard(own)
+            yield f"{image}\0{own}".encode()
+        for name in sorted(spare):
+            absent.add(kinds.CAPTIONS_FILE_TWICE, name)

@@ -17,11 +17,18 @@ import numpy as np
 
 from lift.data.formats import _rows
 from lift.data.formats._captions import as_fields, columns_of
-from lift.data.formats._cells import image_of
-from lift.data.formats._join import QUERY, Join, Options, columns_of_judgements, images_of, key_of
+from lift.data.formats._images import image_of
+from lift.data.formats._judgements import (
+    QUERY,
+    Join,
+    Options,
+    columns_of_judgements,
+    images_of,
+    key_of,
+)
 from lift.data.formats._layout import Layout, Told
 from lift.data.formats._paths import source_name, whereabouts
-from lift.data.formats._tables import File
+from lift.data.formats._tables import File, value_of
 from lift.errors import ConfigError, DataError
 from lift.terms import Caption, Sample
 
@@ -130,7 +137,7 @@ class Graded(Layout):
             end = int(np.searchsorted(samples["row"], start + rows.num_rows))
             names = rows.column(0)
             for row, _, ordinal in samples[at:end].tolist():
-                yield key_of(names[row - start].as_py(), ordinal), partial(self._captions, row)
+                yield key_of(value_of(names[row - start]), ordinal), partial(self._captions, row)
             at, start = end, start + rows.num_rows
 
     def _captions(self, row: int) -> tuple[Caption, ...]:

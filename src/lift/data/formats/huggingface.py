@@ -19,15 +19,14 @@ import numpy as np
 import pyarrow as pa
 
 from lift import plugins
-from lift.data.formats._captions import as_fields, captions, columns_of
-from lift.data.formats._cells import image_of
-from lift.data.formats._layout import Bounds, Layout, Told
+from lift.data.formats._captions import as_fields, captions_of, columns_of
+from lift.data.formats._images import image_of
+from lift.data.formats._layout import Absent, Bounds, Layout, Told
 from lift.data.formats._paths import expand
 from lift.data.formats._recent import Recent
-from lift.data.formats._rows import Kept, new_keys, refuser
-from lift.data.formats._tables import CHUNK, NotText, is_plain, value_of, values
-from lift.data.tally import Tally
-from lift.errors import BrokenSample, ConfigError, DataError, unknown
+from lift.data.formats._rows import KeptRows, new_keys
+from lift.data.formats._tables import CHUNK, is_plain, value_of, values
+from lift.errors import ConfigError, DataError, unknown
 from lift.terms import Caption, Sample
 from lift.text.columns import listed
 from lift.text.keys import KeySet
@@ -46,7 +45,8 @@ class Config(Bounds):
         subset: its configuration, where it has several.
         revision: a branch, tag or commit of the hub.
         image: the column with images.
-        caption: the column(s) with captions, each `NAME` or `NAME:ROLE`.
+        caption: the column(s) with captions, each `NAME` or `NAME:ROLE`; of a column of classes
+            (ClassLabel) the names are the captions.
         key: a column of unique names; None numbers the rows.
         fields: columns to keep as text; None keeps every column of plain values.
         streaming: read file by file instead of copying the whole into the library's own cache.
@@ -99,25 +99,26 @@ class HuggingFace(Layout):
         self._root = config.path if os.path.isdir(config.path) else str(Path(config.path).parent)
         self._data: Any = _load(config)
         self._wanted: list[str] = []
+        self._labels = _label_names(self._data.features)
         self._row_bytes = 0.0
-        absent = Tally()
-        refuse, seen = refuser(absent, config.strict), KeySet()
+        absent, seen = Absent(strict=config.strict), KeySet()
 
         def mask(rows: pa.Table) -> np.ndarray:
             if config.key is None:
                 return np.ones(rows.num_rows, bool)
-            return new_keys(values(rows.column(config.key)), seen, config.path, config.key, refuse)
+            names = values(rows.column(config.key))
+            return new_keys(names, seen, config.path, config.key, absent.refuse)
 
         rows = self._counted(mask) if config.streaming else self._mapped(mask)
         name = f"{Path(config.path).name or config.path} ({config.split})"
-        super().__init__(name, config.path, rows.groups, config, absent)
+        super().__init__(name, config.path, rows.groups, config, absent.tally)
         self._kept = rows
         self._starts = [0, *accumulate(self._rows_of)]
         if config.streaming:
             fits = (config.memory_mb << 19) / max(1.0, self._row_bytes)
             self.window_samples = max(1, int(fits))
-        if absent.counts and not len(self):
-            raise DataError(f"{self.name} holds no samples: {absent.sentence()}.")
+        if absent.tally.counts and not len(self):
+            raise DataError(f"{self.name} holds no samples: {absent.tally.sentence()}.")
         self._recent = self._fresh()
 
     def __getstate__(self) -> dict[str, Any]:
@@ -138,14 +139,14 @@ class HuggingFace(Layout):
 
     # --- what is there ------------------------------------------------------------------------
 
-    def _mapped(self, mask: Callable[[pa.Table], np.ndarray]) -> Kept:
+    def _mapped(self, mask: Callable[[pa.Table], np.ndarray]) -> KeptRows:
         self._choose(self._data.features.arrow_schema)
         self._rows_of = [len(self._data)]
         key = self._config.key
         masks = None if key is None else (mask(rows) for rows in self._scan_raw(0, [key]))
-        return Kept([(len(self._data), masks)])
+        return KeptRows([(len(self._data), masks)])
 
-    def _counted(self, mask: Callable[[pa.Table], np.ndarray]) -> Kept:
+    def _counted(self, mask: Callable[[pa.Table], np.ndarray]) -> KeptRows:
         """Read every file once; there is no other way to know how many rows each has."""
         self._rows_of = []
 
@@ -161,7 +162,7 @@ class HuggingFace(Layout):
                 self._rows_of.append(rows)
                 yield rows, masks
 
-        return Kept(groups())
+        return KeptRows(groups())
 
     def _choose(self, schema: pa.Schema) -> None:
         config = self._config
@@ -211,15 +212,8 @@ class HuggingFace(Layout):
         return str(row[self._config.key] if self._config.key else self._starts[group] + number)
 
     def _captions(self, row: Mapping[str, Any], key: str) -> tuple[Caption, ...]:
-        found: list[Caption] = []
-        for name, role in self._columns:
-            if isinstance(row[name], NotText):
-                raise BrokenSample(
-                    "caption that is not UTF-8",
-                    f"Sample {key} has a caption in {name!r} that is not UTF-8.",
-                )
-            found += captions(row[name], role, key, self.bounds.max_caption_chars)
-        return tuple(found)
+        told = {c.name: _named(row[c.name], self._labels.get(c.name)) for c in self._columns}
+        return captions_of(told, self._columns, key, self.bounds.max_caption_chars)
 
     def _arrow(self, columns: Sequence[str] | None) -> Any:
         data = self._open()
@@ -242,6 +236,25 @@ class HuggingFace(Layout):
         if found.num_rows != self._rows_of[group]:
             raise DataError(f"{self._config.path} changed while it was being read; start again.")
         return found.combine_chunks()
+
+
+def _label_names(features: Mapping[str, Any] | None) -> dict[str, list[str]]:
+    """Return the names of classes, by the column that holds their numbers (or lists of them)."""
+    found = {}
+    for column, feature in (features or {}).items():
+        names = getattr(getattr(feature, "feature", feature), "names", None)
+        if isinstance(names, list):
+            found[column] = names
+    return found
+
+
+def _named(value: Any, names: list[str] | None) -> Any:
+    """Return the names of classes in place of their numbers; None for a number that is none."""
+    if names is None:
+        return value
+    if isinstance(value, list):
+        return [_named(one, names) for one in value]
+    return names[value] if isinstance(value, int) and 0 <= value < len(names) else None
 
 
 @contextlib.contextmanager

@@ -16,19 +16,21 @@ from typing import Any
 
 import numpy as np
 
+from lift.data import kinds
 from lift.data.formats import _rows
 from lift.data.formats._captions import Column, as_fields, captions
-from lift.data.formats._cells import image_file
-from lift.data.formats._disk import Mapped, Spool
+from lift.data.formats._files import is_folder
+from lift.data.formats._images import ENDINGS, image_file, is_text
 from lift.data.formats._layout import Bounds, Told
-from lift.data.formats._mapped import chunked
-from lift.data.formats._tables import File, NotText, Rows, values
+from lift.data.formats._ragged import chunked
+from lift.data.formats._tables import File, Rows, values
+from lift.data.spilled import Mapped, Spool
 from lift.data.tally import Tally
 from lift.errors import BrokenSample, ConfigError, DataError, unknown
 from lift.terms import Caption, Sample
 from lift.text.keys import KeyIndex, KeySet, keys_of
 
-_ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif")
+_ENDINGS = tuple(f".{ending}" for ending in ENDINGS)
 _EXTENSION = "extension"
 """The column that the code of the LIFT paper reads; the published files have none."""
 
@@ -97,7 +99,7 @@ class Recap(_rows.RowLayout):
         table.use(self._wanted)
         with Spool() as endings:
             finder = _Finder(table, config, endings)
-            kept = _rows.Kept(
+            kept = _rows.KeptRows(
                 (table.rows_of(group), finder.masks(group)) for group in range(len(table.groups))
             )
             self._ending_of = Mapped(endings, np.uint8)
@@ -154,18 +156,13 @@ class Recap(_rows.RowLayout):
         troubles: list[BrokenSample] = []
         for name, role in self._columns:
             try:
-                if isinstance(row[name], NotText):
-                    raise BrokenSample(
-                        "caption that is not UTF-8",
-                        f"Sample {key} has a caption in {name!r} that is not UTF-8.",
-                    )
                 found += captions(row[name], role, key, self.bounds.max_caption_chars)
             except BrokenSample as error:
                 troubles.append(error)
         if troubles and (not found or self.bounds.strict):
             raise troubles[0]
         for trouble in troubles:
-            dropped.add(f"{trouble.kind} beside a good one", str(trouble))
+            dropped.add(trouble.kind + kinds.BESIDE, str(trouble))
         return tuple(found)
 
 
@@ -237,7 +234,7 @@ class _Finder:
                 ending = os.path.splitext(entry.name)[1]
                 if ending.lower() in _ENDINGS:
                     usual.add(ending)
-                if not entry.is_dir() and _is_text(entry.name):
+                if not is_folder(entry) and is_text(entry.name):
                     yield entry.name
 
         chunks = (keys_of(chunk) for chunk in chunked(names(), 4_096))
@@ -262,7 +259,7 @@ class _Finder:
         for place in np.flatnonzero(mask & (found < 0)).tolist():
             mask[place] = False
             name = self._pattern.path(path.stem, keys[place]) + (endings[place] or ".*")
-            refuse("image not downloaded", f"{path}: {name:.200} is not in {self._config.images}.")
+            refuse(kinds.IMAGE_MISSING, f"{path}: {name:.200} is not in {self._config.images}.")
         self._spool.append(found[mask].astype(np.uint8))
         return mask
 
@@ -289,12 +286,3 @@ def _dotted(ending: Any) -> str:
     """Return `.jpg` for `jpg` and `.jpg`, "" for nothing."""
     text = "" if ending is None else str(ending).strip()
     return text if text.startswith(".") or not text else "." + text
-
-
-def _is_text(name: str) -> bool:
-    """Return whether a file's name is UTF-8; no key can ask for another."""
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return False
-    return True

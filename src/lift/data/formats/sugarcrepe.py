@@ -11,11 +11,10 @@ from typing import Any
 
 from lift.data.formats._annotations import image_folder
 from lift.data.formats._captions import captions
-from lift.data.formats._files import Absent
-from lift.data.formats._layout import Bounds, Told
-from lift.data.formats._listed import Listed
-from lift.data.formats._mapped import Ragged
+from lift.data.formats._layout import Absent, Bounds, Told
 from lift.data.formats._paths import read_bounded
+from lift.data.formats._ragged import Ragged
+from lift.data.formats._records import Listed
 from lift.errors import DataError
 from lift.terms import Caption, Foil, Sample
 

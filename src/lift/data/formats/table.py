@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 
 from lift.data.formats import _rows
-from lift.data.formats._captions import as_fields, captions, columns_of
-from lift.data.formats._cells import image_of
+from lift.data.formats._captions import as_fields, captions_of, columns_of, spelled
+from lift.data.formats._images import image_of
 from lift.data.formats._layout import Bounds, Told
-from lift.data.formats._tables import File, NotText, values
-from lift.errors import BrokenSample, ConfigError, DataError
+from lift.data.formats._tables import File, values
+from lift.errors import ConfigError, DataError
 from lift.terms import Caption, Sample
 from lift.text.keys import KeySet
 
@@ -75,7 +75,7 @@ class Table(_rows.RowLayout):
         self._columns = columns_of(config.caption)
         table = _rows.Table(config.path, config.memory_mb, config.strict, config.quote)
         table.use(self._wanted)
-        kept = _rows.Kept((table.rows_of(g), masks) for g, masks in _masks(table, config.key))
+        kept = _rows.KeptRows((table.rows_of(g), masks) for g, masks in _masks(table, config.key))
         super().__init__(table, kept, config, table.settled(kept.groups))
 
     def _wanted(self, file: File) -> Iterator[str]:
@@ -97,7 +97,7 @@ class Table(_rows.RowLayout):
             image=image_of(
                 row[config.image], config.image, root, key, self.bounds, config.allow_outside
             ),
-            captions=self._captions(row, key),
+            captions=self._captions(row, key, group),
             fields=as_fields(row, out),
         )
 
@@ -106,23 +106,18 @@ class Table(_rows.RowLayout):
         names += [self._config.key] if self._config.key else []
         for number, row in self._scan(group, list(dict.fromkeys(names))):
             key = self._key(row, group, number)
-            yield key, partial(self._captions, row, key)
+            yield key, partial(self._captions, row, key, group)
 
     def _key(self, row: Mapping[str, Any], group: int, number: int) -> str:
         file, _, first = self._table.groups[group]
         name = row[self._config.key] if self._config.key else first + number
         return f"{self._prefixes[file]}{name}"
 
-    def _captions(self, row: Mapping[str, Any], key: str) -> tuple[Caption, ...]:
-        found: list[Caption] = []
-        for name, role in self._columns:
-            if isinstance(row[name], NotText):
-                raise BrokenSample(
-                    "caption that is not UTF-8",
-                    f"Sample {key} has a caption in {name!r} that is not UTF-8.",
-                )
-            found += captions(row[name], role, key, self.bounds.max_caption_chars)
-        return tuple(found)
+    def _captions(self, row: Mapping[str, Any], key: str, group: int) -> tuple[Caption, ...]:
+        at = self._table.groups[group].file
+        if self._table.files[at].is_text:  # where lists and objects are spelled in JSON
+            row = {column.name: spelled(row[column.name]) for column in self._columns}
+        return captions_of(row, self._columns, key, self.bounds.max_caption_chars)
 
 
 def _masks(

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from lift.data import kinds
 from lift.data.formats._paths import expand, source_name
 from lift.errors import DataError
 from lift.terms import Caption, Sample
@@ -87,7 +88,7 @@ class Texts:
                     empty += 1
                 else:
                     yield key, (Caption(text, self._config.role),)
-        self.counters = {"empty texts": empty}
+        self.counters = {kinds.CAPTION_EMPTY: empty}
 
     def _keys(self, path: Path) -> Iterator[str]:
         if self._config.key is None:

@@ -12,13 +12,13 @@ from typing import Any
 
 import numpy as np
 
+from lift.data import kinds
 from lift.data.formats import _rows
-from lift.data.formats._captions import captions, columns_of
-from lift.data.formats._disk import Grouped, Mapped, Spool, zeros
-from lift.data.formats._layout import Bounds
-from lift.data.formats._mapped import Ragged
-from lift.data.formats._tables import NotText, Refuse, values
-from lift.data.tally import Tally
+from lift.data.formats._captions import NotText, captions, columns_of
+from lift.data.formats._layout import Absent, Bounds, Refuse
+from lift.data.formats._ragged import Ragged
+from lift.data.formats._tables import values
+from lift.data.spilled import Mapped, Spool, room_for
 from lift.errors import BrokenSample
 from lift.text.keys import KEY, KeyIndex, KeySet, keys_of
 
@@ -31,6 +31,7 @@ _NO_KEY = b"\xff" * 16
 """Stands for the key of no name."""
 
 _IMAGES_AT_A_TIME = 64
+_PIECE = 65_536
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,8 +71,8 @@ class Join:
 
     def __init__(self, config: Options, items: _rows.Table, judged: _rows.Table) -> None:
         self._config, self._items, self._judged = config, items, judged
-        self.tally, self.largest = Tally(), 0.0
-        self._refuse = _rows.refuser(self.tally, config.strict)
+        absent = Absent(strict=config.strict)
+        self.tally, self._refuse, self.largest = absent.tally, absent.refuse, 0.0
         index = KeyIndex.on_disk(self._ids())
         with Spool() as owners, Spool() as facts:
             for keys in self._ids():
@@ -116,7 +117,8 @@ class Join:
             row = at.first
             for rows in self._judged.scan(group, columns_of_judgements(self._config)):
                 columns = [values(column) for column in rows.columns]
-                owners = index.find(_keys(columns[1])).tolist()
+                keys = _keys(columns[1])
+                owners = np.where(keys == _NO_KEY, -1, index.find(keys)).tolist()
                 good: list[tuple[int, float, str]] = []
                 for place, owner in enumerate(owners):
                     cells = [column[place] for column in columns]
@@ -126,7 +128,7 @@ class Join:
                         told = _checked(cells[0], "query", where, self._config, refuse)
                         good += [(owner, grade, text) for text in told]
                 new = given.add(keys_of([f"{owner} {text}" for owner, _, text in good]))
-                self.tally.add("judgement given twice", str(path), int((~new).sum()))
+                self.tally.add(kinds.JUDGED_TWICE, str(path), int((~new).sum()))
                 good = [one for one, is_new in zip(good, new.tolist(), strict=True) if is_new]
                 self.largest = max([self.largest, *(grade for _, grade, _ in good)])
                 facts.append(np.array([(owner, g, QUERY) for owner, g, _ in good], TEXT))
@@ -137,7 +139,7 @@ class Join:
         """Return a judgement's grade; 0 where it is none, which is counted."""
         if owner < 0:
             refuse(
-                "judgement of an unknown item",
+                kinds.JUDGED_UNKNOWN,
                 f"The {where} is of {cells[1]!r:.80}, no known item.",
             )
             return 0.0
@@ -146,16 +148,18 @@ class Join:
         except (TypeError, ValueError, OverflowError):
             grade = math.nan
         if not 0 <= grade < math.inf:
-            refuse("broken grade", f"The {where} has the grade {cells[2]!r:.80}; use 0 or more.")
+            refuse(
+                kinds.GRADE_BROKEN, f"The {where} has the grade {cells[2]!r:.80}; use 0 or more."
+            )
             return 0.0
         if grade == 0 or grade < self._config.min_grade:
-            self.tally.add("judgement that is no positive", f"{where} (grade {grade:g})")
+            self.tally.add(kinds.JUDGED_NEGATIVE, f"{where} (grade {grade:g})")
             return 0.0
         return grade
 
     def images(self) -> list[int]:
         """Find the samples; return how many there are in each group of the items."""
-        pictured, ordinals = (zeros(len(self.owners.values), np.int32) for _ in range(2))
+        pictured, ordinals = (room_for(len(self.owners.values), np.int32) for _ in range(2))
         pictures, names, groups = KeySet(), KeySet(), []
         with Spool() as samples:
             for group, at in enumerate(self._items.groups):
@@ -168,13 +172,13 @@ class Join:
                     found = []
                     for place, owner in enumerate(owners):
                         if owner < 0:
-                            refuse("row without a key", f"{path} has rows without an item's name.")
+                            refuse(kinds.KEY_MISSING, f"{path} has rows without an item's name.")
                             continue
                         pictured[owner] += bool(images := images_of(cells[place]))
                         if len(self.told_of[owner]):
                             found += [(owner, row + place, n, v) for n, v in enumerate(images)]
                     new = pictures.add(keys_of([f"{f[0]} {_digest(f[3])}" for f in found]))
-                    self.tally.add("image of an item given twice", str(path), int((~new).sum()))
+                    self.tally.add(kinds.ITEM_IMAGE_TWICE, str(path), int((~new).sum()))
                     keys, records = [], []
                     for (owner, at_row, number, _), is_new in zip(found, new.tolist(), strict=True):
                         if is_new:
@@ -185,7 +189,7 @@ class Join:
                     new = names.add(keys_of(keys))
                     samples.append(np.array(records, SAMPLE)[new])
                     for place in np.flatnonzero(~new).tolist():
-                        refuse("duplicate key", f"{path}: {keys[place]!r} names two images.")
+                        refuse(kinds.KEY_TWICE, f"{path}: {keys[place]!r} names two images.")
                     row += rows.num_rows
                 groups.append((samples.length - before) // SAMPLE.itemsize)
             self.samples = Mapped(samples, SAMPLE)
@@ -199,8 +203,8 @@ class Join:
             first = owners[owners == np.arange(start, start + len(owners))]
             untold = self.told_of.counts(first) == 0
             for kind, idle in (
-                ("item without a judgement or text", first[untold]),
-                ("item without an image", first[~untold & (pictured[first] == 0)]),
+                (kinds.ITEM_UNTOLD, first[untold]),
+                (kinds.ITEM_UNSEEN, first[~untold & (pictured[first] == 0)]),
             ):
                 if len(idle):
                     sentence = f"{self._name(int(idle[0]))!r} is an {kind}."
@@ -210,6 +214,39 @@ class Join:
     def _name(self, row: int) -> Any:
         group = bisect_right(self._items.before, row) - 1
         return self._items.row(group, row - self._items.before[group])[self._config.id]
+
+
+class Grouped:
+    """For each of many owners the numbers of what it owns, in order; on disk."""
+
+    def __init__(self, owners: np.ndarray, count: int) -> None:
+        """Group the numbers 0, 1, ... by their owners [n], of which there are `count`."""
+        starts, ends = room_for(count + 1, np.int64), room_for(count + 1, np.int64)
+        for first in range(0, len(owners), _PIECE):
+            found, times = np.unique(owners[first : first + _PIECE], return_counts=True)
+            starts[found + 1] += times
+        for first in range(0, count + 1, _PIECE):
+            piece = starts[first : first + _PIECE]
+            piece[:1] += starts[first - 1] if first else 0
+            np.cumsum(piece, out=piece)
+            ends[first : first + _PIECE] = piece
+        numbers = room_for(len(owners), np.int64)
+        for first in range(0, len(owners), _PIECE):
+            piece = owners[first : first + _PIECE]
+            order = np.argsort(piece, kind="stable")
+            found, begins, times = np.unique(piece[order], return_index=True, return_counts=True)
+            rank = np.arange(len(piece)) - np.repeat(begins, times)
+            numbers[ends[piece[order]] + rank] = first + order
+            ends[found] += times
+        self._starts, self._numbers = Mapped.of(starts), Mapped.of(numbers)
+
+    def __getitem__(self, owner: int) -> np.ndarray:
+        start, stop = self._starts.values[owner : owner + 2]
+        return self._numbers.values[start:stop]
+
+    def counts(self, owners: np.ndarray) -> np.ndarray:
+        """Return how much each of some owners owns."""
+        return self._starts.values[owners + 1] - self._starts.values[owners]
 
 
 def columns_of_judgements(config: Options) -> list[str]:
@@ -244,8 +281,6 @@ def _digest(image: Any) -> str:
 def _checked(value: Any, role: str, where: str, config: Options, refuse: Refuse) -> list[str]:
     """Return the texts of a cell; none where they can't be used, which `refuse` is told."""
     try:
-        if isinstance(value, NotText):
-            raise BrokenSample("caption that is not UTF-8", f"The {where} is not UTF-8.")
         return [c.text for c in captions(value, role, where, config.max_caption_chars)]
     except BrokenSample as error:
         refuse(error.kind, str(error))

@@ -7,9 +7,9 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from lift.data.formats._files import Absent, read_image
-from lift.data.formats._layout import Bounds, Layout, Told
-from lift.data.formats._mapped import Ragged
+from lift.data.formats._images import image_file
+from lift.data.formats._layout import Absent, Bounds, Layout, Told
+from lift.data.formats._ragged import Ragged
 from lift.errors import DataError
 from lift.terms import Caption, Sample
 
@@ -51,7 +51,7 @@ class Listed(Layout):
         self._root, self._records, self._allow_outside = root, records, allow_outside
 
     def _image(self, name: str, key: str) -> bytes:
-        return read_image(self._root, name, self.bounds, key, self._allow_outside)
+        return image_file(self._root, name, key, self.bounds, self._allow_outside)
 
 
 class Recorded(Listed):

@@ -12,30 +12,35 @@ from typing import Any
 
 import numpy as np
 
+from lift.data import kinds
 from lift.data.formats._caption_files import Row
 from lift.data.formats._captions import Column, as_fields, captions
-from lift.data.formats._files import Absent, without_ending
-from lift.data.formats._listed import record
-from lift.data.formats._mapped import Ragged, chunked, in_order
+from lift.data.formats._files import without_ending
+from lift.data.formats._layout import Absent
+from lift.data.formats._ragged import Ragged, chunked, in_order
+from lift.data.formats._records import record
 from lift.errors import BrokenSample
 from lift.terms import Caption
 from lift.text.keys import KeyIndex, KeySet, keys_of
 
 _CHUNK = 1024
 _NONE, _SEVERAL = -1, -2
+_HEAD = struct.Struct(">QBQ")
 
 
 def _base(name: str) -> str:
     return name[name.rfind("/") + 1 :]
 
 
-_ALIASES: tuple[Callable[[str], str], ...] = (
-    str,
-    _base,
-    without_ending,
-    lambda name: without_ending(_base(name)),
-)
+def _base_without_ending(name: str) -> str:
+    return without_ending(_base(name))
+
+
+_ALIASES: tuple[Callable[[str], str], ...] = (str, without_ending, _base, _base_without_ending)
 """What else an image may be called, tried in this order on names in Unicode's composed form."""
+
+_LOOSE = (_base, _base_without_ending)
+"""These forget the folder: what they find counts where no row has the image's path."""
 
 
 class Names:
@@ -51,17 +56,22 @@ class Names:
         for chunk in chunked(self._names, _CHUNK):
             yield [name.decode() for name in chunk]
 
-    def __call__(self, words: list[str]) -> np.ndarray:
-        """Return the number of each image [n], -1 where there is none, -2 where several."""
+    def __call__(self, words: list[str]) -> tuple[np.ndarray, np.ndarray]:
+        """Return the number of each image [n], and which were found by their last name only.
+
+        -1 stands where there is no such image, -2 where there are several.
+        """
         found = self._exact.find(keys_of(_safe(words)))
+        loosely = np.zeros(len(words), bool)
         for level in range(len(_ALIASES)):
             missing = np.flatnonzero(found == _NONE)
             if not len(missing):
                 break
             index, several = self._other(level)
-            keys = keys_of(_safe([_composed(words[place]) for place in missing]))
+            keys = keys_of(_safe([composed(words[place]) for place in missing]))
             found[missing] = np.where(several.contains(keys), _SEVERAL, index.find(keys))
-        return found
+            loosely[missing] = _ALIASES[level] in _LOOSE
+        return found, loosely
 
     def _other(self, level: int) -> tuple[KeyIndex, KeySet]:
         """Return the index of an alias and the keys that several images share."""
@@ -70,7 +80,7 @@ class Names:
 
             def keys() -> Iterator[np.ndarray]:
                 for chunk in self._chunks():
-                    here = keys_of([_composed(_ALIASES[level](name)) for name in chunk])
+                    here = keys_of([composed(_ALIASES[level](name)) for name in chunk])
                     several.add(here[~seen.add(here)])
                     yield here
 
@@ -78,7 +88,8 @@ class Names:
         return self._others[level]
 
 
-def _composed(name: str) -> str:
+def composed(name: str) -> str:
+    """Return a name with each accent and its letter in one character."""
     return unicodedata.normalize("NFC", name)
 
 
@@ -106,7 +117,7 @@ def joined(
     absent: Absent,
     unpaired: Callable[[str], None] | None = None,
 ) -> Iterator[bytes]:
-    """Yield a record (see `_listed.record`) of each image that has a caption, in order of names.
+    """Yield a record (see `_records.record`) of each image that has a caption, in order of names.
 
     Args:
         names: of all images from `root`, sorted; they become the keys.
@@ -116,7 +127,7 @@ def joined(
         absent: is told of rows without an image and without a usable caption.
         unpaired: is told of an image without a caption; None tells `absent`.
     """
-    left_out = unpaired or (lambda name: absent.add("image without caption", name))
+    left_out = unpaired or (lambda name: absent.add(kinds.IMAGE_WITHOUT_CAPTION, name))
     ordered = in_order(_numbered(Names(names), rows, os.path.abspath(root), most, absent))
     next_one = 0
     for head, group in groupby(ordered, lambda item: item[:8]):
@@ -126,8 +137,16 @@ def joined(
         next_one = number + 1
         told: list[Caption] = []
         fields: dict[str, str] = {}
+        by_path = False
         for item in group:
-            texts, here = json.loads(item[16:])
+            where, texts, here = json.loads(item[_HEAD.size :])
+            if item[8]:  # found loosely; such rows come last
+                if by_path:
+                    # The row means an image of the same name in another folder, which is missing.
+                    absent.add(kinds.CAPTION_WITHOUT_IMAGE, where)
+                    continue
+            else:
+                by_path = True
             told += [Caption(*pair) for pair in texts]
             fields = fields or here
         key = names[number].decode()
@@ -139,22 +158,25 @@ def joined(
 def _numbered(
     names: Names, rows: Iterable[Row], root: str, most: int, absent: Absent
 ) -> Iterator[bytes]:
-    """Yield (image, count, captions and fields) in bytes that sort by image, then by count."""
+    """Yield (image, whether found loosely, count, ...) in bytes that sort in this order."""
     count = 0
     for chunk in chunked(rows, _CHUNK):
         below = [_below(row.image, root) for row in chunk]
-        numbers = names([name or "" for name in below]).tolist()
-        for row, name, number in zip(chunk, below, numbers, strict=True):
+        numbers, loosely = names([name or "" for name in below])
+        found = zip(chunk, below, numbers.tolist(), loosely.tolist(), strict=True)
+        for row, name, number, loose in found:
             count += 1
             if name is None:
-                absent.add("caption of an image outside the folder", _example(row))
+                absent.add(kinds.IMAGE_OUTSIDE, _example(row))
             elif number == _SEVERAL:
-                absent.add("caption of a name that several images have", _example(row))
+                absent.add(kinds.CAPTION_OF_SEVERAL, _example(row))
             elif number == _NONE:
-                absent.add("caption without image", _example(row))
+                absent.add(kinds.CAPTION_WITHOUT_IMAGE, _example(row))
             elif told := checked(row.told, row.where, most, absent):
-                payload = json.dumps(([c[:2] for c in told], _fields(row)), ensure_ascii=False)
-                yield struct.pack(">QQ", number, count) + payload.encode()
+                where = _safe([_example(row)])[0] if loose else ""
+                payload = (where, [c[:2] for c in told], _fields(row))
+                head = _HEAD.pack(number, loose, count)
+                yield head + json.dumps(payload, ensure_ascii=False).encode()
 
 
 def _example(row: Row) -> str:

@@ -10,7 +10,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from lift.data.formats._disk import Mapped, Spool
+from lift.data.spilled import Mapped, Spool
 
 ItemT = TypeVar("ItemT")
 

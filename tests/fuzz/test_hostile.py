@@ -1,0 +1,137 @@
+"""Every layout, the decoder and the guesses on spoiled data; `make fuzz` goes on for longer.
+
+`FUZZ_SECONDS` (60) is the time of each target of `make fuzz`, `FUZZ_SEED` (0) where it starts.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import time
+import zlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from fuzz import properties, seeds, spoil
+from hypothesis import HealthCheck, Phase, given, seed, settings
+from hypothesis import strategies as st
+
+from lift import plugins
+from lift.data import image, likeness
+
+pytestmark = pytest.mark.filterwarnings("ignore::hypothesis.errors.HypothesisWarning")
+for _name in plugins.names(seeds.ROOM):
+    plugins.load(seeds.ROOM, _name)
+
+FUZZ_SECONDS = float(os.environ.get("FUZZ_SECONDS", "60"))
+FUZZ_SEED = int(os.environ.get("FUZZ_SEED", "0"))
+ROUND = 150
+OUTSIDE = {
+    "secret.png": seeds.images()["png"] + properties.CANARY.encode(),
+    "secret.txt": properties.CANARY.encode(),
+    "secret.json": f'{{"told": "{properties.CANARY}"}}'.encode(),
+    "secret.jsonl": f'{{"file_name": "0.png", "text": "{properties.CANARY}"}}'.encode(),
+}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _outside() -> Iterator[None]:
+    properties.emptied(seeds.HOME / "outside")
+    properties.put(seeds.HOME / "outside", OUTSIDE)
+    yield
+    shutil.rmtree(seeds.HOME, ignore_errors=True)
+
+
+Ops = st.lists(spoil.TREE_OPS, min_size=1, max_size=3)
+
+
+def layout(name: str, ops: list[Any], strict: bool, keep: dict[str, int]) -> None:
+    """Spoil a miniature and hold its layout to every promise."""
+    made = seeds.seed(name)
+    files, items = made.files, made.items
+    whole = True
+    for op in ops:
+        files, kept = spoil.tree_spoiled(files, op)
+        whole = whole and kept
+    properties.emptied(seeds.FOLDER)
+    properties.put(seeds.FOLDER, files)
+    part = made.at(str(seeds.FOLDER))
+    count = properties.check_layout(part, seeds.FOLDER, items if whole else None, strict)
+    keep["opened" if count >= 0 else "refused"] = keep.get("opened" if count >= 0 else "refused", 0) + 1
+
+
+def guesses(name: str, ops: list[Any]) -> None:
+    """Spoil a miniature and guess what it is."""
+    files = seeds.seed(name).files
+    for op in ops:
+        files, _ = spoil.tree_spoiled(files, op)
+    properties.emptied(seeds.FOLDER)
+    properties.put(seeds.FOLDER, files)
+    properties.check_guess(seeds.FOLDER)
+
+
+def decoding(kind: str, ops: list[Any], keep: dict[str, int]) -> None:
+    """Spoil an image and decode it."""
+    content = seeds.images()[kind]
+    for op in ops:
+        content = spoil.image_spoiled(content, op)
+    with properties.bounded():
+        known = properties.check_image(content)
+        if known:
+            likeness.look_at(image.picture(content, max_pixels=properties.PIXELS))
+    keep["decoded" if known else "refused"] = keep.get("decoded" if known else "refused", 0) + 1
+
+
+def target(name: str, keep: dict[str, int]) -> Callable[[], Any]:
+    """Return the property of a target, as hypothesis runs it."""
+    if name == "image":
+        ops = st.lists(spoil.IMAGE_OPS, min_size=1, max_size=4)
+        return given(st.sampled_from(sorted(seeds.images())), ops)(
+            lambda kind, ops: decoding(kind, ops, keep)
+        )
+    if name == "guess":
+        quick = sorted(set(seeds.SEEDS) - seeds.SLOW)
+        return given(st.sampled_from(quick), Ops)(guesses)
+    return given(Ops, st.booleans())(lambda ops, strict: layout(name, ops, strict, keep))
+
+
+TARGETS = ("image", "guess", *seeds.SEEDS)
+RARE = (HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much)
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_a_few_spoiled_examples(name: str) -> None:
+    examples = {"image": 60, "guess": 12}.get(name, 2 if name in seeds.SLOW else 8)
+    check = target(name, {})
+    settings(
+        max_examples=examples,
+        derandomize=True,
+        deadline=None,
+        database=None,
+        phases=[Phase.generate],
+        suppress_health_check=RARE,
+    )(check)()
+
+
+@pytest.mark.fuzz
+@pytest.mark.parametrize("name", TARGETS)
+def test_spoiled(name: str, capfd: pytest.CaptureFixture[str]) -> None:
+    keep: dict[str, int] = {}
+    start, number = time.monotonic(), 0
+    while time.monotonic() - start < FUZZ_SECONDS:
+        first = zlib.crc32(f"{name} {FUZZ_SEED} {number}".encode())
+        check = settings(
+            max_examples=ROUND if name not in seeds.SLOW else 15,
+            deadline=None,
+            database=None,
+            phases=[Phase.generate],  # examples are short as they are
+            suppress_health_check=RARE,
+            print_blob=False,
+        )(seed(first)(target(name, keep)))
+        check()
+        number += 1
+    with capfd.disabled():
+        seconds = time.monotonic() - start
+        sys.stdout.write(f"\n{name}: {seconds:.0f} s, {sum(keep.values()):,} examples {keep}\n")
