@@ -10,7 +10,7 @@ CODE := src tests benchmarks examples runs
 export OMP_WAIT_POLICY := passive
 export HF_HUB_OFFLINE := 1
 
-.PHONY: quickstart test test-slow test-parity test-cluster format clean
+.PHONY: quickstart test test-slow test-parity test-cluster fuzz format clean
 
 quickstart: $(VENV)/.quickstart
 	$(BIN)/lift quickstart --out quickstart
@@ -21,7 +21,7 @@ test: $(VENV)/.dev
 	$(BIN)/ruff check $(CODE)
 	$(BIN)/lint-imports
 	$(BIN)/basedpyright --pythonpath $(BIN)/python
-	$(BIN)/pytest -m "not slow and not parity and not cluster" -n 2
+	$(BIN)/pytest -m "not slow and not parity and not cluster and not fuzz" -n 2
 
 test-slow: export OMP_NUM_THREADS := 1
 test-slow: $(VENV)/.dev
@@ -36,6 +36,13 @@ test-parity: .venv-parity/.parity
 test-cluster: export OMP_NUM_THREADS := 1
 test-cluster: .venv-cluster/.cluster
 	.venv-cluster/bin/pytest -m cluster tests/cluster
+
+# Seconds for each of the 40 targets. Shapes are checked in the few examples of `make test`.
+FUZZ_SECONDS ?= 60
+fuzz: export OMP_NUM_THREADS := 1
+fuzz: export JAXTYPING_DISABLE := 1
+fuzz: $(VENV)/.dev
+	FUZZ_SECONDS=$(FUZZ_SECONDS) $(BIN)/pytest -m fuzz tests/fuzz
 
 format: $(VENV)/.dev
 	$(BIN)/ruff format $(CODE)

@@ -12,8 +12,17 @@ STOPPED_EXIT = 75
 """Exit code after SIGTERM: the state is saved, the same command goes on (EX_TEMPFAIL)."""
 
 
+_LONGEST = 4_000
+
+
 class LiftError(Exception):
-    """Base of the errors below; the command line prints its message and leaves with 2."""
+    """Base of the errors below; the command line prints its message and leaves with 2.
+
+    A name of a million characters in somebody's data is shown by its two ends.
+    """
+
+    def __str__(self) -> str:
+        return shortened(super().__str__())
 
 
 class ConfigError(LiftError):
@@ -37,7 +46,7 @@ class BrokenSample(DataError):
         self.kind = kind
 
     def __str__(self) -> str:
-        return str(self.args[1])
+        return shortened(str(self.args[1]))
 
 
 class Unreachable(DataError):
@@ -81,6 +90,13 @@ class NotFinite(LiftError):
 
 class Stopped(Exception):
     """The run was told to stop (SIGTERM, Ctrl-C) and saved its state first."""
+
+
+def shortened(sentence: str) -> str:
+    """Return a sentence without its middle where it is longer than anybody reads."""
+    if len(sentence) <= _LONGEST:
+        return sentence
+    return f"{sentence[: _LONGEST * 3 // 4]} ... {sentence[-_LONGEST // 5 :]}"
 
 
 def unknown(kind: str, name: str, known: Iterable[str], error: type[LiftError] = ConfigError):

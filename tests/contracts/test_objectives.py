@@ -293,3 +293,110 @@ def test_sharing_needs_rows(name):
 def test_impossible_options_stop(name, options):
     with pytest.raises(ConfigError, match=name):
         make(name, **options)
+
+
+# --- weights: graded pairs, soft targets ----------------------------------------------------------
+
+
+def grades(row, owner, seed):
+    """Return weights in (0, 1]; the same text may fit different images differently."""
+    rng = torch.Generator().manual_seed(seed + 50)
+    return torch.rand(len(row), generator=rng) * 0.9 + 0.1
+
+
+def weighed(owner, row, weight, images, share_equal):
+    """Return {(image, caption): weight}: the largest of the texts that an image owns."""
+    found = {}
+    for i in range(images):
+        for j in range(len(row)):
+            same = [
+                float(weight[k])
+                for k in range(len(row))
+                if owner[k] == i and (k == j or (share_equal and row[k] == row[j]))
+            ]
+            if same:
+                found[i, j] = max(same)
+    return found
+
+
+def weighted_softmax(z_image, z_text, owner, row, weight, scalars, share_equal):
+    target = weighed(owner, row, weight, len(z_image), share_equal)
+    logits = scalars["scale"] * z_image @ z_text.T
+
+    def direction(table, pairs):
+        losses = []
+        for q in range(len(table)):
+            mine = {k: w for (p, k), w in pairs.items() if p == q}
+            total = math.log(sum(math.exp(x) for x in table[q]))
+            spread = sum(mine.values())
+            losses.append(-sum(w / spread * (table[q][k] - total) for k, w in mine.items()))
+        return sum(losses) / len(losses)
+
+    turned = {(k, q): w for (q, k), w in target.items()}
+    return (direction(logits, target) + direction(logits.T, turned)) / 2
+
+
+def weighted_sigmoid(z_image, z_text, owner, row, weight, scalars, share_equal):
+    target = weighed(owner, row, weight, len(z_image), share_equal)
+    total = 0.0
+    for i in range(len(z_image)):
+        for j in range(len(z_text)):
+            x = scalars["scale"] * float(z_image[i] @ z_text[j]) + scalars["bias"]
+            w = target.get((i, j), 0.0)
+            total += w * math.log1p(math.exp(-x)) + (1 - w) * math.log1p(math.exp(x))
+    return total / len(z_image)
+
+
+def weighted_cosine(z_image, z_text, owner, row, weight, scalars, share_equal):
+    far = [1 - float(z_image[int(o)] @ z) for o, z in zip(owner, z_text, strict=True)]
+    return float(np.average(far, weights=weight))
+
+
+WEIGHTED = {"cosine": weighted_cosine, "sigmoid": weighted_sigmoid, "softmax": weighted_softmax}
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("share_equal", [False, True])
+@pytest.mark.parametrize("seed", range(3))
+def test_weights_are_soft_targets(name, share_equal, seed):
+    z_image, z_text, owner, row = batch(seed=seed)
+    weight = grades(row, owner, seed)
+    objective = make(name, **({"share_equal": share_equal} if name in SHARING else {}))
+    loss = objective(z_image, z_text, owner, row, weight)
+    arrays = [t.double().numpy() for t in (z_image, z_text)]
+    facts = [t.numpy() for t in (owner, row, weight)]
+    expected = WEIGHTED[name](*arrays, *facts, objective.scalars(), share_equal)
+    assert loss.item() == pytest.approx(expected, rel=2e-6)
+    plain = objective(z_image, z_text, owner, row)
+    assert loss.item() != pytest.approx(plain.item(), rel=1e-3)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_equal_weights_are_no_weights(name):
+    pairs = batch()
+    objective = make(name)
+    plain, ones = objective(*pairs), objective(*pairs, torch.ones(len(pairs[2])))
+    assert ones.item() == pytest.approx(plain.item(), rel=1e-6)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("weighted", [False, True])
+def test_parts_by_image_add_up(name, weighted):
+    z_image, z_text, owner, row = batch()
+    weight = grades(row, owner, 0) if weighted else None
+    objective = make(name)
+    z_image.requires_grad_()
+    parts = objective.by_image(z_image, z_text, owner, row, weight)
+    assert parts.shape == (len(z_image),) and not parts.requires_grad
+    loss = objective(z_image, z_text, owner, row, weight).item()
+    if name == "sigmoid":
+        assert parts.mean().item() == pytest.approx(loss, rel=1e-6)
+    elif name == "cosine":
+        share = torch.ones(len(owner)) if weight is None else weight
+        shares = torch.zeros(len(z_image)).index_add(0, owner, share)
+        assert ((parts * shares).sum() / shares.sum()).item() == pytest.approx(loss, rel=1e-6)
+    else:  # the image-to-text half
+        turned = objective(z_image, z_text, owner, row, weight) * 2 - parts.mean()
+        assert 0 < parts.mean().item() and 0 < turned.item() < 2 * loss
+        own = objective.log_scale.exp() * (z_image @ z_text.T)
+        assert parts.max() < (own.logsumexp(1) - own.min(1).values).max()

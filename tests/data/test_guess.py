@@ -383,3 +383,16 @@ def test_the_real_folders(shared_data):
         found = guess(str(shared_data / name))
         assert layout is None or found.part.name == layout, (name, found)
         assert len(open_source(found.part)) > 0
+
+
+def test_a_link_to_itself_is_looked_past(tree):
+    folder = tree(**{"a.png": None, "a.txt": "a dog"})
+    (folder / "circle").symlink_to("circle")
+    assert guess(str(folder)).part == part("folder", path=folder)
+
+
+def test_times_beyond_those_of_python_do_not_stop_a_look(tree, picture):
+    when = pa.array([9_999_999_999_999], pa.timestamp("s"))
+    rows = {"image": [picture()], "caption": ["a dog runs"], "when": when}
+    folder = tree(**{"a.parquet": pa.table(rows)})
+    assert guess(str(folder / "a.parquet")).part.name == "table"

@@ -151,7 +151,8 @@ def _told(source: Source) -> list[tuple[str, Any]] | LiftError:
 
 
 def _check_sample(sample: Sample) -> None:
-    assert CANARY.encode() not in sample.image and sample.image
+    assert sample.image
+    assert CANARY.encode() not in sample.image, f"{CANARY} is in the image of {sample.key}"
     for name, value in sample.fields.items():
         assert CANARY not in (name + value).encode().decode(), "a field from outside"
     for foil in sample.foils:
@@ -162,7 +163,7 @@ def _check_sample(sample: Sample) -> None:
 def _is_sentence(error: LiftError) -> None:
     text = str(error)
     assert CANARY not in text, text
-    assert len(text) > 12 and len(text) < 200_000, text
+    assert len(text) > 12 and len(text) < 5_000, text
     if isinstance(error, BrokenSample):
         assert 0 < len(error.kind) < 80, error.kind
 
@@ -175,7 +176,9 @@ def check_image(content: bytes) -> bool:
     except BrokenSample as error:
         _is_sentence(error)
         return False
-    assert found.shape == (3, opened.height, opened.width) and found.dtype.is_floating_point is False
+    assert (
+        found.shape == (3, opened.height, opened.width) and found.dtype.is_floating_point is False
+    )
     for shrink in (2, 8):
         try:
             small = image.picture(content, max_pixels=PIXELS).pixels(shrink)

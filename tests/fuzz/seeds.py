@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from contracts.test_formats import MINIATURES, ROOM, png
 from PIL import Image
 
+from contracts.test_formats import MINIATURES, ROOM, png
 from lift.config import Part
 
 IMAGE_ENDINGS = ("png", "jpg", "jpeg", "webp", "gif", "bmp", "tif", "tiff", "avif")
@@ -233,7 +233,7 @@ SEEDS: dict[str, tuple[Callable[[Path], Part], int]] = {
     "img2dataset": (MINIATURES["img2dataset"], 12),
     "datacomp": (MINIATURES["datacomp"], 12),
     "mobileclip": (MINIATURES["mobileclip"], 12),
-    "selected": (MINIATURES["selected"], 4),
+    "selected": (MINIATURES["selected"], 8),
     "table": (MINIATURES["table"], 8),
     "table_csv": (table_of("csv", key="id"), 4),
     "table_tsv": (table_of("tsv"), 4),

@@ -12,8 +12,9 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from fuzz.seeds import HOME, IMAGE_ENDINGS, images
 from hypothesis import strategies as st
+
+from fuzz.seeds import HOME, IMAGE_ENDINGS, images
 
 WHERE = st.integers(0, 1 << 20)
 """A place, as a share of the length."""
@@ -26,8 +27,31 @@ PATHS = (
     *("../outside", "../data/0.png", "0.PNG", " 0.png", "C:\\x.png", "0.png#0", "*.png", "\u202e"),
 )
 TEXTS = (
-    *("", " ", "\0", "a\0b", "\ud800", "\udcff", "a\ud83d", "\u202egnp.x", "\u0000", "\ufeff", "\ufffe"),
-    *("👩‍👩‍👧‍👦" * 40, "שלום עולם", "x" * 30_000, "\n", "a\r\nb", "\u2028", "\x1c", "\x85", '"', '"",'),
+    *(
+        "",
+        " ",
+        "\0",
+        "a\0b",
+        "\ud800",
+        "\udcff",
+        "a\ud83d",
+        "\u202egnp.x",
+        "\u0000",
+        "\ufeff",
+        "\ufffe",
+    ),
+    *(
+        "👩‍👩‍👧‍👦" * 40,
+        "שלום עולם",
+        "x" * 30_000,
+        "\n",
+        "a\r\nb",
+        "\u2028",
+        "\x1c",
+        "\x85",
+        '"',
+        '"",',
+    ),
     *("null", "NaN", "true", "[", "{", '["a", null]', "[]", '{"a": 1}', "=cmd()", "1e999", "-0"),
     *("2012-03-04", "1" * 5000, "\t", ",", "a\tb", "|", ";", "#1", "0.png#1"),
 )
@@ -35,7 +59,17 @@ NUMBERS = (
     *(0, -1, 1, 2**31, 2**63, 2**64, -(2**63) - 1, 10**400, 0.5, -0.0, 1e308, 1e-320),
     *(float("nan"), float("inf"), -float("inf"), True, False, None),
 )
-RAW = ("[" * 100_000, '{"a":' * 50_000, "1" * 5000, "nul", "01", "1e400", '"\\ud800"', "{}{}", "'a'")
+RAW = (
+    "[" * 100_000,
+    '{"a":' * 50_000,
+    "1" * 5000,
+    "nul",
+    "01",
+    "1e400",
+    '"\\ud800"',
+    "{}{}",
+    "'a'",
+)
 """JSON that Python would not write."""
 
 VALUES = st.one_of(
@@ -158,7 +192,7 @@ def _lines_spoiled(content: bytes, op: Any) -> bytes:
     at = op[1][0] % len(rows)
     try:
         row = json.loads(rows[at])
-    except ValueError:
+    except (ValueError, RecursionError):
         return content
     rows[at] = as_json(value_spoiled(row, (op[0], op[1][1:], op[2])), len(op[1]) % 2 == 0)
     return b"\n".join(rows)
@@ -189,7 +223,13 @@ def _cells_spoiled(content: bytes, op: Any, mark: bytes) -> bytes:
 _TYPES = (
     *(pa.string(), pa.large_string(), pa.binary(), pa.large_binary(), pa.int8(), pa.uint64()),
     *(pa.float16(), pa.float64(), pa.bool_(), pa.null(), pa.timestamp("ns"), pa.timestamp("s")),
-    *(pa.timestamp("us", "Nowhere/Land"), pa.date32(), pa.date64(), pa.time64("ns"), pa.duration("ns")),
+    *(
+        pa.timestamp("us", "Nowhere/Land"),
+        pa.date32(),
+        pa.date64(),
+        pa.time64("ns"),
+        pa.duration("ns"),
+    ),
     *(pa.decimal128(38, 3), pa.list_(pa.string()), pa.list_(pa.list_(pa.string()))),
     *(pa.list_(pa.binary()), pa.struct([("bytes", pa.binary()), ("path", pa.string())])),
     *(pa.struct([("x", pa.string())]), pa.map_(pa.string(), pa.string()), pa.binary(3)),
@@ -224,7 +264,10 @@ def parquet_spoiled(content: bytes, op: Any) -> bytes:
     elif kind == "drop":
         table = table.remove_column(at)
     else:
-        old = table.column(at).to_pylist()
+        try:
+            old = table.column(at).to_pylist()
+        except (ValueError, OverflowError, KeyError, pa.ArrowException):
+            return content
         table = table.set_column(at, name, _column(kind, _TYPES[number], given, old, rows))
     out = io.BytesIO()
     try:
@@ -288,67 +331,93 @@ TAR_OPS = st.one_of(
         st.just("pax"),
         st.integers(0, 40),
         st.tuples(
-            st.sampled_from(["path", "size", "linkpath", "GNU.sparse.map", "GNU.sparse.major", "é"]),
-            st.sampled_from(["0", "-1", "9" * 30, "7", "../outside/secret.png", "", "x", "a\0b.txt"]),
+            st.sampled_from(
+                ["path", "size", "linkpath", "GNU.sparse.map", "GNU.sparse.major", "é"]
+            ),
+            st.sampled_from(
+                ["0", "-1", "9" * 30, "7", "../outside/secret.png", "", "x", "a\0b.txt"]
+            ),
         ),
     ),
     st.tuples(
         st.just("header"),
         st.integers(0, 40),
         st.tuples(
-            st.sampled_from([(0, 100), (100, 8), (124, 12), (136, 12), (148, 8), (156, 1), (257, 8), (345, 155)]),
-            st.sampled_from([b"\0", b" ", b"7", b"\x80", b"\xff", b"8", b"-1", b"z", b"\x80\0\0\1"]),
+            st.sampled_from(
+                [(0, 100), (100, 8), (124, 12), (136, 12), (148, 8), (156, 1), (257, 8), (345, 155)]
+            ),
+            st.sampled_from(
+                [b"\0", b" ", b"7", b"\x80", b"\xff", b"8", b"-1", b"z", b"\x80\0\0\1"]
+            ),
             st.booleans(),
         ),
     ),
 )
 
 
-def tar_spoiled(content: bytes, ops: list[Any]) -> bytes:
-    """Write the members of a tar again, some of them changed."""
-    with tarfile.open(fileobj=io.BytesIO(content)) as archive:
-        found = [[m, content[m.offset_data :][: m.size]] for m in archive.getmembers()]
-    patches: dict[int, list[Any]] = {}
-    for kind, where, what in ops:
+class _Members:
+    """The members of a tar, to be changed and written again."""
+
+    def __init__(self, content: bytes) -> None:
+        with tarfile.open(fileobj=io.BytesIO(content)) as archive:
+            self._all = [(m, content[m.offset_data :][: m.size]) for m in archive.getmembers()]
+        self._patches: dict[int, list[Any]] = {}
+
+    def spoil(self, kind: str, where: int, what: Any) -> None:
+        found = self._all
         at = where % len(found)
         member, inside = found[at]
-        if kind == "name":
-            member.name = what
-        elif kind in ("type", "link"):
-            member.type = what if kind == "type" else tarfile.SYMTYPE
-            member.linkname = "../outside/secret.png" if kind == "type" else what
-        elif kind == "content":
-            found[at][1] = what
-        elif kind == "value" and member.name.endswith("json"):
-            try:
-                found[at][1] = as_json(value_spoiled(json.loads(inside), what))
-            except ValueError:
-                pass
-        elif kind == "value":
-            found[at][1] = str(what[2]).encode("utf-8", "surrogatepass")
-        elif kind == "image":
-            found[at][1] = list(images().values())[what % len(images())]
-        elif kind == "again":
-            found.insert(what % len(found), [_copy(member), inside])
+        if kind == "again":
+            found.insert(what % len(found), (_copy(member), inside))
         elif kind == "move":
             found.insert(what % len(found), found.pop(at))
+        elif kind in ("content", "value", "image"):
+            found[at] = member, _inside_spoiled(kind, member.name, inside, what)
+        elif kind == "header":
+            self._patches.setdefault(id(member), []).append(what)
+        elif kind == "name":
+            member.name = what
         elif kind == "pax":
             member.pax_headers = dict([what])
         else:
-            patches.setdefault(id(member), []).append(what)
-    out = io.BytesIO()
-    for member, inside in found:
-        member.size = len(inside)
-        head = bytearray(_head(member))
-        for (start, width), value, mended in patches.get(id(member), ()):
-            at = len(head) - 512 + start
-            head[at : at + min(width, len(value))] = value[:width]
-            if mended:
-                block = head[-512:]
-                total = sum(block) - sum(block[148:156]) + 8 * 32
-                head[-512 + 148 : -512 + 156] = b"%06o\0 " % total
-        out.write(head + inside + bytes(-len(inside) % 512))
-    return out.getvalue() + bytes(10240)
+            member.type = what if kind == "type" else tarfile.SYMTYPE
+            member.linkname = "../outside/secret.png" if kind == "type" else what
+
+    def packed(self) -> bytes:
+        out = io.BytesIO()
+        for member, inside in self._all:
+            member.size = len(inside)
+            head = bytearray(_head(member))
+            for (start, width), value, mended in self._patches.get(id(member), ()):
+                at = len(head) - 512 + start
+                head[at : at + min(width, len(value))] = value[:width]
+                if mended:
+                    block = head[-512:]
+                    total = sum(block) - sum(block[148:156]) + 8 * 32
+                    head[-512 + 148 : -512 + 156] = b"%06o\0 " % total
+            out.write(head + inside + bytes(-len(inside) % 512))
+        return out.getvalue() + bytes(10240)
+
+
+def _inside_spoiled(kind: str, name: str, inside: bytes, what: Any) -> bytes:
+    if kind == "content":
+        return what
+    if kind == "image":
+        return list(images().values())[what % len(images())]
+    if not name.endswith("json"):
+        return str(what[2]).encode("utf-8", "surrogatepass")
+    try:
+        return as_json(value_spoiled(json.loads(inside), what))
+    except (ValueError, RecursionError):
+        return inside
+
+
+def tar_spoiled(content: bytes, ops: list[Any]) -> bytes:
+    """Write the members of a tar again, some of them changed."""
+    members = _Members(content)
+    for op in ops:
+        members.spoil(*op)
+    return members.packed()
 
 
 def _copy(member: tarfile.TarInfo) -> tarfile.TarInfo:
@@ -430,7 +499,12 @@ def _png(content: bytes) -> list[tuple[bytes, bytes]]:
 
 
 def _png_chunk(name: bytes, inside: bytes) -> bytes:
-    return struct.pack(">I", len(inside)) + name + inside + struct.pack(">I", zlib.crc32(name + inside))
+    return (
+        struct.pack(">I", len(inside))
+        + name
+        + inside
+        + struct.pack(">I", zlib.crc32(name + inside))
+    )
 
 
 def _jpeg(content: bytes) -> list[tuple[bytes, bytes]]:
@@ -462,16 +536,47 @@ def _riff_chunk(name: bytes, inside: bytes) -> bytes:
 # --- trees --------------------------------------------------------------------------------------
 
 _LINKS = (
-    *("../outside/secret.png", "../outside/secret.txt", "../outside", f"{HOME}/outside/secret.json"),
+    *(
+        "../outside/secret.png",
+        "../outside/secret.txt",
+        "../outside",
+        f"{HOME}/outside/secret.json",
+    ),
     *("link.png", "nowhere", "/dev/zero", "/dev/null", ".", "..", "0.png", "/proc/self/environ"),
     *("../outside/secret.jsonl", "/proc/self/mem", "../outside/secret.tar"),
 )
 _FILE_NAMES = (
-    *("\udcff.png", "a\nb.png", "*.png", "[a].png", "{0..9}.png", "é.png", "e\u0301.png", ".hidden.png"),
-    *("x" * 250 + ".png", "\u202egnp.x", " .png", "0.PNG", "0.png.txt", "0.jpg", "a/b/c/d.png", "0.gif"),
+    *(
+        "\udcff.png",
+        "a\nb.png",
+        "*.png",
+        "[a].png",
+        "{0..9}.png",
+        "é.png",
+        "e\u0301.png",
+        ".hidden.png",
+    ),
+    *(
+        "x" * 250 + ".png",
+        "\u202egnp.x",
+        " .png",
+        "0.PNG",
+        "0.png.txt",
+        "0.jpg",
+        "a/b/c/d.png",
+        "0.gif",
+    ),
     *("metadata.jsonl", "captions.txt", "captions.json", "images.json", "x.tar", "-x.png", "#.png"),
     *("0.png/0.png", "data/x.png", "0", "link.png", "CON.png", "0.json", "0.txt", "👩‍👩‍👧.png"),
-    *("dataset_dict.json", "state.json", "train/x.png", "results.csv", "a.png#0", "\x01.png", "\\0.png"),
+    *(
+        "dataset_dict.json",
+        "state.json",
+        "train/x.png",
+        "results.csv",
+        "a.png#0",
+        "\x01.png",
+        "\\0.png",
+    ),
 )
 
 TREE_OPS = st.one_of(
@@ -496,65 +601,69 @@ def ending(name: str) -> str:
     return name.rpartition(".")[2].lower()
 
 
+_FITTING = {
+    "values": ("json", "jsonl", "csv", "tsv", "txt", "token", "gz"),
+    "columns": ("parquet",),
+    "members": ("tar",),
+    "image": IMAGE_ENDINGS,
+}
+
+
 def tree_spoiled(files: dict[str, Any], op: Any) -> tuple[dict[str, Any], bool]:
     """Return files with one thing done to them, and whether as many items stay as there were."""
     kind, where, what = op
     names = [name for name, content in files.items() if isinstance(content, bytes)]
-    if kind in ("values", "columns", "members", "image"):
-        fitting = {
-            "values": ("json", "jsonl", "csv", "tsv", "txt", "token", "gz"),
-            "columns": ("parquet",),
-            "members": ("tar",),
-            "image": IMAGE_ENDINGS,
-        }[kind]
-        names = [name for name in names if ending(name) in fitting]
+    if kind in _FITTING:
+        names = [name for name in names if ending(name) in _FITTING[kind]]
     if not names:
         return files, True
-    name = names[where * len(names) >> 20 if where < 1 << 20 else -1]
-    files, content = dict(files), files[name]
-    is_image = ending(name) in IMAGE_ENDINGS
+    name = names[min(where * len(names) >> 20, len(names) - 1)]
+    if kind in ("bytes", *_FITTING):
+        content, whole = _content_spoiled(kind, name, files[name], what)
+        return {**files, name: content}, whole
+    if kind == "copy":
+        return {what: files[name], **files}, True
+    return _placed(files, name, kind, what, names[0]), False
+
+
+def _content_spoiled(kind: str, name: str, content: bytes, what: Any) -> tuple[bytes, bool]:
     if kind == "bytes":
         for each in what:
             content = bytes_spoiled(content, each)
-        files[name] = content
-        return files, is_image
+        return content, ending(name) in IMAGE_ENDINGS
     if kind == "values":
-        files[name] = values_spoiled(name, content, what)
-        return files, False
+        return values_spoiled(name, content, what), False
     if kind == "columns":
         for each in what:
             content = parquet_spoiled(content, each)
-        files[name] = content
-        return files, all(each[0] != "rename" for each in what)
-    if kind == "members":
-        try:
-            files[name] = tar_spoiled(content, what)
-        except (tarfile.TarError, AttributeError, ValueError, OSError):
-            return files, False
-        return files, all(each[0] not in ("header", "type", "link", "pax") for each in what)
+        return content, all(each[0] != "rename" for each in what)
     if kind == "image":
         content = list(images().values())[what[0] % len(images())]
         for each in what[1]:
             content = image_spoiled(content, each)
-        files[name] = content
-        return files, True
-    if kind == "copy":
-        return {what: content, **files}, True
+        return content, True
+    try:
+        whole = all(each[0] not in ("header", "type", "link", "pax") for each in what)
+        return tar_spoiled(content, what), whole
+    except (tarfile.TarError, ValueError, OSError):
+        return content, False
+
+
+def _placed(files: dict[str, Any], name: str, kind: str, what: str, other: str) -> dict[str, Any]:
+    """Return files of which one has another name, is something else, or is gone."""
+    content = files[name]
+    rest = {n: c for n, c in files.items() if n != name}
     if kind == "rename":
-        del files[name]
-        return {**files, what: content}, False
+        return {**rest, what: content}
     if kind == "link":
-        files[name] = ("link", what)
-    elif what == "gone":
-        del files[name]
-    elif what == "empty":
-        files[name] = b""
-    elif what == "swap":
-        other = names[0]
-        files[name], files[other] = files[other], files[name]
-    else:
-        files[name] = (what,)
-    return files, False
+        return {**rest, name: ("link", what)}
+    if what == "gone":
+        return rest
+    if what == "empty":
+        return {**rest, name: b""}
+    if what == "swap":
+        return {**files, name: files[other], other: content}
+    return {**rest, name: (what,)}
 
 
 def values_spoiled(name: str, content: bytes, ops: list[Any]) -> bytes:

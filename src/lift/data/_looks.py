@@ -172,7 +172,7 @@ def look_into_table(path: Path) -> TableLook:
     image = images[0] if images else None
     rest = [name for name in columns if name not in images]
     captions = tuple(name for name in _by_name(rest) if _is_prose(values[name]))
-    keys = [n for n in rest if n.lower() in _KEY_NAMES and _are_names(values[n])]
+    keys = [n for n in columns if n != image and n.lower() in _KEY_NAMES and _are_names(values[n])]
     keys.sort(key=lambda name: _KEY_NAMES.index(name.lower()))
     urls = [name for name in columns if _are_urls(values[name])]
     paths = image is not None and isinstance(_first(values[image]), str)

@@ -22,7 +22,7 @@ from lift.data.joined import Joined
 from lift.data.likeness import file_hash, look_of
 from lift.data.linked import LinkedCaptions
 from lift.data.policy import Policy
-from lift.data.rows import Rows, lacking
+from lift.data.rows import Rows, lacking, of_roles
 from lift.data.transform import Transform, cut, scaled
 from lift.errors import BrokenSample, DataError, LiftError, MissingRows, Unreachable
 from lift.terms import Batch, Caption, Dropped, Sample, Source
@@ -274,7 +274,7 @@ class BatchMaker(Dataset):
     def _told(self, number: int, sample: Sample) -> _Told:
         """Return a sample's captions that take part, those of the cache's links behind its own."""
         roles = self._roles
-        own = [c for c in sample.captions if not roles or c.role in roles]
+        own = of_roles(sample.captions, roles)
         rows = self._cache.find([caption.text for caption in own])
         if (rows < 0).any():
             missing = own[int(np.argmax(rows < 0))].text

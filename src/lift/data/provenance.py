@@ -25,7 +25,7 @@ from jaxtyping import Int64
 
 from lift.data.joined import Joined, sources_of
 from lift.data.rows import of_roles
-from lift.errors import BrokenSample, DataError
+from lift.errors import DataError
 from lift.files import whole_file
 from lift.terms import Caption, Source
 from lift.text.encoder import clean
@@ -245,7 +245,7 @@ def _rows(
         if not len(shown):
             continue
         kept = [piece[place] for place in shown.tolist()]
-        texts = [_texts(key, captions, roles) for key, captions in kept]
+        texts = [_texts(captions, roles) for key, captions in kept]
         flat = list(itertools.chain.from_iterable(texts))
         offsets = np.cumsum([0, *map(len, texts)], dtype=np.int32)
         of = source.source_of(shown + first) if isinstance(source, Joined) else 0 * shown
@@ -268,11 +268,8 @@ def _rows(
     )
 
 
-def _texts(key: str, captions: Sequence[Caption], roles: Sequence[str]) -> list[str]:
-    try:
-        return [caption.text for caption in of_roles(captions, roles, key)]
-    except BrokenSample:  # it was shown, and has changed since
-        return []
+def _texts(captions: Sequence[Caption], roles: Sequence[str]) -> list[str]:
+    return [caption.text for caption in of_roles(captions, roles)]
 
 
 def _grouped(batches: Iterable[pa.RecordBatch], rows: int) -> Iterator[pa.Table]:

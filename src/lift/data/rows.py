@@ -79,7 +79,7 @@ def require_rows(source: Source, cache: Rows, roles: Sequence[str] = ()) -> Pair
         digest.update(words.encode("utf-8", "surrogatepass") + b"\n")
         if not captions:
             continue  # the source itself counted why
-        taken = [caption.text for caption in captions if not roles or caption.role in roles]
+        taken = [caption.text for caption in of_roles(captions, roles)]
         if not taken:
             error = lacking(captions, roles, key)
             unusable.add(error.kind, str(error))
@@ -99,6 +99,11 @@ def require_rows(source: Source, cache: Rows, roles: Sequence[str] = ()) -> Pair
         why = next(iter({**getattr(source, "examples", {}), **unusable.first}.values()), "")
         raise DataError(f"No sample of {source.name} has a caption to use. The first: {why}")
     return Pairs(digest.hexdigest(), usable, unusable)
+
+
+def of_roles(captions: Sequence[Caption], roles: Sequence[str]) -> list[Caption]:
+    """Return the captions of these roles, all for none."""
+    return [caption for caption in captions if not roles or caption.role in roles]
 
 
 def lacking(captions: Sequence[Caption], roles: Sequence[str], key: str) -> BrokenSample:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from lift.errors import shortened
+
 
 class Tally:
     """Counts by reason, in the order in which the reasons were met.
@@ -21,7 +23,7 @@ class Tally:
         """Count `count` more of the reason `why`."""
         if count:
             self.counts[why] = self.counts.get(why, 0) + count
-            self.first.setdefault(why, example)
+            self.first.setdefault(why, shortened(example))
 
     def update(self, counts: Mapping[str, int], first: Mapping[str, str]) -> None:
         """Add what another tally counted."""

@@ -105,12 +105,12 @@ def numbered_lines(path: Path) -> Iterator[tuple[int, bytes]]:
             number = 0
             while line := file.readline(_LONGEST_LINE + 1):
                 number += 1
-                line = line.removeprefix(_MARK) if number == 1 else line
                 if len(line) > _LONGEST_LINE:
                     raise DataError(
                         f"{path}, line {number}, is longer than {_LONGEST_LINE:,} bytes; "
                         "give a text file with one text a line."
                     )
+                line = line.removeprefix(_MARK) if number == 1 else line
                 yield number, line.removesuffix(b"\n").removesuffix(b"\r")
     except (OSError, EOFError, zlib.error) as error:
         told = getattr(error, "strerror", None) or error

@@ -34,6 +34,9 @@ from lift.training.optim import make_optimizer
 from lift.training.trained_on import TrainedOn
 from lift.world import Precision, choose_device, probe_precision
 
+ORDER = 2
+"""Version of the order of samples; batches of version 1 did not go on over an epoch's end."""
+
 EQUAL_CAPTIONS_WARNING = 0.1
 """Share of captions that repeat within a batch from which a warning is due: the paper's loss
 pushes an image away from a caption that is its own."""
@@ -121,7 +124,12 @@ def prepare(config: RunConfig, folder: RunFolder, count: int, progress: bool) ->
     state = TrainState(0, model, make_optimizer(model, config.optim), mean, {})
     facts = {
         "space": {**to_dict(cache.space), "fingerprint": cache.space.fingerprint},
-        "pairs": {"source": source.name, "samples": len(source), "digest": loader.pairs.digest},
+        "pairs": {
+            "source": source.name,
+            "samples": len(source),
+            "digest": loader.pairs.digest,
+            "order": ORDER,
+        },
         "device": device.type,
     }
     if folder.facts["status"] != "new":
@@ -181,6 +189,11 @@ def _require_same_world(folder: RunFolder, facts: dict[str, Any]) -> None:
         raise SpaceMismatch(
             f"The run in {folder.path} is in the text space {was}, the cache is in {now}: give "
             "the cache that the run was started with."
+        )
+    if folder.facts["pairs"].get("order") != ORDER and not folder.finished:
+        raise CheckpointError(
+            f"The run in {folder.path} was started by another version of lift, which goes through "
+            "the data in another order: finish it with that one, or start anew with another --out."
         )
     if folder.facts["pairs"]["digest"] != facts["pairs"]["digest"]:
         raise CheckpointError(

@@ -147,3 +147,10 @@ def test_splits_are_no_classes(tmp_path, picture):
         (tmp_path / name / "1.png").write_bytes(picture())
     with pytest.raises(ConfigError, match=r"are splits \(train, val\), not classes; set path to"):
         open_source(Part("data/formats", "classes", {"path": str(tmp_path)}))
+
+
+def test_a_link_to_itself_is_no_class(pets):
+    (pets / "circle").symlink_to("circle")
+    (pets / "cat" / "circle.png").symlink_to("circle.png")
+    source = classes(pets)
+    assert len(source) == 4 and source.counters["image missing"] == 1

@@ -227,11 +227,11 @@ def test_a_second_captions_file_is_counted(folder):
 
 
 def test_csv_from_a_spreadsheet(folder, monkeypatch):
-    text = '\ufeff"image","caption"\r\n"a.png","a dog,\r\n""running"""\r\n"b.JPG","x"\r\n'
+    text = '\ufeff"image","caption"\r\n"a.png","a dog that is,\r\n""running"""\r\n"b.JPG","x"\r\n'
     (folder / "captions.csv").write_bytes(text.encode())
-    assert told(photos(folder)) == {"a.png": ['a dog,\n"running"'], "b.JPG": ["x"]}
-    monkeypatch.setattr(reading, "_LONGEST_LINE", 20)
-    with pytest.raises(DataError, match=r"captions\.csv, line 2, is longer than 20 bytes"):
+    assert told(photos(folder)) == {"a.png": ['a dog that is,\n"running"'], "b.JPG": ["x"]}
+    monkeypatch.setattr(reading, "_LONGEST_LINE", 22)
+    with pytest.raises(DataError, match=r"captions\.csv, line 2, is longer than 22 bytes"):
         photos(folder)
 
 
@@ -387,3 +387,38 @@ def test_memory_does_not_grow_with_files():
         assert count == len(with_many) == 30_000 and len(held) == 2_000
         assert with_many.read(29_999).captions[0].text == "caption 29999 of a photograph"
         assert grown < 5 << 20, f"{grown:,} bytes"
+
+
+def test_a_link_to_itself_leads_nowhere(folder):
+    (folder / "a.txt").write_text("a dog")
+    (folder / "circle.png").symlink_to("circle.png")
+    source = photos(folder, names=True)
+    assert len(source) == 3 and source.counters["image missing"] == 1
+    everywhere = photos(folder, names=True, allow_outside=True)
+    assert len(everywhere) == 3 and everywhere.counters["image missing"] == 1
+
+
+def test_a_captions_file_that_is_a_link_out_is_refused(folder, tmp_path):
+    row = json.dumps({"file_name": "a.png", "text": "a secret"})
+    (tmp_path / "secret.jsonl").write_text(row)
+    (folder / "metadata.jsonl").symlink_to(tmp_path / "secret.jsonl")
+    with pytest.raises(DataError, match=r"metadata\.jsonl is a link out of the folder; name it"):
+        photos(folder)
+    assert told(photos(folder, allow_outside=True)) == {"a.png": ["a secret"]}
+    named = photos(folder, captions=str(tmp_path / "secret.jsonl"))
+    assert told(named) == {"a.png": ["a secret"]}
+
+
+def test_half_pairs_in_fields_are_spelled_out(folder):
+    (folder / "a.json").write_text('{"told": "a dog", "by": "x\\ud800é", "\\udfff": 1}')
+    fields = photos(folder, caption_field="told").read(0).fields
+    assert fields == {"by": "x\\ud800é", "\\udfff": "1"}
+
+
+def test_times_beyond_those_of_python_are_text(folder):
+    when = pa.array([9_999_999_999_999_999, 0, 1], pa.timestamp("ms"))
+    rows = {"file_name": ["a.png", "b.JPG", "sub/c.webp"], "text": ["x", "y", "z"], "when": when}
+    pq.write_table(pa.table(rows), folder / "metadata.parquet")
+    source = photos(folder)
+    assert source.read(0).fields["when"] == "9999999999999999"
+    assert source.read(1).fields["when"].startswith("1970-01-01")

@@ -208,3 +208,14 @@ def test_a_folder_is_listed_once(tmp_path, images, monkeypatch):
     monkeypatch.setattr(os, "scandir", lambda path: listed.append(str(path)) or scandir(path))
     assert len(recap(tmp_path / "s*.parquet", images)) == 32
     assert sum(path.rstrip("/") == str(images) for path in listed) == 1
+
+
+def test_a_link_to_itself_among_the_images_is_no_image(tmp_path, picture):
+    (tmp_path / "images").mkdir()
+    pq.write_table(pa.Table.from_pylist(rows(0, 2)), tmp_path / "a.parquet")
+    (tmp_path / "images" / f"{0:012d}.png").write_bytes(picture())
+    (tmp_path / "images" / f"{1:012d}.png").symlink_to(f"{1:012d}.png")
+    source = recap(tmp_path / "a.parquet", tmp_path / "images")
+    assert source.read(0).image
+    with pytest.raises(BrokenSample, match=f"Sample {1:012d}"):
+        source.read(1)

@@ -625,3 +625,34 @@ def test_lists_and_objects_in_text_are_not_captions_as_they_stand(tmp_path, suff
     texts = [[c.text for c in captions] for _, captions in source.texts()]
     assert texts == [["a dog", "a cat"], [], [], [], ["[sic] a dog"]]
     assert source.counters == {"empty caption": 1, "caption that is not text": 2}
+
+
+def test_times_beyond_those_of_python_are_text(tmp_path, picture):
+    when = pa.array([9_999_999_999_999_999, 0], pa.timestamp("ms"))
+    rows = {"image": [picture(), picture()], "caption": ["x", "y"], "when": when}
+    pq.write_table(pa.table(rows), tmp_path / "a.parquet")
+    source = table(tmp_path / "a.parquet", key="when")
+    assert [source.read(n).key for n in (0, 1)] == ["9999999999999999", "1970-01-01 00:00:00"]
+    assert [key for key, _ in source.texts()] == ["9999999999999999", "1970-01-01 00:00:00"]
+    assert table(tmp_path / "a.parquet").read(0).fields["when"] == "9999999999999999"
+
+
+def test_damaged_pages_are_broken_samples(tmp_path, picture):
+    rows = {"image": [picture()] * 4, "caption": [f"thing {n}" for n in range(4)]}
+    path = tmp_path / "a.parquet"
+    pq.write_table(pa.table(rows), path, row_group_size=2, compression="none", use_dictionary=False)
+    content = bytearray(path.read_bytes())
+    content[4:12] = b"\xff" * 8  # the first page's header
+    path.write_bytes(content)
+    source = table(path)
+    assert source.read(2).captions[0].text == "thing 2"
+    with pytest.raises(BrokenSample, match=r"Sample 0: .*a\.parquet can't be read") as caught:
+        source.read(0)
+    assert caught.value.kind == "unreadable row"
+
+
+def test_a_name_of_a_million_characters_is_shown_by_its_ends(tmp_path):
+    write(tmp_path / "a.jsonl", [{"image": "x" * 1_000_000, "caption": "y"}])
+    with pytest.raises(BrokenSample, match="Sample 0.*x [.]{3} x.*too long") as caught:
+        table(tmp_path / "a.jsonl").read(0)
+    assert len(str(caught.value)) < 4_100

@@ -88,3 +88,10 @@ def test_damage_is_one_sentence(tmp_path):
     (tmp_path / "d.txt").write_text("\n\n")
     with pytest.raises(DataError, match="holds no samples"):
         open_source(str(tmp_path / "d.txt"))
+
+
+def test_texts_with_a_nul_byte_are_counted(tmp_path):
+    (tmp_path / "b.txt").write_text("a\nb\0c\nd\n")
+    source = open_source(str(tmp_path / "b.txt"))
+    assert [captions[0].text for _, captions in source.texts()] == ["a", "d"]
+    assert source.counters == {"empty caption": 0, "caption with a NUL byte": 1}

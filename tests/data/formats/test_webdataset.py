@@ -93,7 +93,21 @@ def test_several_shards_and_how_they_are_called(tmp_path, write_tar):
     write_tar(tmp_path / "more" / "train-0000.tar", pairs("c"))
     apart = shards(tmp_path / "*" / "train-0000.tar")
     assert apart.name == "*/train-0000.tar (2 files)"
-    assert [k for k, _ in apart.texts()] == ["0-train-0000/c", "1-train-0000/a", "1-train-0000/b0"]
+    assert [k for k, _ in apart.texts()] == [
+        "more/train-0000/c", "photos/train-0000/a", "photos/train-0000/b0",
+    ]  # fmt: skip
+
+
+def test_keys_stay_when_shards_are_added(tmp_path, write_tar):
+    def keys(*names):
+        paths = [str(write_tar(tmp_path / name, pairs("k"))) for name in names]
+        source = open_source(Part("data/formats", "webdataset", {"path": paths}))
+        return [key for key, _ in source.texts()]
+
+    assert keys("a.1.tar", "a.2.tar") == ["a.1/k", "a.2/k"]
+    assert keys("a.0.tar", "a.1.tar", "a.2.tar") == ["a.0/k", "a.1/k", "a.2/k"]
+    assert keys("x/s.1.tar", "y/s.1.tar") == ["x/s.1/k", "y/s.1/k"]
+    assert keys("p/x/s.tar", "q/x/s.tar") == ["0-s/k", "1-s/k"]
 
 
 def test_what_is_left_out_is_counted_and_named(tmp_path, write_tar):
@@ -504,3 +518,9 @@ def test_paths_and_urls_do_not_mix(tmp_path, write_tar):
     both = {"path": [str(path), "https://me:secret@example.org/t.tar?token=secret"]}
     with pytest.raises(DataError, match=r"'https://example\.org/t\.tar' a URL; a source is either"):
         open_source(Part("data/formats", "webdataset", both))
+
+
+def test_a_shard_that_opens_and_cannot_be_read(tmp_path):
+    (tmp_path / "a.tar").symlink_to("/proc/self/mem")
+    with pytest.raises(DataError, match=r"a\.tar can't be read \(Input/output error\)"):
+        shards(tmp_path / "a.tar")

@@ -18,7 +18,7 @@ from lift.data.formats._captions import Column, as_fields, captions
 from lift.data.formats._files import without_ending
 from lift.data.formats._layout import Absent
 from lift.data.formats._ragged import Ragged, chunked, in_order
-from lift.data.formats._records import record
+from lift.data.formats._records import record, written
 from lift.errors import BrokenSample
 from lift.terms import Caption
 from lift.text.keys import KeyIndex, KeySet, keys_of
@@ -176,7 +176,7 @@ def _numbered(
                 where = _safe([_example(row)])[0] if loose else ""
                 payload = (where, [c[:2] for c in told], _fields(row))
                 head = _HEAD.pack(number, loose, count)
-                yield head + json.dumps(payload, ensure_ascii=False).encode()
+                yield head + written(payload).encode()
 
 
 def _example(row: Row) -> str:

@@ -7,7 +7,6 @@ import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from itertools import accumulate, pairwise
-from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 import numpy as np

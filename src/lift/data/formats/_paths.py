@@ -155,14 +155,20 @@ def _common_start(names: Sequence[str]) -> str:
 def key_prefixes(files: Sequence[File]) -> list[str]:
     """Return what keys of each file start with: nothing for one file, else its stem.
 
-    Stems that repeat (files of several folders) get their place in front.
+    Where stems repeat, all that stands before the last dot, or the folder with it, tells files
+    apart, so that keys stay when files are added; only where those repeat too, their places do.
     """
     if len(files) == 1:
         return [""]
-    stems = [parent_and_name(file)[1].split(".")[0] for file in files]
-    if len(set(stems)) < len(stems):
-        stems = [f"{number}-{stem}" for number, stem in enumerate(stems)]
-    return [stem + "/" for stem in stems]
+    both = [parent_and_name(file) for file in files]
+    stems = [name.split(".")[0] for _, name in both]
+    longer = [name.rpartition(".")[0] or name for _, name in both]
+    folders = [f"{a.rpartition('/')[2]}/{b}" for (a, _), b in zip(both, longer, strict=True)]
+    placed = [f"{number}-{name}" for number, name in enumerate(longer)]
+    for names in (stems, longer, folders):
+        if len(set(names)) == len(names):
+            return [name + "/" for name in names]
+    return [name + "/" for name in placed]
 
 
 def read_bounded(path: str | Path, most: int, what: str) -> bytes:

@@ -14,6 +14,10 @@ from lift.errors import DataError
 from lift.terms import Caption, Sample
 
 
+written = json.JSONEncoder(ensure_ascii=False).encode
+"""What json.dumps does, but for making an encoder each time."""
+
+
 class Listed(Layout):
     """One storage group of records; any order of reading costs the same."""
 
@@ -72,7 +76,7 @@ def record(
 ) -> bytes:
     """Return a record of `Recorded`."""
     told = [(caption.text, caption.role) for caption in captions]
-    return json.dumps((key, file, told, dict(fields or {})), ensure_ascii=False).encode()
+    return written((key, file, told, dict(fields or {}))).encode()
 
 
 def _captions(told: list[list[str]]) -> tuple[Caption, ...]:

@@ -29,6 +29,9 @@ from lift.text.keys import KeyIndex, KeySet, keys_of
 _RAW = Column("caption", "raw")
 _CHUNK = 1024
 _PROBES = 100
+_ascii = json.JSONEncoder().encode
+"""Captions are not checked yet and may hold what UTF-8 can't."""
+
 _FORM = kinds.ROW_FORM
 _FILES = ("captions_*.json", "dataset_coco.json", "images.json")
 _OFFICIAL = re.compile(r"(captions_(train|val)20\d\d|dataset_coco)\.json")
@@ -171,7 +174,7 @@ def _listed(
             name = next((n for n in photo.names if os.path.exists(_path(root, n))), photo.names[-1])
             if usable(root, name, config, absent):
                 fields = _fields(photo)
-                yield json.dumps((photo.key, name, photo.id, photo.captions, fields)).encode()
+                yield _ascii((photo.key, name, photo.id, photo.captions, fields)).encode()
 
 
 def _path(root: str, name: str) -> str:

@@ -46,7 +46,7 @@ class Texts:
     """A source of texts alone: nothing is kept of them, every reading reads the files.
 
     Attributes:
-        counters: empty texts passed over by the last complete reading.
+        counters: empty texts, and those with a NUL byte, passed over by the last complete reading.
     """
 
     def __init__(self, config: Config) -> None:
@@ -80,15 +80,17 @@ class Texts:
 
     def texts(self) -> Iterator[tuple[str, tuple[Caption, ...]]]:
         """Yield (key of the image or "", its text) in the order of the files."""
-        empty = 0
+        empty = nul = 0
         for path in self._paths:
             texts = (text for chunk in texts_of(path, self._config.column, False) for text in chunk)
             for key, text in zip(self._keys(path), texts, strict=False):
                 if text is None or not clean(text):
                     empty += 1
+                elif "\0" in text:
+                    nul += 1
                 else:
                     yield key, (Caption(text, self._config.role),)
-        self.counters = {kinds.CAPTION_EMPTY: empty}
+        self.counters = {kinds.CAPTION_EMPTY: empty} | ({kinds.CAPTION_NUL: nul} if nul else {})
 
     def _keys(self, path: Path) -> Iterator[str]:
         if self._config.key is None:
