@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
+import signal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -396,3 +398,12 @@ def test_times_beyond_those_of_python_do_not_stop_a_look(tree, picture):
     rows = {"image": [picture()], "caption": ["a dog runs"], "when": when}
     folder = tree(**{"a.parquet": pa.table(rows)})
     assert guess(str(folder / "a.parquet")).part.name == "table"
+
+
+def test_a_pipe_is_looked_past(tree):
+    folder = tree(**{"a.png": None, "a.txt": "a dog"})
+    for name in ("a.json", "b.tar", "c.csv", "metadata.jsonl", "captions_val2017.json"):
+        os.mkfifo(folder / name)
+    signal.alarm(10)  # opened, it would be waited for
+    assert guess(str(folder)).part == part("folder", path=folder)
+    signal.alarm(0)

@@ -194,6 +194,8 @@ def _lines_spoiled(content: bytes, op: Any) -> bytes:
         row = json.loads(rows[at])
     except (ValueError, RecursionError):
         return content
+    if op[0] == "first":
+        rows.append(rows[at])
     rows[at] = as_json(value_spoiled(row, (op[0], op[1][1:], op[2])), len(op[1]) % 2 == 0)
     return b"\n".join(rows)
 
@@ -326,6 +328,7 @@ TAR_OPS = st.one_of(
     st.tuples(st.just("image"), st.integers(0, 40), st.integers(0, 28)),
     st.tuples(st.just("again"), st.integers(0, 40), st.integers(0, 40)),
     st.tuples(st.just("move"), st.integers(0, 40), st.integers(0, 40)),
+    st.tuples(st.just("give"), st.integers(0, 40), st.integers(0, 40)),
     st.tuples(st.just("link"), st.integers(0, 40), _NAMES),
     st.tuples(
         st.just("pax"),
@@ -369,6 +372,8 @@ class _Members:
         member, inside = found[at]
         if kind == "again":
             found.insert(what % len(found), (_copy(member), inside))
+        elif kind == "give":
+            found[at] = member, found[what % len(found)][1]
         elif kind == "move":
             found.insert(what % len(found), found.pop(at))
         elif kind in ("content", "value", "image"):

@@ -21,6 +21,8 @@ from hypothesis import strategies as st
 from fuzz import properties, seeds, spoil
 from lift import plugins
 from lift.data import image, likeness
+from lift.data.formats import _scans
+from lift.data.source import open_source
 
 pytestmark = pytest.mark.filterwarnings("ignore::hypothesis.errors.HypothesisWarning")
 for _name in plugins.names(seeds.ROOM):
@@ -86,6 +88,30 @@ def decoding(kind: str, ops: list[Any], keep: Counter[str]) -> None:
     keep["decoded" if known else "refused"] += 1
 
 
+def scans(name: str, ops: list[Any], keep: Counter[str]) -> None:
+    """Spoil what is kept of a shard's scan: the shard says the same as before."""
+    made, index = seeds.seed(name), seeds.HOME / "index"
+    properties.emptied(seeds.FOLDER)
+    properties.emptied(index)
+    properties.put(seeds.FOLDER, made.files)
+    part = made.at(str(seeds.FOLDER), index=str(index))
+    least, _scans._LEAST_SAMPLES = _scans._LEAST_SAMPLES, 1
+    try:
+        told = list(open_source(part).texts())
+        for file in index.iterdir():
+            content = file.read_bytes()
+            for op in ops:
+                content = spoil.bytes_spoiled(content, op)
+            file.write_bytes(content)
+        with properties.bounded():
+            again = open_source(part)
+            assert list(again.texts()) == told
+            assert all(again.read(n).key == told[n][0] for n in range(len(told)))
+    finally:
+        _scans._LEAST_SAMPLES = least
+    keep["the same"] += 1
+
+
 def target(name: str, keep: Counter[str]) -> Callable[[], Any]:
     """Return the property of a target, as hypothesis runs it."""
     if name == "image":
@@ -93,13 +119,16 @@ def target(name: str, keep: Counter[str]) -> Callable[[], Any]:
         return given(st.sampled_from(sorted(seeds.images())), ops)(
             lambda kind, ops: decoding(kind, ops, keep)
         )
+    if name == "scans":
+        shards, ops = ("webdataset", "datacomp"), st.lists(spoil.BYTE_OPS, min_size=1, max_size=3)
+        return given(st.sampled_from(shards), ops)(lambda name, ops: scans(name, ops, keep))
     if name == "guess":
         quick = sorted(set(seeds.SEEDS) - seeds.SLOW)
         return given(st.sampled_from(quick), Ops)(lambda name, ops: guesses(name, ops, keep))
     return given(Ops, st.booleans())(lambda ops, strict: layout(name, ops, strict, keep))
 
 
-TARGETS = ("image", "guess", *seeds.SEEDS)
+TARGETS = ("image", "guess", "scans", *seeds.SEEDS)
 RARE = (HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much)
 
 

@@ -132,3 +132,18 @@ def test_a_gradient_that_is_not_finite_stops_before_the_step() -> None:
     with pytest.raises(NotFinite, match=r"Samples \[1000, 1001"):
         step(two_sided, [batch(4, 1)])
     assert all(torch.equal(before[name], value) for name, value in two_sided.state_dict().items())
+
+
+def test_losses_of_sources_are_means_over_their_images() -> None:
+    mixed = join(batch(4, 1), batch(4, 2))
+    mixed.source[:] = torch.tensor([0, 0, 0, 0, 0, 2, 2, 2])
+    two_sided = model("softmax")
+    with torch.no_grad():
+        images = TRANSFORM.normalise(mixed.images)
+        loss, parts = two_sided(images, mixed.texts, mixed.owner, mixed.row, by_image=True)
+    report = step(two_sided, [mixed], by_source=True)
+    assert set(report.by_source) == {0, 2}
+    assert report.by_source[0] == pytest.approx(parts[:5].mean().item(), rel=1e-5)
+    assert report.by_source[2] == pytest.approx(parts[5:].mean().item(), rel=1e-5)
+    assert report.loss == pytest.approx(loss.item(), rel=1e-6)
+    assert not step(two_sided, [mixed]).by_source

@@ -169,12 +169,14 @@ def of_table(path: str, first: Path, look: TableLook, images: str | None = None)
         return Guess(Part(ROOM, "texts", options), told + ".")
     tables = _as_table(path, first, look)
     beside = Part(ROOM, "folder", {"path": str(first.parent), "captions": first.name})
-    if look.image == "0" or (look.repeats and look.is_path):
+    usual = look.mark in ("", "," if first.suffix == ".csv" else "\t")
+    if look.is_path and (look.image == "0" or look.repeats or not usual):
         seen = "has no header" if look.image == "0" else "names an image in several rows"
+        seen = seen if usual else f"has {look.mark!r} between its columns"
         return Guess(
             beside,
             f"{first.name} {seen}, so its rows are joined with the images of {first.parent}.",
-            tables if look.image != "0" else (),
+            tables if look.image != "0" and usual else (),
         )
     kind = "paths of images" if look.is_path else "images"
     told = f"{first.name} has {kind} in {look.image!r}" + (

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from lift.data.formats import _tar
-from lift.data.formats._caption_files import first_rows
+from lift.data.formats._caption_files import delimiter_of, first_rows
 from lift.data.formats._files import ending_of
 from lift.data.formats._images import IMAGES
 from lift.data.formats._json_items import items
@@ -146,6 +146,7 @@ class TableLook:
         captions: columns with captions.
         key: a column of unique names.
         url: a column with addresses of images.
+        mark: what parts the cells of a text table; "" elsewhere.
     """
 
     columns: tuple[str, ...]
@@ -155,6 +156,7 @@ class TableLook:
     captions: tuple[str, ...] = ()
     key: str | None = None
     url: str | None = None
+    mark: str = ""
     values: dict[str, list[Any]] = field(default_factory=dict, repr=False)
 
 
@@ -185,6 +187,7 @@ def look_into_table(path: Path) -> TableLook:
         captions=captions,
         key=keys[0] if keys else None,
         url=urls[0] if urls else None,
+        mark=delimiter_of(path) if path.suffix in (".csv", ".tsv", ".txt") else "",
         values=values,
     )
 

@@ -29,7 +29,7 @@ from lift.data._guessed_files import (
 )
 from lift.data._looks import look_into_table, look_into_tar, read_small_json, text_fields
 from lift.data.formats._caption_files import CAPTION_FILES
-from lift.data.formats._files import ending_of, is_folder, without_ending
+from lift.data.formats._files import ending_of, is_file, is_folder, without_ending
 from lift.data.formats._images import IMAGES
 from lift.errors import ConfigError, DataError
 
@@ -75,12 +75,14 @@ class _Listing:
 def _listing(path: str) -> _Listing:
     try:
         with os.scandir(path) as entries:
-            seen = [(e.name, is_folder(e)) for e in islice(entries, _ENTRIES) if _is_shown(e.name)]
+            shown = [e for e in islice(entries, _ENTRIES) if _is_shown(e.name)]
+            # Neither: a pipe, which would never end, or a link that leads nowhere.
+            seen = [(e.name, is_folder(e)) for e in shown if is_folder(e) or is_file(e)]
     except OSError as error:
         raise DataError(f"{path} can't be listed ({error.strerror}).") from error
     seen.sort()
-    files = tuple(name for name, is_folder in seen if not is_folder)
-    return _Listing(path, files, tuple(name for name, is_folder in seen if is_folder))
+    files = tuple(name for name, folder in seen if not folder)
+    return _Listing(path, files, tuple(name for name, folder in seen if folder))
 
 
 def _is_shown(name: str) -> bool:

@@ -58,6 +58,21 @@ ITEM_UNTOLD = "item without a judgement or text"
 ITEM_UNSEEN = "item without an image"
 ITEM_IMAGE_TWICE = "image of an item given twice"
 
+OF_CAPTIONS = frozenset(
+    {
+        CAPTION_EMPTY,
+        CAPTION_LONG,
+        CAPTION_NO_TEXT,
+        CAPTION_NO_UTF8,
+        CAPTION_NUL,
+        CAPTION_NO_FIELD,
+        CAPTION_ROLES,
+        CAPTION_UNREADABLE,
+        DAMAGED_JSON,
+    }
+)
+"""Kinds that are found when captions are read, before any image is."""
+
 BESIDE = " beside a good one"
 """Ends the kind of a caption that is dropped while its sample stays."""
 

@@ -92,6 +92,13 @@ def _chunks(items: Iterator[str | None]) -> Iterator[list[str | None]]:
         yield chunk
 
 
+def check_encoding(path: Path) -> None:
+    """Raise DataError for a text file that says it is UTF-16, as spreadsheets may write."""
+    with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+        if file.read(2) in (b"\xff\xfe", b"\xfe\xff"):
+            raise DataError(f"{path} is UTF-16, not UTF-8; save it as UTF-8.")
+
+
 def numbered_lines(path: Path) -> Iterator[tuple[int, bytes]]:
     """Yield (number from 1, line without its end) of a text file, also a gzipped one.
 
@@ -101,6 +108,7 @@ def numbered_lines(path: Path) -> Iterator[tuple[int, bytes]]:
         DataError: a file that can't be read, or a line of more than 16 MB.
     """
     try:
+        check_encoding(path)
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
             number = 0
             while line := file.readline(_LONGEST_LINE + 1):
@@ -156,6 +164,7 @@ def _delimited(path: Path, column: str | None, keys: bool) -> Iterator[list[str 
     )
     read = pyarrow.csv.ReadOptions(use_threads=False)
     try:
+        check_encoding(path)
         with pyarrow.csv.open_csv(path, read_options=read, parse_options=parse) as file:
             column = pick_column(path, file.schema.names, column, keys)
         # A guessed type would turn the id 007 into 7.

@@ -96,8 +96,7 @@ class Log:
 class Meter:
     """Means since the last report: loss, speed, share of time spent waiting for data.
 
-    Attributes:
-        by_source: loss of each source's images in the last step that found it.
+    The loss of each source is that of the last step that found it.
     """
 
     def __init__(self, waited: float) -> None:
@@ -105,7 +104,7 @@ class Meter:
         self._reset()
 
     def _reset(self) -> None:
-        self.by_source: Mapping[int, float] = {}
+        self._by_source: Mapping[int, float] = {}
         self._losses: list[float] = []
         self._norm = 0.0
         self._images = 0
@@ -113,7 +112,7 @@ class Meter:
 
     def add(self, report: StepReport, seconds: float) -> None:
         """Take in one step."""
-        self.by_source = report.by_source or self.by_source
+        self._by_source = report.by_source or self._by_source
         self._losses.append(report.loss)
         self._norm = max(self._norm, report.grad_norm)
         self._images += report.images
@@ -127,6 +126,7 @@ class Meter:
             "grad_norm": finite(self._norm),
             "img_per_s": round(self._images / seconds, 2),
             "wait": round((waited - self._waited) / seconds, 4),
+            "by_source": self._by_source,
         }
         self._waited = waited
         self._reset()

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 
+from lift.data.kinds import OF_CAPTIONS
 from lift.data.provenance import Provenance
 from lift.errors import Stopped
 from lift.evaluation import CachedTexts, evaluate, read_result, write_results
@@ -140,7 +141,7 @@ def _once_in_a_while(run: Run, meter: Meter, rate: float, *, last: bool) -> None
     if due(config.log_every):
         facts = meter.facts(run.loader.wait_s)
         samples = state.step * config.step_samples
-        for number, loss in meter.by_source.items():
+        for number, loss in facts.pop("by_source").items():
             facts[f"loss, {run.loader.sources[number].name}"] = finite(loss)
         run.log.step(
             {
@@ -191,6 +192,8 @@ def _count(run: Run, batches: Sequence[Batch]) -> None:
             state.count("views left out")
             if key not in state.unreadable:
                 state.unreadable.add(key)
+                if kind in OF_CAPTIONS:
+                    continue  # counted and named when the captions were read
                 state.count(f"left out, {kind}")
                 if len(state.unreadable) <= NAMED:  # the count goes on, the naming ends
                     run.log.warning(f"left out: {reason}")

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from lift.config import Part
+from lift.data.guess import guess
 from lift.data.source import open_source
 from lift.errors import BrokenSample, ConfigError, DataError
 from lift.terms import Caption
@@ -233,6 +234,37 @@ def test_csv_from_a_spreadsheet(folder, monkeypatch):
     monkeypatch.setattr(reading, "_LONGEST_LINE", 22)
     with pytest.raises(DataError, match=r"captions\.csv, line 2, is longer than 22 bytes"):
         photos(folder)
+
+
+@pytest.mark.parametrize(
+    "name, lines",
+    [
+        ("captions.csv", ["a.png,a dog; a cat; a bird", "b.JPG,x"]),
+        ("captions.csv", ["image;caption", "a.png;a dog, a cat, a bird", "b.JPG;x"]),
+        ("captions.csv", ["image_name| comment_number| comment", "a.png| 0| a dog, x"]),
+        ("captions.txt", ["a.png a dog, a cat", "b.JPG x"]),
+        ("captions.txt", ["a.png, a dog | a cat", "b.JPG, x"]),
+        ("captions.txt", ["a.png#0\ta dog, a cat", "a.png#1\ta | cat"]),
+        ("captions.tsv", ["a.png\ta dog, a cat", "b.JPG\tx"]),
+    ],
+)
+def test_what_parts_the_cells_is_found(folder, name, lines):
+    (folder / name).write_text("\n".join(lines))
+    text = told(photos(folder))["a.png"][0]
+    assert text.startswith("a dog") and lines[0].count(text) + lines[1].count(text) == 1
+    found = guess(str(folder / name)).part
+    assert found.name == "folder" or ("\t" in lines[0] and found.options["path"].endswith("tsv"))
+    assert told(open_source(found))["a.png"][0] == text
+
+
+@pytest.mark.parametrize("suffix", ["jsonl", "json"])
+def test_the_first_record_may_lack_its_caption(folder, suffix):
+    rows = [{"file_name": "b.JPG"}, {"file_name": "a.png", "text": "a dog"}]
+    whole = json.dumps(rows) if suffix == "json" else "\n".join(map(json.dumps, rows))
+    (folder / f"captions.{suffix}").write_text(whole)
+    source = photos(folder)
+    assert told(source) == {"a.png": ["a dog"]}
+    assert source.counters == {"empty caption": 1, "image without caption": 2}
 
 
 def test_rows_that_lead_nowhere_are_counted(folder, picture):

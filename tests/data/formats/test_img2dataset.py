@@ -110,7 +110,7 @@ def test_two_outputs_are_kept_apart(output):
     both = (str(output("one", 1) / "*.tar"), str(output("two", 1) / "*.tar"))
     source = open_source(Part("data/formats", "img2dataset", {"path": both}))
     keys = [key for key, _ in source.texts()]
-    assert keys[0] == "0-00000/000000000" and len(set(keys)) == len(source) == 6
+    assert keys[0] == "one/00000/000000000" and len(set(keys)) == len(source) == 6
 
 
 def test_broken_samples(output, write_tar):

@@ -618,8 +618,9 @@ def test_lists_and_objects_in_text_are_not_captions_as_they_stand(tmp_path, suff
     else:
         mark = "," if suffix == "csv" else "\t"
         told = [cell if isinstance(cell, str) else json.dumps(cell) for cell in cells]
-        quoted = [t.replace('"', '""') for t in told]
-        lines = [f"image{mark}caption", *(f'x.png{mark}"{text}"' for text in quoted)]
+        if suffix == "csv":
+            told = ['"' + text.replace('"', '""') + '"' for text in told]
+        lines = [f"image{mark}caption", *(f"x.png{mark}{text}" for text in told)]
     (tmp_path / f"a.{suffix}").write_text("\n".join(lines))
     source = table(tmp_path / f"a.{suffix}")
     texts = [[c.text for c in captions] for _, captions in source.texts()]
@@ -656,3 +657,21 @@ def test_a_name_of_a_million_characters_is_shown_by_its_ends(tmp_path):
     with pytest.raises(BrokenSample, match="Sample 0.*x [.]{3} x.*too long") as caught:
         table(tmp_path / "a.jsonl").read(0)
     assert len(str(caught.value)) < 4_100
+
+
+def test_a_single_quote_in_tsv_swallows_no_rows(tmp_path):
+    """Few who write tsv quote: Conceptual Captions has thousands of such lines."""
+    rows = ['0.png\t"a dog', "1.png\ta cat", '2.png\ta "bird" sings', '3.png\ta 5" fish']
+    (tmp_path / "a.tsv").write_text("\n".join(["image\tcaption", *rows]))
+    texts = [captions[0].text for _, captions in table(tmp_path / "a.tsv").texts()]
+    assert texts == ['"a dog', "a cat", 'a "bird" sings', 'a 5" fish']
+    (tmp_path / "a.tsv").write_text('image\tcaption\n0.png\t"a\ttab"\n')
+    (_, captions), *_ = table(tmp_path / "a.tsv", quote=True).texts()
+    assert captions[0].text == "a\ttab"
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.tsv", "a.jsonl"])
+def test_utf16_is_named(tmp_path, name):
+    (tmp_path / name).write_bytes("image,caption\nx.png,a dog\n".encode("utf-16"))
+    with pytest.raises(DataError, match=rf"{name} is UTF-16, not UTF-8; save it as UTF-8"):
+        table(tmp_path / name)

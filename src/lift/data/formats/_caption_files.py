@@ -6,6 +6,7 @@ import csv
 import json
 import re
 from collections.abc import Iterator, Sequence
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -43,6 +44,8 @@ CAPTION_COLUMNS = (
 _ONLY = Column("caption", "raw")
 _NUMBERED = re.compile(r"#\d+$")
 _FORM = kinds.ROW_FORM
+_HEAD = 100
+"""Rows whose columns are looked at before the first is taken."""
 
 
 class Row(NamedTuple):
@@ -116,18 +119,19 @@ def _usual(names: Sequence[str], known: Sequence[str]) -> str | None:
 def _records(
     path: Path, found: Iterator[tuple[int, Any]], columns: Wanted, absent: Absent
 ) -> Iterator[Row]:
-    file, captions = "", ()
-    for number, record in found:
+    # The first records may lack a column that others have.
+    head = list(islice(found, _HEAD))
+    known = [record for _, record in head if isinstance(record, dict)]
+    picked = pick(path, list(dict.fromkeys(chain(*known))), columns) if known else None
+    for number, record in chain(head, found):
         where = f"{path.name}, row {number}"
-        if not isinstance(record, dict):
+        if isinstance(record, dict) and picked is None:
+            picked = pick(path, list(record), columns)
+        image = record.get(picked[0]) if picked and isinstance(record, dict) else None
+        if picked is None or not isinstance(image, str) or not image:
             absent.add(_FORM, where)
             continue
-        if not file:
-            file, captions = pick(path, list(record), columns)
-        image = record.get(file)
-        if not isinstance(image, str) or not image:
-            absent.add(_FORM, where)
-            continue
+        file, captions = picked
         told = [(column, record.get(column.name)) for column in captions]
         spent = {file, *(column.name for column in captions)}
         yield Row(where, image, told, {k: v for k, v in record.items() if k not in spent})
@@ -135,10 +139,17 @@ def _records(
 
 def _json(path: Path, columns: Wanted, absent: Absent) -> Iterator[Row]:
     """Yield the rows of a list of objects, or of an object from file names to captions."""
-    for number, (name, value) in enumerate(items(path), 1):
-        if not name:
-            yield from _records(path, iter([(number, value)]), columns, absent)
-        elif isinstance(value, str):
+    found = enumerate(items(path), 1)
+    first = next(found, None)
+    if first is None:
+        return
+    whole = chain([first], found)
+    if not first[1].name:
+        yield from _records(path, ((n, value) for n, (_, value) in whole), columns, absent)
+        return
+    for number, (name, value) in whole:
+        if isinstance(value, str):
+            # An array of texts gives one row each, which are joined with the image again.
             yield Row(f"{path.name}, row {number}", name, [(_ONLY, value)], {})
         else:
             absent.add(_FORM, f"{path.name}, row {number}")
@@ -208,13 +219,27 @@ def _cells(path: Path, columns: Wanted, absent: Absent) -> Iterator[Row]:
             yield Row(where, _NUMBERED.sub("", cells[0].strip()), [(_ONLY, text)], {})
 
 
+def delimiter_of(path: Path) -> str:
+    """Return what parts the cells of a csv, tsv or txt file."""
+    return _delimiter(path, next(_lines(path), (0, ""))[1])
+
+
 def _delimiter(path: Path, line: str) -> str:
+    """Return what parts the cells of a file, by its first line: names of images or a header."""
     if path.suffix == ".tsv":
         return "\t"
-    marks = ",\t|;" if path.suffix == ".csv" else "\t|,"
+    marks = ",;\t|" if path.suffix == ".csv" else "\t|, "
+    for mark in marks:
+        name, found, _ = line.partition(mark)
+        if found and _is_image(name.strip().strip('"')):
+            return mark
     if path.suffix == ".csv":
         return max(marks, key=line.count)
-    return next((mark for mark in marks if mark in line), "\t")
+    return next((mark for mark in marks[:-1] if mark in line), "\t")
+
+
+def _is_image(name: str) -> bool:
+    return ending_of(_NUMBERED.sub("", name)) in IMAGES
 
 
 def _is_header(cells: Sequence[str], columns: Wanted) -> bool:
@@ -272,7 +297,7 @@ def first_rows(path: Path, absent: Absent) -> Iterator[dict[str, Any]]:
         if not names:
             # A first row with an image's name in it is no header.
             names = [cell.strip() for cell in cells]
-            if not any(ending_of(_NUMBERED.sub("", name)) in IMAGES for name in names):
+            if not any(map(_is_image, names)):
                 continue
             names = [str(number) for number in range(len(cells))]
         told = [spelled(cell.strip()) for cell in cells]

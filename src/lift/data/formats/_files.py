@@ -84,6 +84,14 @@ def is_folder(entry: os.DirEntry[str]) -> bool:
         return False
 
 
+def is_file(entry: os.DirEntry[str]) -> bool:
+    """Return whether an entry is an ordinary file or a link to one."""
+    try:
+        return entry.is_file()
+    except OSError:
+        return False
+
+
 def _is_passed_over(
     entry: os.DirEntry[str], name: str, real: str, allow_outside: bool, absent: Absent
 ) -> bool:

@@ -13,7 +13,6 @@ from lift.data.formats._ragged import Ragged
 from lift.errors import DataError
 from lift.terms import Caption, Sample
 
-
 written = json.JSONEncoder(ensure_ascii=False).encode
 """What json.dumps does, but for making an encoder each time."""
 

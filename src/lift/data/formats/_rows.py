@@ -50,7 +50,7 @@ class Table:
         path: str | Sequence[str],
         memory_mb: int,
         strict: bool,
-        quote: bool = True,
+        quote: bool | None = None,
         folders: bool = False,
     ) -> None:
         """Open every file; lines that are no rows are counted, or raised where strict.

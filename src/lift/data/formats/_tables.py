@@ -63,12 +63,13 @@ class File(Protocol):
         ...
 
 
-def open_file(path: Path, quote: bool, refuse: Refuse) -> File:
+def open_file(path: Path, quote: bool | None, refuse: Refuse) -> File:
     """Open a file of rows by its suffix; a folder is a table of its images.
 
     Args:
         path: of the file.
-        quote: whether `"` quotes values of csv and tsv.
+        quote: whether `"` quotes values of csv and tsv; None: of csv only. In tsv, where many write
+            it unquoted, a single one would swallow all rows up to the next.
         refuse: is told (kind, sentence) of every line that is no row; it counts or raises.
 
     Raises:
@@ -78,7 +79,7 @@ def open_file(path: Path, quote: bool, refuse: Refuse) -> File:
         if path.suffix == ".parquet":
             return _Parquet(path)
         if path.name.endswith(SUFFIXES) or path.is_dir():
-            return _Text(path, quote, refuse)
+            return _Text(path, path.suffix == ".csv" if quote is None else quote, refuse)
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise _damaged(path, error) from error
     raise unknown(f"suffix of {path}:", path.suffix, SUFFIXES, DataError)
@@ -121,7 +122,7 @@ def _require_columns(path: Path, names: Sequence[str]) -> None:
     if len(names) > _MOST_COLUMNS:
         raise DataError(f"{path} has more than {_MOST_COLUMNS:,} columns; it is no table of pairs.")
     if len(set(names)) < len(names):
-        raise DataError(f"{path} has two columns of one name: {', '.join(names)}.")
+        raise DataError(f"{path} has two columns of one name: {', '.join(names)}; rename one.")
 
 
 def _changed(path: Path) -> DataError:

@@ -16,7 +16,7 @@ from lift.data.formats._files import ending_of, without_ending
 from lift.data.formats._images import IMAGES, is_text
 from lift.data.formats._layout import Refuse
 from lift.data.formats._ragged import chunked, in_order
-from lift.text.reading import numbered_lines
+from lift.text.reading import check_encoding, numbered_lines
 
 CHUNK = 4_096
 _FOLDER = pa.schema([("item", pa.string()), ("image", pa.string())])
@@ -59,6 +59,7 @@ def _delimited(path: Path, mark: str, quote: bool, refuse: Refuse) -> Iterator[p
             invalid_row_handler=ragged,
         ),
     }
+    check_encoding(path)
     with pyarrow.csv.open_csv(path, **options) as file:
         names = file.schema.names
     broken.clear()  # the first block is parsed again

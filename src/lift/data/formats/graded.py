@@ -44,7 +44,7 @@ class Config(Options):
         fields: columns of the items to keep; None keeps every other column of plain values.
         root: the folder that image paths start from; None takes each items file's own.
         allow_outside: accept paths that leave `root`.
-        quote: whether `"` quotes values of csv and tsv.
+        quote: whether `"` quotes values of csv and tsv; None: in csv it does, in tsv it is text.
         memory_mb: how much of the items' row groups is held at a time, for each process.
     """
 
@@ -54,7 +54,7 @@ class Config(Options):
     fields: tuple[str, ...] | None = None
     root: str | None = None
     allow_outside: bool = False
-    quote: bool = True
+    quote: bool | None = None
     memory_mb: int = 512
 
     def __post_init__(self) -> None:

@@ -33,7 +33,7 @@ class Config(Bounds):
         fields: columns to keep as text; None keeps every column of plain values.
         root: the folder that image paths start from; None takes each table's own folder.
         allow_outside: accept paths that leave `root` (absolute ones, `..`, links).
-        quote: whether `"` quotes values of csv and tsv.
+        quote: whether `"` quotes values of csv and tsv; None: in csv it does, in tsv it is text.
         memory_mb: how much of parquet row groups is held at a time, for each process.
     """
 
@@ -44,7 +44,7 @@ class Config(Bounds):
     fields: tuple[str, ...] | None = None
     root: str | None = None
     allow_outside: bool = False
-    quote: bool = True
+    quote: bool | None = None
     memory_mb: int = 512
 
     def __post_init__(self) -> None:
