@@ -103,7 +103,7 @@ def seen(batches: list[Batch]) -> list[tuple[int, int, tuple[int, ...]]]:
     """Return number, content of the image and rows of every sample shown."""
     found = []
     for batch in batches:
-        assert not batch.dropped
+        assert not batch.dropped and isinstance(batch.images, torch.Tensor)
         for place, number in enumerate(batch.index.tolist()):
             rows = tuple(batch.row[batch.owner == place].tolist())
             found.append((number, zlib.crc32(batch.images[place].numpy().tobytes()), rows))
@@ -185,7 +185,8 @@ def test_a_server_that_stalls_for_ever_ends_the_run(
     source = opened(
         serve(server, write_shards(padding=300_000)), disk_mb=1, timeout_s=0.4, retries=1
     )
-    loader = loaded(source, workers=workers, on_unreadable=strict)
+    # A batch lies in two shards, so that it could go on without one.
+    loader = loaded(source, workers=workers, on_unreadable=strict, batch_size=EACH + 2)
     assert "after at most 0.81 s" in source.promise()
     gone = "s-04.tar"
     server.behave = lambda r, _: Reply(stall_after=5000) if r.name == gone else Reply()
@@ -195,7 +196,7 @@ def test_a_server_that_stalls_for_ever_ends_the_run(
     ) as told:
         list(loader.batches(0, 3 * EPOCH))
     assert time.monotonic() - began < 8
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(told.value) and "No sample of a batch" not in str(told.value)
 
 
 @pytest.mark.parametrize("far", [True, False])
@@ -235,10 +236,11 @@ def test_texts_of_a_shard_that_does_not_come_end_the_reading(
             told.append((key, captions))
     assert len(told) == EACH and time.monotonic() - began < 3
     # Whoever goes on with the next sample all the same does not wait as long for each.
+    began = time.monotonic()
     for number in range(EACH, 2 * EACH):
         with pytest.raises(DataError, match=r"s-01\.tar can't be read: nothing came"):
             source.read(number)
-    assert time.monotonic() - began < 3
+    assert time.monotonic() - began < 1.2
 
 
 @pytest.mark.parametrize("workers", [0, 2])

@@ -62,7 +62,8 @@ def natural(path: str | Path) -> list[tuple[int, int | str]]:
 
 def listed(folder: Path, suffix: str) -> list[Path]:
     """Return the files of a folder with one suffix, in natural order; hidden ones stay out."""
-    return [folder / e.name for e in _entries(folder) if e.name.endswith(suffix) and os.path.isfile(e)]
+    named = [entry for entry in _entries(folder) if entry.name.endswith(suffix)]
+    return [folder / entry.name for entry in named if os.path.isfile(entry)]
 
 
 def subfolders(folder: Path) -> list[Path]:

@@ -227,6 +227,13 @@ def _sliced(values: list[str | None]) -> Iterator[list[str | None]]:
 
 def _text(value: object, where: str, keys: bool) -> str | None:
     if value is None or isinstance(value, str):
+        if value and not value.isascii():
+            try:
+                value.encode()
+            except UnicodeEncodeError as error:  # half of a pair, which JSON can spell
+                raise DataError(
+                    f"{where}: {value!r:.80} is not valid Unicode ({error.reason})."
+                ) from error
         return value
     if keys and isinstance(value, int) and not isinstance(value, bool):
         return str(value)

@@ -95,3 +95,15 @@ def test_texts_with_a_nul_byte_are_counted(tmp_path):
     source = open_source(str(tmp_path / "b.txt"))
     assert [captions[0].text for _, captions in source.texts()] == ["a", "d"]
     assert source.counters == {"empty caption": 0, "caption with a NUL byte": 1}
+
+
+@pytest.mark.parametrize(
+    "row", ['{"caption": "\\ud800", "id": "a"}', '{"caption": "x", "id": "\\udfff"}']
+)
+def test_half_pairs_are_refused(tmp_path, row):
+    (tmp_path / "b.jsonl").write_text(row)
+    with pytest.raises(DataError, match=r"b\.jsonl, line 1: .*is not valid Unicode"):
+        list(open_source(f"texts:path={tmp_path / 'b.jsonl'},key=id").texts())
+    np.save(tmp_path / "b.npy", np.array(["a", "\ud800"]))
+    with pytest.raises(DataError, match="not valid Unicode"):
+        list(open_source(f"texts:path={tmp_path / 'b.npy'}").texts())

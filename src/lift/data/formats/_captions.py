@@ -69,6 +69,10 @@ def captions(value: Any, role: str, sample: str, most: int = 20_000) -> list[Cap
 
 
 def _checked(text: Any, role: str, sample: str, most: int) -> str:
+    # Millions of captions come through here, most of them good.
+    if isinstance(text, str) and text.isascii() and len(text) <= most and "\0" not in text:
+        if bare := text.strip():
+            return bare
     where = f"Sample {sample} has a caption in {role!r}"
     if text is None or (isinstance(text, str) and not text.strip()):
         raise BrokenSample(
@@ -110,6 +114,9 @@ def captions_of(
 
 def spelled(value: Any) -> Any:
     """Return the list or object that a cell of a text table spells in JSON, else the cell."""
+    if isinstance(value, list) and len(value) == 1:  # where other rows have lists
+        inner = spelled(value[0])
+        return value if isinstance(inner, str) else inner
     if isinstance(value, str) and _SPELLED.get(value[:1], "\0") == value[-1:]:
         try:
             return json.loads(value)

@@ -150,7 +150,7 @@ class Layout(ABC):
             both.update(tally.counts, tally.first)
         return both
 
-    def ahead(self, groups: Sequence[int]) -> None:
+    def ahead(self, groups: Sequence[int]) -> None:  # noqa: B027 -- files need nothing
         """Hear which groups are read next; what comes from afar is fetched in the background."""
 
     def promise(self) -> str:

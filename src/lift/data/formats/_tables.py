@@ -68,8 +68,7 @@ def open_file(path: Path, quote: bool | None, refuse: Refuse) -> File:
 
     Args:
         path: of the file.
-        quote: whether `"` quotes values of csv and tsv; None: of csv only. In tsv, where many write
-            it unquoted, a single one would swallow all rows up to the next.
+        quote: whether `"` quotes values of csv and tsv; see `_text_rows.batches_of`.
         refuse: is told (kind, sentence) of every line that is no row; it counts or raises.
 
     Raises:
@@ -79,7 +78,7 @@ def open_file(path: Path, quote: bool | None, refuse: Refuse) -> File:
         if path.suffix == ".parquet":
             return _Parquet(path)
         if path.name.endswith(SUFFIXES) or path.is_dir():
-            return _Text(path, path.suffix == ".csv" if quote is None else quote, refuse)
+            return _Text(path, quote, refuse)
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise _damaged(path, error) from error
     raise unknown(f"suffix of {path}:", path.suffix, SUFFIXES, DataError)
@@ -200,7 +199,7 @@ class _Text:
 
     is_text = True
 
-    def __init__(self, path: Path, quote: bool, refuse: Refuse) -> None:
+    def __init__(self, path: Path, quote: bool | None, refuse: Refuse) -> None:
         self.path = path
         self._quote = quote
         self.row_bytes = 0.0

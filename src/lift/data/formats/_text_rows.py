@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv
 
 from lift.data import kinds
@@ -21,12 +22,23 @@ from lift.text.reading import check_encoding, numbered_lines
 CHUNK = 4_096
 _FOLDER = pa.schema([("item", pa.string()), ("image", pa.string())])
 _CHUNK_BYTES = 8 << 20
+_compute: Any = pc
+"""Its functions are made when it is imported, so no checker of types knows them."""
+
 _BLOCK_BYTES = 1 << 19
 """What Arrow parses at a time; it reads 32 ahead. A file with a longer row is refused."""
 
 
-def batches_of(path: Path, quote: bool, refuse: Refuse) -> Iterator[pa.RecordBatch]:
+def batches_of(path: Path, quote: bool | None, refuse: Refuse) -> Iterator[pa.RecordBatch]:
     """Yield the rows of a text table in order, all columns as text or lists of texts.
+
+    Args:
+        path: of the table; of a folder, its images.
+        quote: whether `"` quotes values of csv and tsv, so that they may hold what parts values
+            and rows. None: of csv. Tsv is often written without, and a single `"` would swallow
+            all rows up to the next: there a value keeps to its line, and loses its quotes if it
+            is quoted as a whole.
+        refuse: is told (kind, sentence) of what is no row.
 
     Raises:
         DataError: a file that can't be read, or a line that is far too long.
@@ -43,19 +55,22 @@ def batches_of(path: Path, quote: bool, refuse: Refuse) -> Iterator[pa.RecordBat
 # --- csv and tsv --------------------------------------------------------------------------------
 
 
-def _delimited(path: Path, mark: str, quote: bool, refuse: Refuse) -> Iterator[pa.RecordBatch]:
+def _delimited(
+    path: Path, mark: str, quote: bool | None, refuse: Refuse
+) -> Iterator[pa.RecordBatch]:
     def ragged(row: pyarrow.csv.InvalidRow) -> str:
         broken.append((row.number, row.actual_columns, row.text or ""))
         return "skip"
 
     # Arrow can't pass an error through the handler, so they are told when the block is there.
     broken: list[tuple[int | None, int, str]] = []
+    quotes = mark == "," if quote is None else quote
     options: dict[str, Any] = {
         "read_options": pyarrow.csv.ReadOptions(use_threads=False, block_size=_BLOCK_BYTES),
         "parse_options": pyarrow.csv.ParseOptions(
             delimiter=mark,
-            quote_char='"' if quote else False,
-            newlines_in_values=quote,
+            quote_char='"' if quotes else False,
+            newlines_in_values=quotes,
             invalid_row_handler=ragged,
         ),
     }
@@ -63,9 +78,10 @@ def _delimited(path: Path, mark: str, quote: bool, refuse: Refuse) -> Iterator[p
     with pyarrow.csv.open_csv(path, **options) as file:
         names = file.schema.names
     broken.clear()  # the first block is parsed again
-    schema = pa.schema([(name, pa.string()) for name in names])
+    bare = quote is None and not quotes
+    schema = pa.schema([(_bare(name) if bare else name, pa.string()) for name in names])
     yield _empty(schema)
-    if len(set(names)) < len(names):
+    if len(set(schema.names)) < len(names):
         return
     # Every value stays text: a guessed type would turn the key 007 into 7. Bytes, because one
     # value that is no UTF-8 would end the reading of all.
@@ -87,8 +103,9 @@ def _delimited(path: Path, mark: str, quote: bool, refuse: Refuse) -> Iterator[p
             if block is None:
                 return
             for start in range(0, block.num_rows, CHUNK):
-                piece = block.slice(start, CHUNK)
-                yield _as_text(path, piece, schema, rows, refuse)
+                piece = block.slice(start, CHUNK).rename_columns(schema.names)
+                ready = _as_text(path, piece, schema, rows, refuse)
+                yield _unquoted(ready) if bare else ready
                 rows += piece.num_rows
 
 
@@ -115,6 +132,23 @@ def _as_text(
             else:
                 keep.append(place)
         return batch.take(pa.array(keep, pa.int64())).cast(schema)
+
+
+def _unquoted(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """Return rows without the quotes around whole values."""
+    columns = []
+    for column in batch.columns:
+        if _compute.any(_compute.starts_with(column, '"')).as_py():
+            column = pa.array([_bare(value) for value in column.to_pylist()], pa.string())
+        columns.append(column)
+    return pa.RecordBatch.from_arrays(columns, schema=batch.schema)
+
+
+def _bare(value: str) -> str:
+    if len(value) < 2 or value[0] != '"' or value[-1] != '"':
+        return value
+    inner = value[1:-1].replace('""', "\0")
+    return value if '"' in inner else inner.replace("\0", '"')
 
 
 def _is_utf8(value: bytes | None) -> bool:

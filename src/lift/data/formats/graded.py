@@ -44,7 +44,8 @@ class Config(Options):
         fields: columns of the items to keep; None keeps every other column of plain values.
         root: the folder that image paths start from; None takes each items file's own.
         allow_outside: accept paths that leave `root`.
-        quote: whether `"` quotes values of csv and tsv; None: in csv it does, in tsv it is text.
+        quote: whether `"` quotes values of csv and tsv; None: in csv, and in tsv a
+            value of one line that is quoted as a whole.
         memory_mb: how much of the items' row groups is held at a time, for each process.
     """
 

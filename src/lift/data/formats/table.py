@@ -33,7 +33,8 @@ class Config(Bounds):
         fields: columns to keep as text; None keeps every column of plain values.
         root: the folder that image paths start from; None takes each table's own folder.
         allow_outside: accept paths that leave `root` (absolute ones, `..`, links).
-        quote: whether `"` quotes values of csv and tsv; None: in csv it does, in tsv it is text.
+        quote: whether `"` quotes values of csv and tsv; None: in csv, and in tsv a
+            value of one line that is quoted as a whole.
         memory_mb: how much of parquet row groups is held at a time, for each process.
     """
 
