@@ -201,3 +201,13 @@ def test_memory_does_not_grow_with_the_captions(tmp_path):
         assert done.returncode == 0, done.stderr
         found.append(int(done.stdout) / 1024)
     assert found[1] < 1.1 * found[0], found
+
+
+def test_strict_stops_at_the_first_caption_that_can_not_be_used(tmp_path):
+    (tmp_path / "p.csv").write_text("image,caption\n" + "a.png,good\n" * 3 + "a.png,\n")
+    (tmp_path / "a.png").write_bytes(b"any")
+    data = f"table:path={tmp_path}/p.csv"
+    report = lift.embed([data], out=tmp_path / "c", encoder="hashing", progress=False)
+    assert [n for why, n in report.left_out.items() if "empty caption" in why] == [1]
+    with pytest.raises(DataError, match="Sample 3 has an empty caption"):
+        lift.embed([data], out=tmp_path / "d", encoder="hashing", strict=True, progress=False)

@@ -57,13 +57,21 @@ def test_links_between_documents_lead_somewhere(name: str) -> None:
             assert (ROOT / target).exists(), f"{name} links to {target}"
 
 
+def test_every_layout_is_in_the_table() -> None:
+    from lift import plugins
+
+    table = (ROOT / "docs" / "data.md").read_text()
+    for name in plugins.names("data/formats"):
+        assert f"`{name}:path=" in table or f"`{name}:count=" in table, name
+
+
 def test_commands_in_the_documents_parse() -> None:
     """Every `lift ...` line of the documents names a command and options that exist."""
     import subprocess
     import sys
 
     helps: dict[str, str] = {}
-    for name in ("README.md", "docs/reproduce.md"):
+    for name in ("README.md", "docs/data.md", "docs/reproduce.md", "docs/text.md"):
         text = (ROOT / name).read_text().replace("\\\n", " ")
         for line in re.findall(r"^\s*(?:\$ )?lift ([^\n#]+)", text, flags=re.MULTILINE):
             words = line.split()

@@ -102,6 +102,7 @@ def embed(
     language: str = "",
     rows_per_shard: int | None = None,
     device: str = "auto",
+    strict: bool = False,
     progress: bool = True,
 ) -> EmbedReport:
     """Embed the captions of some data; see `lift.commands.text.embed`.
@@ -112,7 +113,7 @@ def embed(
     process = worker()
     numbers, parts = assigned(part, process, out)
     built = build_encoder(encoder, device, trusted=True)
-    sources = [open_source(spec) for spec in data]
+    sources = [open_source(spec, strict=strict) for spec in data]
     texts = Texts(sources, roles=roles, kinds=derived, language=language)
     stored = built if isinstance(built, VectorsEncoder) else None
     if stored is not None and stored.joins_keys:

@@ -321,9 +321,9 @@ def test_tables_whose_images_lie_elsewhere(tree):
 
 
 def test_keys_that_may_repeat_are_not_taken(tree):
-    rows = [f"{n}.png,a dog,item-{n}" for n in range(300)]
-    path = tree(**{"a.csv": "\n".join(["image,caption,sku", *rows, "300.png,a cat,item-0\n"])})
-    assert len(open_source(guess(str(path / "a.csv")).part)) == 301
+    rows = [f"{n}.png,a dog,item-{n}" for n in range(1_500)]
+    path = tree(**{"a.csv": "\n".join(["image,caption,sku", *rows, "1500.png,a cat,item-0\n"])})
+    assert len(open_source(guess(str(path / "a.csv")).part)) == 1_501
 
 
 def test_json_is_looked_into(tree):

@@ -155,7 +155,7 @@ def test_one_shows_every_caption_once_a_cycle(tmp_path, picture, make):
     (tmp_path / "x.png").write_bytes(picture())
     rows = [{"image": "x.png", "caption": [f"{n} {c}" for c in range(3)]} for n in range(8)]
     (tmp_path / "t.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    loader = make(str(tmp_path / "t.jsonl"), batch_size=4)
+    loader = make(f"table:path={tmp_path}/t.jsonl", batch_size=4)
     for cycle in range(3):
         shown = {}
         for batch in loader.batches(6 * cycle, 6 * cycle + 6):
@@ -385,7 +385,7 @@ def write_captions(folder, picture, texts):
     (folder / "x.png").write_bytes(picture())
     rows = [{"image": "x.png", "caption": text} for text in texts]
     (folder / "t.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    return str(folder / "t.jsonl")
+    return f"table:path={folder}/t.jsonl"
 
 
 def test_share_of_captions_with_a_twin(make, tmp_path, picture):
@@ -410,7 +410,7 @@ def test_the_sources_window_is_kept(tmp_path):
     lines = [json.dumps({"image": "x.png", "caption": "a"})] * 50
     for name in "abcdef":
         (tmp_path / f"{name}.jsonl").write_text("\n".join(lines))
-    source = open_source(str(tmp_path / "*.jsonl"))
+    source = open_source(f"table:path={tmp_path}/*.jsonl")
     source.window_samples = 50
 
     class Everything:

@@ -63,5 +63,4 @@ def test_an_epoch_takes_the_same_memory_whatever_its_length(tmp_path, picture):
         facts = json.loads(done.stdout)
         assert facts["seen"] == facts["distinct"] == samples
         peaks[samples] = facts["peak"]
-    print(peaks)
     assert peaks[200_000] - peaks[20_000] < 0.05 * peaks[20_000] + 4, peaks

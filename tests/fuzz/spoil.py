@@ -74,6 +74,7 @@ RAW = (
 
 VALUES = st.one_of(
     st.sampled_from(TEXTS + PATHS),
+    st.sampled_from(["\0", "a\0b", "\ud800", "x\udcff", "", None]),
     st.sampled_from(NUMBERS),
     st.sampled_from([[], {}, [[]], [None], [""], [{}], {"": ""}, ["a", 1], ["a"] * 300]),
     st.integers(0, len(RAW) - 1).map(lambda raw: {"raw json": raw}),
@@ -373,7 +374,8 @@ class _Members:
         if kind == "again":
             found.insert(what % len(found), (_copy(member), inside))
         elif kind == "give":
-            found[at] = member, found[what % len(found)][1]
+            alike = [pair for pair in found if ending(pair[0].name) == ending(member.name)]
+            found[at] = member, alike[what % len(alike)][1]
         elif kind == "move":
             found.insert(what % len(found), found.pop(at))
         elif kind in ("content", "value", "image"):

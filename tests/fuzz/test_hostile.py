@@ -52,6 +52,8 @@ Ops = st.lists(spoil.TREE_OPS, min_size=1, max_size=3)
 
 def layout(name: str, ops: list[Any], strict: bool, keep: Counter[str]) -> None:
     """Spoil a miniature and hold its layout to every promise."""
+    if name in seeds.SLOW:
+        pytest.importorskip("datasets")  # takes seconds, which are not the layout's
     made = seeds.seed(name)
     files, items = made.files, made.items
     whole = True
@@ -138,7 +140,7 @@ RARE = (HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too
 
 @pytest.mark.parametrize("name", TARGETS)
 def test_a_few_spoiled_examples(name: str) -> None:
-    examples = {"image": 60, "guess": 12}.get(name, 2 if name in seeds.SLOW else 6)
+    examples = {"image": 60, "guess": 12}.get(name, 2 if name in seeds.SLOW else 5)
     check = seed(zlib.crc32(name.encode()))(target(name, Counter()))
     settings(
         max_examples=examples,
@@ -182,5 +184,6 @@ def test_the_properties_see_what_they_look_for() -> None:
         properties.check_layout(made.at(here), seeds.FOLDER, 6)
     with pytest.raises(AssertionError, match=properties.CANARY):
         properties.check_layout(made.at(here, allow_outside=True), seeds.FOLDER, 4)
-    with pytest.raises(AssertionError), properties.bounded():
-        bytearray(properties.MEGABYTES + 20 << 20).count(1)
+    if sys.platform == "linux":
+        with pytest.raises(AssertionError), properties.bounded():
+            bytearray(properties.MEGABYTES + 20 << 20).count(1)

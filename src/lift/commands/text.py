@@ -25,6 +25,7 @@ def embed(
     language: str = "",
     rows_per_shard: int | None = None,
     device: str = "auto",
+    strict: bool = False,
     progress: bool = True,
 ) -> EmbedReport:
     """Compute the vector of every distinct caption once and store it.
@@ -46,6 +47,7 @@ def embed(
         language: of the captions ("en"); kept beside each.
         rows_per_shard: rows of one file; None takes the default.
         device: auto, cpu, cuda, cuda:1, mps.
+        strict: stop at the first sample that can't be used, instead of counting it.
         progress: draw a progress bar.
 
     Raises:
@@ -66,6 +68,7 @@ def embed(
         language=language,
         rows_per_shard=rows_per_shard,
         device=device,
+        strict=strict,
         progress=progress,
     )
 

@@ -23,6 +23,7 @@ def train(
     out: str | Path,
     options: Sequence[str] = (),
     resume: bool = False,
+    strict: bool = False,
     progress: bool = True,
 ) -> RunResult:
     """Train an image encoder to match stored caption vectors; save it and judge it.
@@ -38,6 +39,7 @@ def train(
         out: the run's folder.
         options: `key=value` words that change the recipe (`optim.lr=5e-4`, `objective=cosine`).
         resume: insist that there is a run to go on with.
+        strict: stop at the first sample that can't be used (`loader.on_unreadable=stop`).
         progress: draw a progress bar.
 
     Raises:
@@ -46,6 +48,8 @@ def train(
     """
     from lift.training.loop import run
 
+    if strict:
+        options = [*options, "loader.on_unreadable=stop"]
     config = _configured(recipe, options, data, validation, str(cache))
     return run(config, Path(out), resume=resume, progress=progress)
 

@@ -24,6 +24,7 @@ def embed(
     derive: tuple[Literal["sub-caption", "phrase", "negative"], ...] = (),
     language: str = "",
     device: str = "auto",
+    strict: bool = False,
     quiet: bool = False,
 ) -> None:
     """Compute every distinct caption's vector once and store it.
@@ -54,6 +55,7 @@ def embed(
         derive: also embed what is made of each caption: its sentences, noun phrases, negatives.
         language: of the captions (`en`); kept beside each.
         device: auto, cpu, cuda, cuda:1 or mps.
+        strict: stop at the first sample that can't be used, instead of counting it.
         quiet: no progress bar.
     """
     report = text.embed(
@@ -67,6 +69,7 @@ def embed(
         derive=derive,
         language=language,
         device=device,
+        strict=strict,
         progress=not quiet,
     )
     print(report.table())

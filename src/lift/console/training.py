@@ -36,6 +36,7 @@ def train(
     cache: str = "",
     options: Options = (),
     resume: bool = False,
+    strict: bool = False,
     dry_run: bool = False,
     quiet: bool = False,
 ) -> None:
@@ -58,6 +59,7 @@ def train(
         cache: the folder that `lift embed` made.
         options: change the recipe: `--set optim.lr=5e-4 objective=cosine`.
         resume: insist that there is a run to go on with.
+        strict: stop at the first sample that can't be used, instead of counting it.
         dry_run: print parameters, FLOPs, memory, steps and cache size; train nothing.
         quiet: no progress bar.
     """
@@ -74,6 +76,7 @@ def train(
         out=out,
         options=options,
         resume=resume,
+        strict=strict,
         progress=not quiet,
     )
     _print_run(result)

@@ -116,7 +116,7 @@ def room_for(length: int, kind: Any) -> np.ndarray:
     if not size:
         return np.empty(0, kind)
     with told_plainly(Path(tempfile.gettempdir())), tempfile.TemporaryFile() as file:
-        file.truncate(size)  # a full disk later would be a SIGBUS
+        os.posix_fallocate(file.fileno(), 0, size)  # a full disk later would be a SIGBUS
         return np.frombuffer(mmap.mmap(file.fileno(), size), kind)
 
 

@@ -104,7 +104,7 @@ def prepare(config: RunConfig, folder: RunFolder, count: int, progress: bool) ->
     cache = _open_cache(config)
     if not config.data:
         raise ConfigError("No data: give the pairs to train on with --data.")
-    source = open_source(config.data)
+    source = open_source(config.data, strict=config.loader.on_unreadable == "stop")
     if isinstance(source, Texts):
         source.read(0)  # raises: there are no images to train on
     if len(config.licences) not in (0, 1, len(sources_of(source))):
