@@ -328,7 +328,7 @@ def test_weights_are_stored_and_losses_are_counted(tmp_path: Path) -> None:
         text = archive.extractfile("0.txt")
         assert text is not None and text.read() == b"good\npoor\n"
     assert record["weights"] == {"raw": [3.0, 0.5]} and record["raw_"] == "taken"
-    assert report.left_out == {"without caption": 1}
+    assert report.left_out == {"image without caption": 1}
     assert report.changed["foils that are not packed"] == 2
 
 

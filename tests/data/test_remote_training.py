@@ -173,7 +173,7 @@ def test_a_server_that_fails_now_and_then(
     loader = loaded(source, workers=workers)
     assert seen(list(loader.batches(0, EPOCH))) == calm
     assert server.count().total() > asked + 2 * SHARDS
-    assert source.counters == {"without image": SHARDS}  # the padding
+    assert source.counters == {"image missing": SHARDS}  # the padding
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -326,5 +326,5 @@ def test_what_has_no_version_is_not_taken_from_the_index(
         server.files = {"s.tar": write_tar(tmp_path / "s.tar", members).read_bytes()}
         source = opened(f"{server.url}/s.tar")
         assert source.read(0).captions[0].text == word.decode()
-        assert source.examples == {"without caption": f"{word.decode()} in s.tar"}
+        assert source.examples == {"image without caption": f"{word.decode()} in s.tar"}
     assert server.count() == {"s.tar": 2}

@@ -14,6 +14,7 @@ from lift.curation.findings import Inspection, Texts
 from lift.curation.layout_words import words_of
 from lift.curation.looking import Look
 from lift.curation.spread import Counting
+from lift.data import kinds
 from lift.data.dice import generator
 from lift.data.guess import guess
 from lift.data.source import left_out, open_source, parse_part
@@ -131,7 +132,9 @@ def _read_texts(source: Source, strict: bool, progress: bool) -> Texts:
     for chunk in _chunks(bar):
         of_an_image.add(len(captions) for _, captions in chunk)
         if strict and (key := next((key for key, captions in chunk if not captions), None)):
-            raise BrokenSample("without caption", f"Sample {key} has no caption that can be used.")
+            raise BrokenSample(
+                kinds.IMAGE_WITHOUT_CAPTION, f"Sample {key} has no caption that can be used."
+            )
         texts = [caption.text for _, captions in chunk for caption in captions]
         characters.add(map(len, texts))
         words.add(len(text.split()) for text in texts)

@@ -15,6 +15,7 @@ from urllib.parse import quote
 
 from lift.config import from_dict, to_json
 from lift.curation.image_files import kind_of, smaller
+from lift.data import kinds
 from lift.data.tally import Tally
 from lift.errors import BrokenSample, ConfigError, DataError
 from lift.files import whole_file, write_text
@@ -151,7 +152,7 @@ class _Packer:
             sample = source.read(number)
             key = sample.key
             if not sample.captions:
-                raise BrokenSample("without caption", f"Sample {key} has no caption.")
+                raise BrokenSample(kinds.IMAGE_WITHOUT_CAPTION, f"Sample {key} has no caption.")
             image, kept = smaller(sample.image, self._work.side, self._work.quality)
         except BrokenSample as error:
             if getattr(getattr(source, "bounds", None), "strict", False):

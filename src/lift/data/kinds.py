@@ -24,12 +24,14 @@ CAPTION_ROLES = "without a caption of the roles"
 CAPTION_UNREADABLE = "unreadable captions file"
 CAPTION_WITHOUT_IMAGE = "caption without image"
 CAPTION_OF_SEVERAL = "caption of several images"
+IMAGE_OF_SAMPLE_TWICE = "another image of the same sample"
 CAPTIONS_FILE_TWICE = "another captions file of the same image"
 IMAGE_WITHOUT_CAPTION = "image without caption"
 
 # Keys and rows
 KEY_TWICE = "duplicate key"
-KEY_MISSING = "row without a key"
+KEY_MISSING = "without a key"
+KEY_LONG = "key too long"
 KEY_NO_UTF8 = "key that is not UTF-8"
 ROW_FORM = "row of another form"
 ROW_NO_JSON = "row that is not JSON"
@@ -79,7 +81,7 @@ BESIDE = " beside a good one"
 MEANINGS: Mapping[str, str] = {
     IMAGE_MISSING: "the sample names no image, or one that is not there",
     IMAGE_EMPTY: "the image file has no bytes",
-    IMAGE_FILE_TOO_LARGE: "the image file has more bytes than max_image_bytes",
+    IMAGE_FILE_TOO_LARGE: "a file of the sample has more bytes than max_image_bytes",
     IMAGE_UNREADABLE: "the image is there and can't be read: a folder, a pipe, no permission",
     IMAGE_OUTSIDE: "the path or link of the image leads out of its folder (allow_outside)",
     IMAGE_PATH: "what should be the path of an image can be none",
@@ -89,15 +91,17 @@ MEANINGS: Mapping[str, str] = {
     CAPTION_NO_TEXT: "a number, an object or the like stands where the caption should",
     CAPTION_NO_UTF8: "the bytes of the caption are no UTF-8",
     CAPTION_NUL: "the caption has a NUL byte",
-    CAPTION_NO_FIELD: "the sample's .json lacks the field of captions",
+    CAPTION_NO_FIELD: "the sample lacks the file, or its .json the field, of captions",
     CAPTION_ROLES: "the sample has captions, and none of the roles that take part",
     CAPTION_UNREADABLE: "the captions file of the sample is missing, too large, or can't be read",
     CAPTION_WITHOUT_IMAGE: "a caption is there and its image is not",
     CAPTION_OF_SEVERAL: "the caption names an image by a name that several images have",
+    IMAGE_OF_SAMPLE_TWICE: "a sample of a shard has several images; the first is taken",
     CAPTIONS_FILE_TWICE: "an image has two captions files; the first is taken",
     IMAGE_WITHOUT_CAPTION: "an image is there and no caption for it",
     KEY_TWICE: "another sample had the key before; the first is taken",
-    KEY_MISSING: "the row has no value in its key column",
+    KEY_MISSING: "the sample has no value in the column or field of keys",
+    KEY_LONG: "the key has more than 4,096 bytes",
     KEY_NO_UTF8: "the bytes of the key are no UTF-8",
     ROW_FORM: "a row or an entry lacks a part, or has too many",
     ROW_NO_JSON: "the line is not JSON, or no object",

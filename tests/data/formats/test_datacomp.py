@@ -48,10 +48,10 @@ def test_missing_and_repeated_uids_are_left_out(tmp_path, write_tar):
     source = opened(tmp_path / "*.tar")
     assert [source.read(n).image for n in range(3)] == [b"image 5", b"image 7", b"image 8"]
     assert [key for key, _ in source.texts()] == [uid(5), uid(7), uid(8)]
-    assert source.counters == {"without uid": 1, "duplicate key": 2}
-    assert source.examples["without uid"] == "000000001 in 00000000.tar"
+    assert source.counters == {"without a key": 1, "duplicate key": 2}
+    assert source.examples["without a key"] == "000000001 in 00000000.tar"
     assert source.examples["duplicate key"] == f"{uid(5)} in 00000000.tar"
-    with pytest.raises(BrokenSample, match="without uid; strict"):
+    with pytest.raises(BrokenSample, match="without a key; strict"):
         opened(tmp_path / "*.tar", strict=True)
     with pytest.raises(BrokenSample, match=f"{uid(7)} in 00000001.tar: duplicate key"):
         write_tar(tmp_path / "00000000.tar", members(5, 7))

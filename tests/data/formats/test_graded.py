@@ -120,7 +120,7 @@ def test_items_of_several_rows_images_and_texts(shop, picture):
     pictures = [source.read(n).image for n in range(5)]
     assert pictures == [picture(n) for n in (0, 1, 2, 3, 4)]
     assert source.counters == {
-        "row without a key": 1,
+        "without a key": 1,
         "image of an item given twice": 1,
         "item without an image": 1,
     }
@@ -273,4 +273,4 @@ def test_judgements_without_an_item_are_counted_beside_items_without_a_name(shop
     write(shop / "judged.jsonl", judged(("shoe", "i1", 1), ("boot", None, 1)))
     source = graded(shop)
     assert told(source) == {"i1": [("shoe", "query", 1.0)]}
-    assert source.counters == {"judgement of an unknown item": 1, "row without a key": 1}
+    assert source.counters == {"judgement of an unknown item": 1, "without a key": 1}

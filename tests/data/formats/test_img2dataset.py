@@ -126,10 +126,10 @@ def test_broken_samples(output, write_tar):
     assert [(key, len(captions)) for key, captions in source.texts()] == [
         ("a", 0), ("b", 0), ("d", 1),
     ]  # fmt: skip
-    assert source.counters == {"without caption": 1, "damaged .json": 1, "empty caption": 1}
+    assert source.counters == {"image without caption": 1, "damaged .json": 1, "empty caption": 1}
     with pytest.raises(BrokenSample, match="Sample a has a damaged"):
         source.read(0)
-    with pytest.raises(BrokenSample, match=r"c in 00000\.tar: without caption; strict"):
+    with pytest.raises(BrokenSample, match=r"c in 00000\.tar: image without caption; strict"):
         opened(folder, strict=True)
 
 

@@ -76,12 +76,12 @@ def kept(tmp_path):
 
 def test_the_second_opening_scans_nothing(tmp_path, opened, scans):
     first = everything(opened())
-    assert scans() == ["s.tar"] and first[2] == {"without caption": 1}
+    assert scans() == ["s.tar"] and first[2] == {"image without caption": 1}
     (file,) = kept(tmp_path)
     assert file.suffix == ".arrow"
     again = opened()
     assert everything(again) == first and scans() == []
-    assert again.examples == {"without caption": "alone in s.tar"}
+    assert again.examples == {"image without caption": "alone in s.tar"}
     assert everything(pickle.loads(pickle.dumps(again))) == first and scans() == []
     with pytest.raises(BrokenSample, match="alone"):
         opened(strict=True)
@@ -151,7 +151,7 @@ def test_damaged_files_are_made_anew(tmp_path, opened, scans):
         file.write_bytes(content)
         source = opened()
         assert (len(source), source.counters, source.examples) == (
-            SAMPLES, {"without caption": 1}, {"without caption": "alone in s.tar"},
+            SAMPLES, {"image without caption": 1}, {"image without caption": "alone in s.tar"},
         )  # fmt: skip
         if scans():
             scanned += 1

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 from lift.data import kinds
@@ -102,14 +103,60 @@ def _checked(text: Any, role: str, sample: str, most: int) -> str:
     return text.strip()
 
 
+class Usable(tuple[Caption, ...]):
+    """Captions of a sample that can be used.
+
+    Attributes:
+        troubles: what is wrong with its others.
+    """
+
+    troubles: Sequence[BrokenSample] = ()
+
+
+def usable(makers: Iterable[Callable[[], Sequence[Caption]]]) -> Usable:
+    """Return the captions that each maker returns.
+
+    Raises:
+        BrokenSample: the first trouble, where no maker returns a caption.
+    """
+    found: list[Caption] = []
+    troubles: list[BrokenSample] = []
+    for make in makers:
+        try:
+            made = make()
+        except BrokenSample as error:
+            troubles.append(error)
+        else:
+            found += made
+            troubles += getattr(made, "troubles", ())
+    if troubles and not found:
+        raise troubles[0]
+    told = Usable(found)
+    told.troubles = troubles
+    return told
+
+
 def captions_of(
     row: Mapping[str, Any], columns: Iterable[Column], sample: str, most: int
-) -> tuple[Caption, ...]:
-    """Return the captions of some columns of a row; raises BrokenSample as `captions` does."""
-    found: list[Caption] = []
-    for name, role in columns:
-        found += captions(row[name], role, sample, most)
-    return tuple(found)
+) -> Usable:
+    """Return the captions of some columns of a row, or fields of a record, that can be used.
+
+    Raises:
+        BrokenSample: there is none; as `captions` does, or a record has none of the fields.
+    """
+
+    def field(column: Column) -> Usable:
+        if column.name not in row:
+            known = ", ".join(sorted(map(str, row))) or "none"
+            raise BrokenSample(
+                kinds.CAPTION_NO_FIELD,
+                f"Sample {sample} has no field {column.name!r}; known: {known:.200}.",
+            )
+        value = row[column.name]
+        texts = value if isinstance(value, list | tuple) and value else [value]
+        return usable(partial(captions, text, column.role, sample, most) for text in texts)
+
+    return usable(partial(field, column) for column in columns)
 
 
 def spelled(value: Any) -> Any:
@@ -125,11 +172,11 @@ def spelled(value: Any) -> Any:
     return value
 
 
-def lines(text: bytes, role: str, sample: str, most: int = 20_000) -> list[Caption]:
+def lines(text: bytes, role: str, sample: str, most: int = 20_000) -> Usable:
     """Return one caption for each line that is not blank; lines end in \\n or \\r\\n only.
 
     Raises:
-        BrokenSample: nothing but blanks, not UTF-8, or as `captions` does.
+        BrokenSample: nothing but blanks, not UTF-8, or no line that can be used.
     """
     try:
         decoded = text.decode("utf-8-sig")
@@ -139,7 +186,8 @@ def lines(text: bytes, role: str, sample: str, most: int = 20_000) -> list[Capti
             f"Sample {sample} has a caption that is not UTF-8 ({error}).",
         ) from error
     # splitlines() would also cut a caption at a form feed or a paragraph separator inside it.
-    return captions([line for line in decoded.split("\n") if line.strip()], role, sample, most)
+    told = [line for line in decoded.split("\n") if line.strip()]
+    return captions_of({role: told}, [Column(role, role)], sample, most)
 
 
 def as_fields(record: Mapping[str, Any], leave_out: Iterable[str]) -> dict[str, str]:

@@ -119,7 +119,7 @@ class Layout(ABC):
         """Yield (key, captions) of every sample in order, without reading image bytes.
 
         A sample whose captions can't be used comes with none, so that places stay numbers, and
-        is counted, unless the layout is strict.
+        is counted, as is a caption that can't be used beside others; unless the layout is strict.
         """
         unusable = Tally()
         for group in range(len(self.groups)):
@@ -131,7 +131,11 @@ class Layout(ABC):
                         raise
                     unusable.add(error.kind, str(error))
                     captions = ()
-                yield key, captions
+                for trouble in getattr(captions, "troubles", ()):
+                    if self.bounds.strict:
+                        raise trouble
+                    unusable.add(trouble.kind + kinds.BESIDE, str(trouble))
+                yield key, tuple(captions)
         self._unusable = unusable
 
     @property

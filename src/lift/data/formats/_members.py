@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from lift.data import kinds
 from lift.data.formats._index import CHUNK, PLACES, Chunk, Spool
 from lift.data.formats._tar import members
 from lift.data.tally import Tally
@@ -24,24 +25,17 @@ _LONGEST_KEY = 4096
 """Bytes; thousands of keys are held in memory at a time, and a hostile one may have millions."""
 
 
-class Need(NamedTuple):
-    """Files of which a sample has at least one, and what to count it as where it has none."""
-
-    endings: tuple[str, ...]
-    otherwise: str = "without caption"
-
-
 @dataclass(frozen=True)
 class Recipe:
     """What makes a sample of the files of one name.
 
     Attributes:
-        needs: the files it must have, besides an image.
+        captions: endings of the files with captions; a sample has one of them at least.
         extra: the ending of one more file that is read ("syn.json"); "" for none.
         key_field: the field of `.json` that holds its key; "" takes the name of its files.
     """
 
-    needs: tuple[Need, ...]
+    captions: tuple[str, ...]
     extra: str = ""
     key_field: str = ""
 
@@ -85,7 +79,7 @@ class Scan:
         keys: list[bytes] = []
         for files in self._grouped(max_members):
             if files.repeated:
-                self._leave_out("duplicate key", files.key, files.repeated)
+                self._leave_out(kinds.KEY_TWICE, files.key, files.repeated)
             try:
                 keys.append(self._key(files))
             except BrokenSample as error:
@@ -103,7 +97,7 @@ class Scan:
             new, repeated = not_seen(chunk, seen)
             spool.add(chunk.only(new))
             for key in repeated:
-                self._leave_out("duplicate key", key)
+                self._leave_out(kinds.KEY_TWICE, key)
 
     def _leave_out(self, why: str, example: str, count: int = 1) -> None:
         self.left_out.add(why, f"{example[:_LONGEST_KEY]} in {self._shard}", count)
@@ -118,7 +112,7 @@ class Scan:
             dot = member.name.find(".", slash)
             if not member.ordinary or dot <= slash:
                 if not member.name.endswith("/"):
-                    self._leave_out("not a sample's file", member.name)
+                    self._leave_out(kinds.FILE_OTHER, member.name)
                 continue
             here = member.name[:dot]
             if here != key:
@@ -138,30 +132,29 @@ class Scan:
         spans, recipe = files.spans, self._recipe
         images = [spans[ending] for ending in IMAGES if ending in spans]
         if not images:
-            raise BrokenSample("without image", files.key)
+            raise BrokenSample(kinds.IMAGE_MISSING, files.key)
         if not images[0][1]:
-            raise BrokenSample("empty image", files.key)
-        for need in recipe.needs:
-            if not any(ending in spans for ending in need.endings):
-                raise BrokenSample(need.otherwise, files.key)
+            raise BrokenSample(kinds.IMAGE_EMPTY, files.key)
+        if not any(ending in spans for ending in recipe.captions):
+            raise BrokenSample(kinds.IMAGE_WITHOUT_CAPTION, files.key)
         read = [images[0], *(spans[ending] for ending in self._others if ending in spans)]
         if max(size for _, size in read) > self._most:
-            raise BrokenSample("over max_image_bytes", files.key)
+            raise BrokenSample(kinds.IMAGE_FILE_TOO_LARGE, files.key)
         key = self._field(spans, files.key) if recipe.key_field else files.key
         encoded = key.encode("utf-8", "backslashreplace")
         if len(encoded) > _LONGEST_KEY:
-            raise BrokenSample("key too long", files.key)
+            raise BrokenSample(kinds.KEY_LONG, files.key)
         if len(images) > 1:
-            self._leave_out("another image of the same sample", files.key, len(images) - 1)
+            self._leave_out(kinds.IMAGE_OF_SAMPLE_TWICE, files.key, len(images) - 1)
         return encoded
 
     def _field(self, spans: dict[str, tuple[int, int]], name: str) -> str:
         if "json" not in spans:
-            raise BrokenSample(f"without {self._recipe.key_field}", name)
+            raise BrokenSample(kinds.KEY_MISSING, name)
         offset, size = spans["json"]
         value = as_object(os.pread(self._fd, size, offset), name).get(self._recipe.key_field)
         if isinstance(value, bool) or not isinstance(value, str | int) or value == "":
-            raise BrokenSample(f"without {self._recipe.key_field}", name)
+            raise BrokenSample(kinds.KEY_MISSING, name)
         return str(value)
 
     def _numbers(self, spans: dict[str, tuple[int, int]]) -> list[int]:

@@ -13,6 +13,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from lift.data import kinds
 from lift.data.formats._captions import as_fields
 from lift.data.formats._index import Entry, Index, Span, Spool
 from lift.data.formats._layout import Bounds, Layout, Told
@@ -88,6 +89,8 @@ class Parts:
 
     def text(self) -> bytes:
         """Return the bytes of `.txt`."""
+        if not self.has_text():
+            raise BrokenSample(kinds.CAPTION_NO_FIELD, f"Sample {self.key} has no .txt.")
         return self._read(self._entry.text, self.key)
 
     def record(self) -> dict[str, Any]:
@@ -182,7 +185,7 @@ class TarLayout(Layout):
         try:
             found = self._stand.read(group, span)
         except OSError as error:
-            raise BrokenSample("unreadable sample", f"{what} ({error.strerror}).") from error
+            raise BrokenSample(kinds.ROW_UNREADABLE, f"{what} ({error.strerror}).") from error
         except DataError as error:  # of the whole shard: to try it for each sample takes for ever
             raise Unreachable(f"{what}: {error}") from error
         if len(found) != span.size:
@@ -215,7 +218,7 @@ class TarLayout(Layout):
                         new, repeated = not_seen(chunk, seen)
                         chunk = chunk.only(new)
                         for key in repeated:
-                            tally.add("duplicate key", f"{key} in {self._called(number)}")
+                            tally.add(kinds.KEY_TWICE, f"{key} in {self._called(number)}")
                     all_shards.add(chunk)
                 groups.append(len(all_shards) - before)
                 self._judge(number, groups[-1], tally)
@@ -226,7 +229,7 @@ class TarLayout(Layout):
         if not samples:
             why = f"left out: {tally.sentence()}" if tally.counts else "it holds no files"
             hint = self.hint
-            if {"without image", "without caption"} <= set(tally.counts):
+            if {kinds.IMAGE_MISSING, kinds.IMAGE_WITHOUT_CAPTION} <= set(tally.counts):
                 hint = hint or "The files of a sample have to stand side by side."
             sentence = f"{shown(self._files[number])} holds no samples; {why}. {hint}"
             raise DataError(sentence.rstrip())

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from lift.data.formats._captions import lines
 from lift.data.formats._downloads import not_downloaded
-from lift.data.formats._members import Need, Recipe
+from lift.data.formats._members import Recipe
 from lift.data.formats._paths import expand_anywhere
 from lift.data.formats._shards import Parts, TarBounds, TarLayout
 from lift.terms import Caption
@@ -37,9 +37,9 @@ class DataComp(TarLayout):
 
     def __init__(self, config: Config) -> None:
         files = expand_anywhere(config.path)
-        recipe = Recipe((Need(("txt",)),), key_field="uid")
+        recipe = Recipe(("txt",), key_field="uid")
         absent = not_downloaded([file for file in files if isinstance(file, Path)])
         super().__init__(config, recipe, files, None, absent)
 
     def _captions(self, parts: Parts) -> tuple[Caption, ...]:
-        return tuple(lines(parts.text(), "raw", parts.key, self.bounds.max_caption_chars))
+        return lines(parts.text(), "raw", parts.key, self.bounds.max_caption_chars)

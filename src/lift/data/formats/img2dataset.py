@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lift.data.formats._captions import captions, lines
+from lift.data.formats._captions import Column, captions_of, lines
 from lift.data.formats._downloads import not_downloaded
-from lift.data.formats._members import Need, Recipe
+from lift.data.formats._members import Recipe
 from lift.data.formats._paths import (
     File,
     expand_anywhere,
@@ -50,14 +50,14 @@ class Downloaded(TarLayout):
         # Shards and rows are numbered in its keys, so those of one folder don't repeat.
         one_folder = len({parent_and_name(file)[0] for file in files}) == 1
         absent = not_downloaded([file for file in files if isinstance(file, Path)])
-        recipe = Recipe((Need(("txt", "json")),))
+        recipe = Recipe(("txt", "json"))
         super().__init__(config, recipe, files, None if one_folder else key_prefixes(files), absent)
 
     def _captions(self, parts: Parts) -> tuple[Caption, ...]:
         most = self.bounds.max_caption_chars
         if parts.has_text():
-            return tuple(lines(parts.text(), "raw", parts.key, most))
-        return tuple(captions(parts.record().get("caption"), "raw", parts.key, most))
+            return lines(parts.text(), "raw", parts.key, most)
+        return captions_of(parts.record(), [Column("caption", "raw")], parts.key, most)
 
 
 def _shards(paths: str | Sequence[str]) -> Sequence[File]:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from lift.data.formats._captions import captions, lines
-from lift.data.formats._members import Need, Recipe
+from lift.data.formats._captions import Column, captions_of, lines, usable
+from lift.data.formats._members import Recipe
 from lift.data.formats._paths import expand_anywhere, key_prefixes
 from lift.data.formats._shards import Parts, TarBounds, TarLayout
-from lift.errors import BrokenSample
 from lift.terms import Caption
+
+_WRITTEN = Column("syn_text", "rewrite")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,7 +19,7 @@ class Config(TarBounds):
 
     Attributes:
         synthetic: also the captions that a model wrote (`syn_text` of `.syn.json`), as rewrites;
-            a sample without them is left out and counted.
+            what a sample lacks is counted.
         key_field: the field of `.json` that is a sample's key ("uid"), unique over all shards;
             None takes the name of its files.
     """
@@ -52,23 +53,15 @@ class Reinforced(TarLayout):
 
     def __init__(self, config: Config) -> None:
         self._synthetic = config.synthetic
-        needs = [Need(("txt",))]
-        if config.synthetic:
-            needs.append(Need(("syn.json",), "without .syn.json"))
         extra = "syn.json" if config.synthetic else ""
-        recipe = Recipe(tuple(needs), extra, config.key_field or "")
+        endings = ("txt", extra) if extra else ("txt",)
+        recipe = Recipe(endings, extra, config.key_field or "")
         files = expand_anywhere(config.path)
         super().__init__(config, recipe, files, None if config.key_field else key_prefixes(files))
 
     def _captions(self, parts: Parts) -> tuple[Caption, ...]:
-        most = self.bounds.max_caption_chars
-        found = lines(parts.text(), "raw", parts.key, most)
+        key, most = parts.key, self.bounds.max_caption_chars
+        makers = [lambda: lines(parts.text(), "raw", key, most)]
         if self._synthetic:
-            written = parts.extra()
-            if "syn_text" not in written:
-                raise BrokenSample(
-                    "without syn_text in .syn.json",
-                    f"Sample {parts.key} has no field 'syn_text' in its .syn.json.",
-                )
-            found += captions(written["syn_text"], "rewrite", parts.key, most)
-        return tuple(found)
+            makers.append(lambda: captions_of(parts.extra(), [_WRITTEN], key, most))
+        return usable(makers)

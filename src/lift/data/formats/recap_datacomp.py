@@ -18,15 +18,14 @@ import numpy as np
 
 from lift.data import kinds
 from lift.data.formats import _rows
-from lift.data.formats._captions import Column, as_fields, captions
+from lift.data.formats._captions import Column, as_fields, captions_of
 from lift.data.formats._files import is_folder
 from lift.data.formats._images import ENDINGS, image_file, is_text
 from lift.data.formats._layout import Bounds, Told
 from lift.data.formats._ragged import chunked
 from lift.data.formats._tables import File, Rows, values
 from lift.data.spilled import Mapped, Spool
-from lift.data.tally import Tally
-from lift.errors import BrokenSample, ConfigError, DataError, unknown
+from lift.errors import ConfigError, DataError, unknown
 from lift.terms import Caption, Sample
 from lift.text.keys import KeyIndex, KeySet, keys_of
 
@@ -106,7 +105,6 @@ class Recap(_rows.RowLayout):
         self._endings = tuple(finder.endings)
         self._pattern = _Pattern(config.pattern)
         self._starts = [0, *accumulate(kept.groups)]
-        self._dropping, self._dropped = Tally(), Tally()
         super().__init__(table, kept, config, table.settled(kept.groups))
 
     def _wanted(self, file: File) -> Iterator[str]:
@@ -114,17 +112,6 @@ class Recap(_rows.RowLayout):
         yield self._config.key
         yield from (column.name for column in self._columns)
         yield from file.plain if self._config.fields is None else self._config.fields
-
-    def texts(self) -> Iterator[tuple[str, tuple[Caption, ...]]]:
-        """Yield as all layouts do; also count the captions that are dropped beside a good one."""
-        dropping = self._dropping = Tally()
-        yield from super().texts()
-        self._dropped = dropping
-
-    def _all(self) -> Tally:
-        both = super()._all()
-        both.update(self._dropped.counts, self._dropped.first)
-        return both
 
     def _read(self, group: int, place: int) -> Sample:
         _, row = self._row(group, place)
@@ -137,7 +124,7 @@ class Recap(_rows.RowLayout):
         return Sample(
             key=key,
             image=image_file(self._config.images, name, key, self.bounds, allowed),
-            captions=self._captions(row, key, Tally()),
+            captions=self._captions(row, key),
             fields=as_fields(row, out),
         )
 
@@ -145,25 +132,14 @@ class Recap(_rows.RowLayout):
         names = list(dict.fromkeys([self._config.key, *(c.name for c in self._columns)]))
         for _, row in self._scan(group, names):
             key = self._key(row, self._table.groups[group].file)
-            yield key, partial(self._captions, row, key, self._dropping)
+            yield key, partial(self._captions, row, key)
 
     def _key(self, row: Mapping[str, Any], file: int) -> str:
         return f"{self._prefixes[file]}{row[self._config.key]}"
 
-    def _captions(self, row: Mapping[str, Any], key: str, dropped: Tally) -> tuple[Caption, ...]:
+    def _captions(self, row: Mapping[str, Any], key: str) -> tuple[Caption, ...]:
         """Return the captions that can be used; raises BrokenSample where there is none."""
-        found: list[Caption] = []
-        troubles: list[BrokenSample] = []
-        for name, role in self._columns:
-            try:
-                found += captions(row[name], role, key, self.bounds.max_caption_chars)
-            except BrokenSample as error:
-                troubles.append(error)
-        if troubles and (not found or self.bounds.strict):
-            raise troubles[0]
-        for trouble in troubles:
-            dropped.add(trouble.kind + kinds.BESIDE, str(trouble))
-        return tuple(found)
+        return captions_of(row, self._columns, key, self.bounds.max_caption_chars)
 
 
 def _caption_columns(table: _rows.Table, config: Config) -> tuple[Column, ...]:

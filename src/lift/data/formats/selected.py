@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
@@ -269,17 +271,28 @@ def _open(config: Config, record: Record) -> Source:
         raise DataError(f"{config.path} does not say where its data lies; give it with data=.")
     if isinstance(data, Part) and data.room != "data/formats":
         raise DataError(f"{config.path} names a part of {data.room}, which is no data.")
+    path, outer = os.path.realpath(config.path), _OPENING.get()
+    if path in outer:
+        raise _Endless(f"{config.path} is a selection of itself; give its data with data=.")
+    mark = _OPENING.set(outer | {path})
     try:
         return open_source(data)
-    except RecursionError as error:
-        raise DataError(f"{config.path} is a selection of itself; give its data with data=.") from (
-            error
-        )
     except (ConfigError, DataError) as error:
-        if config.data:
+        if config.data or isinstance(error, _Endless):
             raise
         told = data if isinstance(data, str) else data.name
         raise type(error)(
             f"The data of {config.path} ({told}) can't be opened: {error} Where it lies elsewhere "
             "by now, say so with data=."
         ) from error
+    finally:
+        _OPENING.reset(mark)
+
+
+class _Endless(DataError):
+    """Selections that lead back to themselves."""
+
+
+_OPENING: ContextVar[frozenset[str]] = ContextVar(
+    "manifests that are being opened", default=frozenset()
+)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
-from lift.data.formats._captions import Column, captions, columns_of, lines
-from lift.data.formats._members import Need, Recipe
+from lift.data.formats._captions import Column, captions_of, columns_of, lines, usable
+from lift.data.formats._members import Recipe
 from lift.data.formats._paths import expand_anywhere, key_prefixes
 from lift.data.formats._shards import Parts, TarBounds, TarLayout
-from lift.errors import BrokenSample
 from lift.terms import Caption
 
 _TEXT = ".txt"
@@ -22,7 +23,7 @@ class Config(TarBounds):
         caption_field: where captions stand: field(s) of `.json` (each a string or a list), and
             `.txt` for the file of that ending, every line that is not blank a caption. Each word
             is `NAME` or `NAME:ROLE`; the role of `.txt` is raw, that of a field its name, unless
-            another is given: `.txt+long:long`. A sample has to have all of them. None is `.txt`.
+            another is given: `.txt+long:long`. A sample needs one of them. None is `.txt`.
         key_field: the field of `.json` that is a sample's key, unique over all shards; a sample
             without it is left out and counted. None takes the name of its files.
     """
@@ -61,8 +62,7 @@ class Shards(TarLayout):
         endings = dict.fromkeys(
             "txt" if column.name == _TEXT else "json" for column in self._columns
         )
-        needs = tuple(Need((ending,)) for ending in endings)
-        recipe = Recipe(needs, key_field=config.key_field or "")
+        recipe = Recipe(tuple(endings), key_field=config.key_field or "")
         if config.caption_field is not None:
             self.not_fields = tuple(column.name for column in self._columns)
         files = expand_anywhere(config.path)
@@ -70,18 +70,10 @@ class Shards(TarLayout):
 
     def _captions(self, parts: Parts) -> tuple[Caption, ...]:
         most = self.bounds.max_caption_chars
-        found: list[Caption] = []
-        record = None
-        for name, role in self._columns:
-            if name == _TEXT:
-                found += lines(parts.text(), role, parts.key, most)
-                continue
-            record = parts.record() if record is None else record
-            if name not in record:
-                raise BrokenSample(
-                    f"without {name!r} in .json",
-                    f"Sample {parts.key} has no field {name!r} in its .json; "
-                    f"known: {', '.join(sorted(record)) or 'none'}.",
-                )
-            found += captions(record[name], role, parts.key, most)
-        return tuple(found)
+
+        def told(column: Column) -> Sequence[Caption]:
+            if column.name == _TEXT:
+                return lines(parts.text(), column.role, parts.key, most)
+            return captions_of(parts.record(), [column], parts.key, most)
+
+        return usable(partial(told, column) for column in self._columns)
