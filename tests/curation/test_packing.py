@@ -358,7 +358,7 @@ def test_a_role_that_some_samples_lack_is_told(tmp_path: Path) -> None:
     report = pack([Mixed()], tmp_path / "out", progress=False)
     assert report.having == {"raw": 3, "rewrite": 2}
     assert "1 samples have no caption 'rewrite'" in report.table()
-    assert "caption_field=raw," in report.data and len(open_source(report.data)) == 3
+    assert "caption_field=raw+rewrite," in report.data and len(open_source(report.data)) == 3
 
 
 def test_what_no_jpeg_can_hold_is_a_broken_sample() -> None:

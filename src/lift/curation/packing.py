@@ -80,10 +80,7 @@ class PackReport:
         ]
         for role, count in self.having.items():
             if count < self.samples:
-                lines.append(
-                    f"{self.samples - count:,} samples have no caption {role!r}: read with this "
-                    "role in caption_field, they are left out"
-                )
+                lines.append(f"{self.samples - count:,} samples have no caption {role!r}")
         lines += [f"{count:,} {what}" for what, count in self.changed.items()]
         for why, count in self.left_out.items():
             lines.append(f"left out: {count:,} {why} (the first: {self.examples.get(why, '')})")
@@ -286,12 +283,8 @@ def _sum(total: ShardRecord, record: ShardRecord) -> ShardRecord:
 
 
 def _data_words(folder: Path, having: Mapping[str, int]) -> str:
-    """Return what reads the shards back: every role that no sample is without, else the commonest.
-
-    A reader leaves out a sample that lacks one of the roles it is asked for.
-    """
-    most = max(having.values())
-    roles = [role for role, count in having.items() if count == most]
+    """Return what reads the shards back, with every role."""
+    roles = list(having)
     options: dict[str, Any] = {
         "path": str(folder / "shard-*.tar"),
         "caption_field": tuple(roles) if len(roles) > 1 else roles[0],
