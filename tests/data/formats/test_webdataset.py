@@ -189,8 +189,8 @@ def test_files_that_do_not_stand_side_by_side(tmp_path, write_tar):
     bad = write_tar(tmp_path / "bad.tar", members)
     with pytest.raises(
         DataError,
-        match=r"bad\.tar holds no samples; left out: 2 image without caption \(the first: a in bad\.tar\)"
-        r"; 2 image missing .*side by side",
+        match=r"bad\.tar holds no samples; left out: 2 image without caption \(the first: a in "
+        r"bad\.tar\); 2 image missing .*side by side",
     ):
         open_source(Part("data/formats", "webdataset", {"path": [str(good), str(bad)]}))
 
