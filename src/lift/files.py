@@ -11,6 +11,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import IO, Any
 
 from lift.errors import StorageError
 
@@ -27,6 +28,7 @@ _DISK_REFUSED = {
 _ASIDE = ".partial-"
 _OLD = ".replaced-"
 _LOCK = ".lock"
+_BLOCK = 1 << 20
 
 
 @contextlib.contextmanager
@@ -98,6 +100,20 @@ def require_writable(folder: Path) -> None:
     with whole_file(probe) as aside:
         aside.touch()
     probe.unlink()
+
+
+def reserve(file: IO[Any], length: int) -> None:
+    """Give a file room for `length` bytes of zeros from where it is written next.
+
+    A disk that is full under a map would end the process; here it raises OSError.
+    """
+    file.flush()
+    if hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(file.fileno(), file.tell(), length)
+        return
+    for start in range(0, length, _BLOCK):  # macOS
+        file.write(bytes(min(_BLOCK, length - start)))
+    file.flush()
 
 
 def write_text(path: Path, text: str) -> None:

@@ -400,3 +400,23 @@ def test_parts_by_image_add_up(name, weighted):
         assert 0 < parts.mean().item() and 0 < turned.item() < 2 * loss
         own = objective.log_scale.exp() * (z_image @ z_text.T)
         assert parts.max() < (own.logsumexp(1) - own.min(1).values).max()
+
+
+@pytest.mark.parametrize("ignore_above", [None, -1.0])
+@pytest.mark.parametrize("zeros", ["all", "an image's", "one"])
+@pytest.mark.parametrize("name", WEIGHTED)
+def test_weights_of_zero_teach_nothing_and_break_nothing(name, zeros, ignore_above):
+    """A grade of 0, or links that say 0, must not end a run with NaN."""
+    options = {} if name == "cosine" else {"ignore_above": ignore_above}
+    objective = plugins.build(part("objectives", name, **options))
+    z_image, z_text = unit(torch.randn(4, 8)).requires_grad_(), unit(torch.randn(6, 8))
+    owner, row = torch.tensor([0, 0, 1, 1, 2, 3]), torch.arange(6)
+    weight = torch.tensor([0.5, 1.0, 0.25, 1.0, 1.0, 0.5])
+    weight[{"all": slice(None), "an image's": owner == 1, "one": row == 0}[zeros]] = 0
+    loss = objective(z_image, z_text, owner, row, weight)
+    loss.backward()
+    parts = objective.by_image(z_image.detach(), z_text, owner, row, weight)
+    assert torch.isfinite(loss) and torch.isfinite(parts).all()
+    assert torch.isfinite(z_image.grad).all()
+    if zeros == "all" and name != "sigmoid":  # there, what is not right is pushed away
+        assert loss == 0 and not z_image.grad.any() and not parts.any()

@@ -318,6 +318,7 @@ print(open("/proc/self/status").read().split("RssAnon:")[1].split()[0])
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="RssAnon is told by Linux")
 def test_memory_does_not_grow_with_the_samples(tmp_path):
     found = []

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import multiprocessing
+import threading
 import time
 from collections import Counter
 from pathlib import Path
@@ -12,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 
+import lift.data.workers as workers_module
 from lift.data.augment import Augment
 from lift.data.crops import Crops
 from lift.data.likeness import file_hash
@@ -171,6 +174,45 @@ def test_a_policy_gives_several_positives(make, cache, pairs):
             assert len(shown) == 2 and shown <= set(own.tolist())
 
 
+class _Graded:
+    """A source whose captions have weights: by their text, so that each can be told."""
+
+    def __init__(self, inner):
+        self._inner = inner
+
+    def __getattr__(self, name):
+        return getattr(self._inner, name)
+
+    def __len__(self):
+        return len(self._inner)
+
+    def read(self, index):
+        sample = self._inner.read(index)
+        graded = tuple(c._replace(weight=grade(c.text)) for c in sample.captions)
+        return dataclasses.replace(sample, captions=graded)
+
+
+def grade(text):
+    kind, number, *turn = text.split()
+    return float(np.float32((1 if kind == "raw" else 2 + (turn == ["b"])) + int(number) / 64))
+
+
+@pytest.mark.parametrize("captions", ["all", "any:1.5", "rewrite:0.5 raw:1", "one", "mix"])
+def test_each_caption_has_its_own_weight(pairs, cache, captions):
+    source = _Graded(open_source(pairs))
+    own = {
+        int(cache.find([caption.text])[0]): grade(caption.text)
+        for _, told in source.texts()
+        for caption in told
+    }
+    config = LoaderConfig(batch_size=BATCH, captions=captions)
+    for batch in Loader(source, cache, LOOK, config, 3).batches(0, 6):
+        if captions in ("one", "mix"):  # one stands for all: there, weights are chances
+            assert batch.weight is None
+        else:
+            assert batch.weight.tolist() == [own[row] for row in batch.row.tolist()]
+
+
 def test_samples_without_a_role_are_left_out(make, pairs, cache):
     loader = make(captions="raw:1")
     assert loader.pairs.usable == SAMPLES and not loader.pairs.unusable.counts
@@ -241,3 +283,48 @@ def test_strict_stops_at_the_first(make, pairs, tmp_path):
         DataError, match=r"No sample of a batch of 8 can be used; the last: sample '0"
     ):
         list(make(spec).batches(0, 2))
+
+
+def test_all_that_stand_still_are_ended_together():
+    """PyTorch waits 5 s for each; eight would take 40."""
+    stream = answers(_Endless(), torch.utils.data.SequentialSampler(range(20)), 8, stall_s=1.5)
+    started = time.monotonic()
+    with pytest.raises(DataError, match=r"No data worker came up"):
+        list(stream)
+    assert time.monotonic() - started < 12
+
+
+class _Endless(torch.utils.data.Dataset):
+    def __getitem__(self, request):
+        time.sleep(60)
+
+
+def test_workers_end_at_once_though_an_error_is_held():
+    """As a notebook holds the last one."""
+    before = set(multiprocessing.active_children())
+    stream = answers(_Stuck(), torch.utils.data.SequentialSampler(range(9)), 2, stall_s=1.5)
+    with pytest.raises(DataError) as held:
+        list(stream)
+    assert not set(multiprocessing.active_children()) - before, held
+
+
+def test_a_pinning_thread_that_ended_is_told_at_once(monkeypatch):
+    """It ends where a worker's message can't be read; then nobody would hand batches on."""
+    gone = threading.Thread(target=int)
+    gone.start()
+    gone.join()
+    original = workers_module._started
+
+    def started(made):
+        stream = original(made)
+        stream._pin_memory_thread = gone
+        stream._pin_memory_thread_done_event = threading.Event()
+        return stream
+
+    monkeypatch.setattr(workers_module, "_started", started)
+    monkeypatch.setattr(workers_module, "_ASKED_EVERY_S", 0.5)
+    stream = answers(_Endless(), torch.utils.data.SequentialSampler(range(9)), 1, stall_s=60)
+    started_at = time.monotonic()
+    with pytest.raises(DataError, match="thread that hands batches to the GPU ended"):
+        next(stream)
+    assert time.monotonic() - started_at < 15

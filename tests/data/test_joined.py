@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import itertools
+import json
 from collections import Counter
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
+from lift.config import to_dict
+from lift.data import ordering
+from lift.data.formats._kept import METADATA, Record
+from lift.data.formats.selected import Digest, Selected
 from lift.data.joined import Joined
 from lift.data.order import PERIOD, Alike, Interleaved, Shuffled, Windowed, batches
 from lift.data.ordering import order_of
@@ -97,6 +104,13 @@ def test_any_start_is_the_tail(start, unit):
         assert np.array_equal(tail.number, first(0, start + 300).number[start:])
 
 
+def test_sources_of_one_size_have_orders_of_their_own():
+    order = order_of(open_source(f"{A}@1::{A}@1"), 0, 8)
+    (found,) = take(order, 60, 1)
+    first, second = (found.number[found.number // 30 == owner][:20] % 30 for owner in (0, 1))
+    assert not np.array_equal(first, second)
+
+
 # --- batches of one kind ------------------------------------------------------------------------
 
 
@@ -149,3 +163,88 @@ def test_order_of_a_large_source_is_one_permutation():
     assert sorted(found.number.tolist()) == list(range(40_000))
     far = np.abs(np.diff(found.number)).mean()
     assert far == pytest.approx(40_000 / 3, rel=0.02)  # windows of 16,384 would give half of it
+
+
+def test_batches_of_a_source_smaller_than_one_are_refused():
+    """Else each batch would show the same few images again and again, as each other's negatives."""
+    with pytest.raises(ConfigError, match=r"scenes .* 7 samples an epoch, fewer than one batch"):
+        order_of(open_source(f"{A}::{C}"), 1, 8, "source")
+
+
+# --- selections with weights --------------------------------------------------------------------
+
+
+def manifest(path, weights, clusters=()):
+    """Write a manifest of as many scenes as there are weights, and return words for it."""
+    words = f"scenes:count={len(weights)},resolution=32,short=1,long=0"
+    inner, digest = open_source(words), Digest()
+    keys = []
+    for key, captions in inner.texts():
+        digest.add(key, captions)
+        keys.append(key)
+    record = Record(
+        data=words, name="x", samples=len(keys), digest=digest.hexdigest(), weight="w",
+        clusters=len(clusters),
+    )  # fmt: skip
+    rows = {"number": range(len(keys)), "key": keys, "weight": np.array(weights, np.float32)}
+    if clusters:
+        rows["cluster"] = np.repeat(np.arange(len(clusters)), clusters)
+    said = {METADATA: json.dumps(to_dict(record)).encode()}
+    pq.write_table(pa.table(rows).replace_schema_metadata(said), path)
+    return f"selected:path={path}"
+
+
+WEIGHTS = [0.25, 1.5, 2.0, 0.25] * 15  # 60 draws of 60 samples
+
+
+@pytest.mark.parametrize("more, begin", [("", 0), (f"::{A}", 0), (f"{A}@1::", 30)])
+@pytest.mark.parametrize("window", [None, 10])
+def test_weights_of_a_selection_hold_alone_and_among_others(tmp_path, more, begin, window):
+    words = manifest(tmp_path / "k.parquet", WEIGHTS)
+    words = f"{more}{words}@2" if more.endswith("::") else f"{words}{more}"
+    source = open_source(words)
+    own = next(s for s in getattr(source, "sources", [source]) if isinstance(s, Selected))
+    own._inner.window_samples = window
+    order, epochs = order_of(source, 5, 8), 400
+    (found,) = take(order, 3 * epochs * order.length, 1)
+    mine = (found.number >= begin) & (found.number < begin + 60) & (found.epoch < epochs)
+    counts = np.bincount(found.number[mine] - begin, minlength=60) / epochs
+    for place, weight in enumerate(WEIGHTS[:4]):
+        assert counts[place::4].mean() == pytest.approx(weight, abs=0.08)
+        assert np.abs(counts[place::4] - weight).max() < 0.15
+    for start in (1, 59, 60, 61, 777):
+        (tail,) = take(order_of(source, 5, 8), 100, 1, start)
+        assert np.array_equal(tail.number, found.number[start : start + 100])
+
+
+def test_batches_of_one_cluster_keep_the_weights(tmp_path):
+    sizes = [16, 24, 20]
+    source = open_source(manifest(tmp_path / "k.parquet", WEIGHTS, sizes))
+    order = order_of(source, 5, 8, "cluster")
+    found = take(order, 8, 400 * order.length // 8)
+    numbers = np.concatenate([batch.number for batch in found])
+    counts = np.bincount(numbers, minlength=60) * source.slots / order.length / 400
+    for place, weight in enumerate(WEIGHTS[:4]):
+        assert counts[place::4].mean() == pytest.approx(weight, abs=0.08)
+    ends = np.cumsum(sizes)
+    inside = [np.bincount(np.searchsorted(ends, batch.number, side="right")) for batch in found]
+    # A draw at a border may show the first sample of the next cluster.
+    assert np.mean([counts.max() >= 7 for counts in inside]) >= 6 / 7
+
+
+def test_windows_of_draws_span_as_many_groups_as_windows_of_samples(tmp_path):
+    source = open_source(manifest(tmp_path / "k.parquet", [0.1] * 600))
+    source.groups, source.slot_groups, source._inner.window_samples = (60,) * 10, (6,) * 10, 120
+    for part in take(order_of(source, 5, 8), 12, 5):  # two groups together, not all ten
+        assert len(set((part.number // 60).tolist())) <= 3
+
+
+def test_clusters_of_far_files_are_permuted_without_memory(tmp_path, monkeypatch):
+    """They are one group: drawn as one, eight bytes a sample would lie in memory."""
+    monkeypatch.setattr(ordering, "WINDOW_SAMPLES", 50)
+    source = open_source(manifest(tmp_path / "k.parquet", [1.0] * 60, [20, 40]))
+    source._inner.window_samples = 10
+    order = order_of(source, 0, 8)
+    assert isinstance(order._slots, Shuffled)
+    (found,) = take(order, 60, 1)
+    assert sorted(found.number.tolist()) == list(range(60))

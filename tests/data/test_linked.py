@@ -101,3 +101,14 @@ def test_nothing_to_link_is_told(made, stored):
         LinkedCaptions(open_source("scenes:count=9,resolution=32"), cache, ())
     with pytest.raises(ConfigError, match="needs a cache"):
         LinkedCaptions(open_source(spec), object(), ())
+
+
+def test_samples_that_share_a_key_are_refused(made, tmp_path, picture, write_tar):
+    """Two sets of shards with the same names: the second's captions would go to the first's."""
+    spec, cache = made
+    for name, caption in (("s-0", b"raw 0 3"), ("t-0", b"raw 0 4")):
+        members = [("00.png", picture(77)), ("00.txt", caption)]
+        write_tar(tmp_path / f"{name}.tar", members)
+    both = open_source(f"{spec}::{tmp_path}/*.tar")
+    with pytest.raises(DataError, match=r"^1 samples of .* have the key of another"):
+        LinkedCaptions(both, cache, ())

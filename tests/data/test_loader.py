@@ -6,6 +6,7 @@ import json
 import multiprocessing
 import os
 import signal
+import tempfile
 import time
 
 import numpy as np
@@ -353,6 +354,16 @@ def test_an_error_inside_a_worker_is_not_its_death(workers):
     with pytest.raises(RuntimeError, match="a fault of our own"):
         next(stream)
     stream.close()
+
+
+def test_a_temporary_folder_with_too_long_a_name_is_told(monkeypatch):
+    """Workers hand batches over through sockets in it; they would lose each in silence."""
+    monkeypatch.setattr(tempfile, "tempdir", "/tmp/" + "long" * 20)
+    requests = torch.utils.data.SequentialSampler(range(3))
+    with pytest.raises(ConfigError, match=r"a name of 85 bytes, .*TMPDIR"):
+        next(answers(_Failing(), requests, 1))
+    with pytest.raises(RuntimeError, match="a fault of our own"):
+        next(answers(_Failing(), requests, 0))
 
 
 def test_workers_go_when_the_consumer_does(make):

@@ -53,6 +53,13 @@ def test_a_role_that_is_missing_leaves_its_share():
     assert sizes == {3} and got == {"raw": 1.0, "sub-caption": 2.0}
 
 
+def test_its_share_goes_to_the_others_in_proportion():
+    raw = [Caption(f"r{n}", "raw") for n in range(4)]
+    rewrite = [Caption(f"w{n}", "rewrite") for n in range(4)]
+    got, sizes = means("raw:0.5 rewrite:1 sub-caption:1.5", raw + rewrite)
+    assert sizes == {3} and got == pytest.approx({"raw": 1.0, "rewrite": 2.0}, abs=0.03)
+
+
 def test_whole_numbers_are_exact_and_in_turn():
     seen = Counter(c.text for view in views("any:2", SUB, epochs=6) for c in view)
     assert set(seen.values()) == {2} and len(seen) == 6

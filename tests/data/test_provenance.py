@@ -123,6 +123,7 @@ def test_nothing_shown_is_a_file_without_rows(tmp_path: Path) -> None:
     assert len(found) == 0 and rows(found.path) == []
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_samples(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

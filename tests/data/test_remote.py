@@ -8,6 +8,7 @@ import itertools
 import multiprocessing
 import os
 import pickle
+import shutil
 import signal
 import subprocess
 import sys
@@ -34,12 +35,12 @@ FORK = multiprocessing.get_context("fork")
 
 
 @pytest.fixture(autouse=True)
-def tmp(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Return a temporary folder of this test alone."""
-    folder = tmp_path / "tmp"
-    folder.mkdir()
+def tmp(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Return a temporary folder of this test alone, of a name short enough for sockets."""
+    folder = Path(tempfile.mkdtemp(prefix="lift-test-"))
     monkeypatch.setattr(tempfile, "tempdir", str(folder))
-    return folder
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture(autouse=True)
@@ -521,7 +522,9 @@ def test_what_the_parent_dropped_does_not_hold_up_its_children(server: Misbehavi
             began = time.monotonic()
             gc.collect()
             assert read(Shelf(urls), 0) == content(0)
-            assert time.monotonic() - began < 0.9
+            spent = time.monotonic() - began
+            gc.collect()  # in a large process this alone takes a second
+            assert spent < 0.9 + 3 * (time.monotonic() - began - spent)
 
         forked(work)
     finally:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import shutil
 import tempfile
 import threading
 import time
@@ -33,13 +34,13 @@ EPOCH = SAMPLES // BATCH
 
 
 @pytest.fixture(autouse=True)
-def tmp(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Return a temporary folder of this test alone."""
-    folder = tmp_path / "tmp"
-    folder.mkdir()
+def tmp(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Return a temporary folder of this test alone, of a name short enough for sockets."""
+    folder = Path(tempfile.mkdtemp(prefix="lift-test-"))
     monkeypatch.setattr(tempfile, "tempdir", str(folder))
     monkeypatch.setattr(_wire, "_FIRST_PAUSE_S", 0.01)
-    return folder
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture

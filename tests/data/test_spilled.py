@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 import tempfile
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from lift import files
 from lift.data.spilled import Mapped, Spilled, Spool, room_for
 from lift.errors import StorageError
 
@@ -50,3 +52,13 @@ def test_a_full_disk_is_told_before_anything_is_written(
         room_for(4 << 20, np.uint8)
     with pytest.raises(StorageError):
         Spilled(np.uint8).append(np.zeros(4 << 20, np.uint8))
+
+
+def test_room_where_the_system_can_not_reserve_it(monkeypatch):
+    """macOS has no posix_fallocate."""
+    monkeypatch.delattr(os, "posix_fallocate")
+    monkeypatch.setattr(files, "_BLOCK", 1000)
+    room = room_for(700, np.int64)
+    assert room.shape == (700,) and not room.any()
+    room[699] = 3
+    assert room[699] == 3

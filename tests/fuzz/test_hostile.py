@@ -140,7 +140,7 @@ RARE = (HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too
 
 @pytest.mark.parametrize("name", TARGETS)
 def test_a_few_spoiled_examples(name: str) -> None:
-    examples = {"image": 60, "guess": 12}.get(name, 2 if name in seeds.SLOW else 5)
+    examples = {"image": 60, "guess": 12}.get(name, 2 if name in seeds.SLOW else 3)
     check = seed(zlib.crc32(name.encode()))(target(name, Counter()))
     settings(
         max_examples=examples,

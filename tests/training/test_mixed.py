@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import multiprocessing
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
 import lift
+from lift.data.source import open_source
 from lift.errors import DataError
 from lift.training import loop
 from lift.training.loop import run
@@ -107,3 +109,29 @@ def test_what_is_left_out_is_counted_once(config, tmp_path, damaged):
     assert left == {"left out, empty caption": 1, "left out, truncated or damaged image": 1}
     with pytest.raises(DataError, match=r"^[Ss]ample '?[37]"):
         run(config(damaged, own, on_unreadable="stop"), tmp_path / "strict", progress=False)
+
+
+def test_roles_that_neither_data_nor_cache_has_are_counted(config, tmp_path, damaged):
+    """With linked captions nobody knows before: the sample is counted when it is met."""
+    own, extra = tmp_path / "own", tmp_path / "extra.jsonl"
+    keys = [key for key, _ in open_source(damaged).texts()]
+    rows = [{"k": key, "t": f"rewrite {key}"} for key in keys if "5" not in key]
+    extra.write_text("\n".join(map(json.dumps, rows)))
+    words = [damaged, f"texts:path={extra},key=k,column=t,role=rewrite"]
+    lift.embed(words, out=own, encoder=ENCODER, progress=False)
+    made = config(damaged, own, samples=96, linked=True, captions="rewrite:1")
+    result = run(made, tmp_path / "run", progress=False)
+    lacking = sum("5" in key for key in keys)
+    assert result.counters["left out, without a caption of the roles"] == lacking > 0
+
+
+def test_workers_end_with_the_run_though_its_error_is_held(config, tmp_path, monkeypatch):
+    before = set(multiprocessing.active_children())
+
+    def failing(*args, **more):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(loop, "train_step", failing)
+    with pytest.raises(KeyboardInterrupt) as held:
+        run(config(workers=2), tmp_path / "run", progress=False)
+    assert not set(multiprocessing.active_children()) - before, held

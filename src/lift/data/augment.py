@@ -146,6 +146,8 @@ def _colour(augment: Augment, rng: np.random.Generator) -> tuple[np.ndarray | No
     they are multiplied into one matrix with an offset: an image is touched, and clipped, once.
     """
     jitter_draw, bright, contrast, saturation, hue, grey_draw = rng.random(6).tolist()
+    if jitter_draw >= augment.jitter and grey_draw >= augment.grey:
+        return None, 1.0
     matrix, factor = np.eye(3), 1.0
     if jitter_draw < augment.jitter:
         matrix = matrix * _factor(augment.brightness, bright)

@@ -53,7 +53,7 @@ class LinkedCaptions:
 
         Raises:
             ConfigError: rows without links.
-            DataError: no link of these roles is about these samples.
+            DataError: no link of these roles is about these samples, or samples share keys.
         """
         if not isinstance(cache, Links):
             raise ConfigError("loader.linked=true needs a cache that `lift embed` made.")
@@ -81,6 +81,12 @@ class LinkedCaptions:
 
     def _found(self, source: Source, cache: Links, roles: frozenset[str]) -> Spilled:
         index = KeyIndex.on_disk(_hashed(source))
+        if twins := index.repeated():
+            raise DataError(
+                f"{twins:,} samples of {source.name} have the key of another, so the cache can't "
+                "tell whose its captions are: give those sources other names or folders and embed "
+                "them again, train on one of them, or leave out loader.linked."
+            )
         found = Spilled(_RECORD)
         codes: dict[str, int] = {}
         for table in cache.links():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -164,7 +164,9 @@ class Loader:
         """
         self._batches.prints = prints
 
-    def batches(self, start_step: int, stop_step: int, *, pin: bool = False) -> Iterator[Batch]:
+    def batches(
+        self, start_step: int, stop_step: int, *, pin: bool = False
+    ) -> Generator[Batch, None, None]:
         """Yield this rank's share of the batches of steps `start_step` to `stop_step` - 1.
 
         Args:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from lift.data.joined import Joined, sources_of
 from lift.data.order import (
@@ -37,7 +37,8 @@ def order_of(source: Source, seed: int, batch: int, alike: Kind = "any") -> Orde
         ConfigError: batches of one cluster or source are asked for, and there are none.
     """
     if alike == "cluster":
-        clusters = getattr(source, "clusters", ())
+        slots = _slots(source)
+        clusters = getattr(source, "slot_clusters" if slots else "clusters", ())
         if not clusters:
             raise ConfigError(
                 f"{source.name} has no clusters for loader.alike=cluster; make them with "
@@ -46,7 +47,7 @@ def order_of(source: Source, seed: int, batch: int, alike: Kind = "any") -> Orde
         found = Alike(clusters, batch, seed)
         if not found.length:
             raise ConfigError(f"{source.name} has no cluster of a whole batch ({batch}).")
-        return found
+        return Redrawn(found, cast(Any, source).drawn, seed) if slots else found
     several = sources_of(source)
     if alike == "source" and len(several) < 2:
         raise ConfigError(f"loader.alike=source needs several sources (a::b), not {source.name}.")
@@ -59,6 +60,13 @@ def order_of(source: Source, seed: int, batch: int, alike: Kind = "any") -> Orde
         _single(own, (seed + place * 0x9E3779B97F4A7C15) & _MASK)
         for place, own in enumerate(several)
     ]
+    for own, order in zip(several, orders, strict=True):
+        if alike == "source" and order.length < batch:
+            raise ConfigError(
+                f"{own.name} shows {order.length} samples an epoch, fewer than one batch of "
+                f"{batch}: with loader.alike=source its batches would repeat them. Lower "
+                "loader.batch_size or leave that source out."
+            )
     return Interleaved(orders, source.begins, weights, seed, batch if alike == "source" else 1)
 
 
@@ -79,9 +87,12 @@ def _single(source: Any, seed: int) -> Order:
     groups: Sequence[int] = source.slot_groups if slots else source.groups
     window: int | None = getattr(source, "window_samples", None)
     samples = sum(groups)
-    if window is None and samples > WINDOW_SAMPLES:
+    # Clusters lie across storage groups: one group, of any size, that no window can hold.
+    if samples > WINDOW_SAMPLES and (window is None or getattr(source, "clusters", ())):
         found: Order = Shuffled(samples, seed)
     else:
+        if window and slots:  # as many groups as that many samples lie in
+            window = max(1, window * slots // len(source))
         ahead = getattr(source, "ahead", None)
         found = Windowed(groups, seed, min(WINDOW_SAMPLES, window or WINDOW_SAMPLES), ahead)
     return Redrawn(found, source.drawn, seed) if slots else found

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import mmap
-import os
 import tempfile
 import weakref
 from collections.abc import Iterator
@@ -13,7 +12,7 @@ from typing import Any, BinaryIO, cast
 import numpy as np
 import pyarrow as pa
 
-from lift.files import told_plainly
+from lift.files import reserve, told_plainly
 
 
 class Spool:
@@ -116,7 +115,7 @@ def room_for(length: int, kind: Any) -> np.ndarray:
     if not size:
         return np.empty(0, kind)
     with told_plainly(Path(tempfile.gettempdir())), tempfile.TemporaryFile() as file:
-        os.posix_fallocate(file.fileno(), 0, size)  # a full disk later would be a SIGBUS
+        reserve(file, size)  # a full disk later would be a SIGBUS
         return np.frombuffer(mmap.mmap(file.fileno(), size), kind)
 
 

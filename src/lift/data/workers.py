@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
+import tempfile
 import time
 import warnings
 from collections.abc import Generator, Iterator
@@ -12,7 +14,10 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 from torch.utils.data._utils import signal_handling
 
-from lift.errors import DataError
+from lift.errors import ConfigError, DataError
+
+_LONGEST_TMPDIR = 107 - len("/pymp-xxxxxxxx/listener-xxxxxxxx")
+"""A socket's path has at most 107 bytes on Linux, and this is what multiprocessing appends."""
 
 _ASKED_EVERY_S = 5.0
 """Seconds after which the workers are looked at: a dead one is found no sooner."""
@@ -31,8 +36,11 @@ def answers(
         pin: put tensors where a GPU can read them by itself.
 
     Raises:
+        ConfigError: the temporary folder has too long a name for workers to hand anything over.
         DataError: a worker died, or all stand still.
     """
+    if workers:
+        _require_short(tempfile.gettempdir())
     made = DataLoader(
         dataset,
         sampler=requests,
@@ -45,6 +53,24 @@ def answers(
         multiprocessing_context="fork" if workers and sys.platform == "linux" else None,
     )
     stream = _started(made)
+    try:
+        yield from _asked(stream, workers, stall_s)
+    finally:  # now, and not when whoever holds an error lets go of the stream
+        getattr(stream, "_shutdown_workers", lambda: None)()
+
+
+def _require_short(folder: str) -> None:
+    """Refuse a folder in which no socket can be made: workers would lose every batch in silence."""
+    if sys.platform != "win32" and len(os.fsencode(folder)) > _LONGEST_TMPDIR:
+        raise ConfigError(
+            f"The temporary folder {folder} has a name of {len(os.fsencode(folder))} bytes, and "
+            f"data workers need one of at most {_LONGEST_TMPDIR}: set TMPDIR to a shorter one, or "
+            "loader.workers=0."
+        )
+
+
+def _asked(stream: Any, workers: int, stall_s: float) -> Iterator[Any]:
+    """Yield the answers of a stream; tell whether nobody makes them any more."""
     asked = time.monotonic()
     while True:
         try:
@@ -53,8 +79,15 @@ def answers(
             return
         except (RuntimeError, ConnectionError, EOFError, FileNotFoundError) as error:
             if str(error).startswith("DataLoader timed out"):  # and no worker is dead
+                pinning = getattr(stream, "_pin_memory_thread", None)
+                if pinning is not None and not pinning.is_alive():
+                    raise DataError(
+                        "The thread that hands batches to the GPU ended; its reason is above. "
+                        "Run the same command again, with fewer loader.workers."
+                    ) from error
                 if time.monotonic() - asked < stall_s:
                     continue
+                _end(stream)
                 raise DataError(
                     f"No data worker came up with a batch for {stall_s:g} s: a disk or a server "
                     "stands still. Look at where the data lies, raise loader.stall_s, or run the "
@@ -62,6 +95,7 @@ def answers(
                 ) from error
             if not _is_a_death(error, workers):
                 raise
+            _end(stream)
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise DataError(
                 f"A data worker died ({reason}); often memory ran out. "
@@ -69,6 +103,12 @@ def answers(
             ) from error
         yield answer
         asked = time.monotonic()
+
+
+def _end(stream: Any) -> None:
+    """End workers of whom some are dead or stuck: PyTorch would wait 5 s for each of them."""
+    for worker in getattr(stream, "_workers", ()):
+        worker.terminate()
 
 
 def _is_a_death(error: Exception, workers: int) -> bool:

@@ -10,6 +10,9 @@ from torch import Tensor, nn
 
 from lift.objectives._targets import owners
 
+_LEAST = torch.finfo(torch.float32).tiny
+"""What divides where all weights are 0: nothing is right, so the loss is 0."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
@@ -32,12 +35,14 @@ class Cosine(nn.Module):
     ) -> Float32[Tensor, ""]:
         """Return the loss, in [0, 2], a mean over captions in proportion to `weight`.
 
-        `owner` is as in `lift.terms.Objective`, `row` is not used.
+        `owner` is as in `lift.terms.Objective`, `row` is not used. Weights that are all 0 give 0.
         """
         with torch.autocast(z_image.device.type, enabled=False):
             owner = owners(len(z_image), len(z_text), owner, z_image)
             far = 1.0 - (z_image[owner] * z_text).sum(1)
-            return far.mean() if weight is None else (far * weight).sum() / weight.sum()
+            if weight is None:
+                return far.mean()
+            return (far * weight).sum() / weight.sum().clamp(min=_LEAST)
 
     @torch.no_grad()
     def by_image(
@@ -54,7 +59,7 @@ class Cosine(nn.Module):
         far = (1.0 - (z_image[owner] * z_text).sum(1)) * share
         sums = torch.zeros(2, len(z_image), device=z_text.device)
         sums.index_add_(1, owner, torch.stack([far, share]))
-        return sums[0] / sums[1].clamp(min=torch.finfo(torch.float32).tiny)
+        return sums[0] / sums[1].clamp(min=_LEAST)
 
     def constrain(self) -> None:
         """Do nothing: there are no parameters."""

@@ -95,7 +95,11 @@ class Softmax(nn.Module):
         logits = self.log_scale.exp() * (z_image @ z_text.T)
         if self.config.ignore_above is None:
             return logits, logits, target
-        dropped = too_close(z_text, owner, target > 0, self.config.ignore_above)
+        right = target > 0
+        dropped = too_close(z_text, owner, right, self.config.ignore_above)
+        # Weights of 0 leave rows and columns without a target: they don't count, and must not be
+        # emptied, or their logsumexp would be infinite.
+        dropped &= right.any(1)[:, None] & right.any(0)
         return logits, logits.masked_fill(dropped, -math.inf), target
 
     @torch.no_grad()

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
-from lift.data.kinds import OF_CAPTIONS
+from lift.data.kinds import CAPTION_ROLES, OF_CAPTIONS
 from lift.data.provenance import Provenance
 from lift.errors import Stopped
 from lift.evaluation import CachedTexts, evaluate, read_result, write_results
@@ -87,14 +88,19 @@ def _loop(run: Run, stop: StopRequest) -> None:
     made = run.loader.batches(
         state.step * accumulate, config.steps * accumulate, pin=run.device.type == "cuda"
     )
-    batches = moved(made, run.device, run.loader.images)
+    with contextlib.closing(made):  # an error may hold this frame, and workers with it
+        _steps(run, stop, moved(made, run.device, run.loader.images))
+
+
+def _steps(run: Run, stop: StopRequest, batches: Iterator[Batch]) -> None:
+    config, state = run.config, run.state
     several = len(run.loader.sources) > 1
     meter = Meter(run.loader.wait_s)
     run.model.train()
     while state.step < config.steps:
         _leave_if_asked(run, stop)
         started = time.perf_counter()
-        step_batches = [next(batches) for _ in range(accumulate)]
+        step_batches = [next(batches) for _ in range(config.optim.accumulate)]
         _count(run, step_batches)
         rate = learning_rate(state.step, config.steps, config.optim)
         for group in state.optimizer.param_groups:
@@ -192,7 +198,7 @@ def _count(run: Run, batches: Sequence[Batch]) -> None:
             state.count("views left out")
             if key not in state.unreadable:
                 state.unreadable.add(key)
-                if kind in OF_CAPTIONS:
+                if kind in OF_CAPTIONS and not (kind == CAPTION_ROLES and run.loader.linked):
                     continue  # counted and named when the captions were read
                 state.count(f"left out, {kind}")
                 if len(state.unreadable) <= NAMED:  # the count goes on, the naming ends

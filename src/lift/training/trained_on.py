@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +10,7 @@ from jaxtyping import Int64
 from lift.data import provenance
 from lift.data.provenance import Provenance
 from lift.errors import CheckpointError
-from lift.files import told_plainly, whole_file
+from lift.files import reserve, told_plainly, whole_file
 from lift.terms import Batch, Source
 from lift.training.config import RunConfig
 
@@ -83,6 +82,5 @@ def _begin(path: Path, samples: int) -> None:
     with told_plainly(path), whole_file(path) as aside, open(aside, "wb") as file:
         header = {"descr": "<i8", "fortran_order": False, "shape": (samples, 2)}
         np.lib.format.write_array_header_1_0(file, header)
-        file.flush()
         if samples:
-            os.posix_fallocate(file.fileno(), file.tell(), samples * 16)
+            reserve(file, samples * 16)

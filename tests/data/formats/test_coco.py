@@ -266,6 +266,7 @@ def crowd(path, count):
         json.dump(whole, file)
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_photos():
     shm = "/dev/shm" if os.path.isdir("/dev/shm") else None
     with tempfile.TemporaryDirectory(dir=shm) as path:

@@ -407,6 +407,7 @@ def crowd(path, count):
     return path
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_files():
     shm = "/dev/shm" if os.path.isdir("/dev/shm") else None  # where files are made fast
     with tempfile.TemporaryDirectory(dir=shm) as path:

@@ -267,6 +267,7 @@ print(len(held), scanned, anonymous() - before)
 """
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_samples(tmp_path):
     blank = bytearray(tarfile.TarInfo("").tobuf(tarfile.USTAR_FORMAT))
     blank[124:136] = b"%011o\0" % 40

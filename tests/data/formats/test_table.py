@@ -567,6 +567,7 @@ def anonymous(work) -> int:
     return most[0] - start
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind, most, words", [("csv", 100_000, 200), ("jsonl", 10_000, 2_000)])
 def test_memory_does_not_grow_with_rows(tmp_path, kind, most, words):
     def grown(count: int) -> int:

@@ -89,6 +89,7 @@ class Selected:
         clusters: sizes of the runs of samples that belong together; () without clusters.
         slots: draws of an epoch: the weights' sum, rounded down; 0 where every sample counts once.
         slot_groups: how many of these draws fall into each group.
+        slot_clusters: how many fall into each cluster; () without clusters or weights.
         record: what the manifest says of itself.
     """
 
@@ -117,11 +118,16 @@ class Selected:
             full = np.flatnonzero(np.diff(ends, prepend=0))
             ends, self._owners = ends[full], full.tolist()
         self.groups: tuple[int, ...] = tuple(np.diff(ends, prepend=0).tolist())
-        self.slot_groups: tuple[int, ...] = ()
-        if kept.slots:
-            slots = [kept.slots_before(end) for end in ends.tolist()]
-            slots[-1] = kept.slots
-            self.slot_groups = tuple(np.diff(slots, prepend=0).tolist())
+        self.slot_groups = self._slots_of(ends)
+        self.slot_clusters = self._slots_of(np.cumsum(kept.clusters, dtype=np.int64))
+
+    def _slots_of(self, ends: Int64[np.ndarray, " n"]) -> tuple[int, ...]:
+        """Return how many slots fall into each of the runs that end before these samples."""
+        if not self.slots or not len(ends):
+            return ()
+        slots = [self._kept.slots_before(end) for end in ends.tolist()]
+        slots[-1] = self.slots
+        return tuple(np.diff(slots, prepend=0).tolist())
 
     def __getstate__(self) -> dict[str, Any]:
         return {"config": self._config, "record": self.record, "inner": self._inner}
