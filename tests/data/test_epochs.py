@@ -328,3 +328,10 @@ def test_a_pinning_thread_that_ended_is_told_at_once(monkeypatch):
     with pytest.raises(DataError, match="thread that hands batches to the GPU ended"):
         next(stream)
     assert time.monotonic() - started_at < 15
+
+
+def test_a_role_that_no_caption_has_is_a_typing_error(make):
+    with pytest.raises(
+        ConfigError, match=r"role of captions .*'rewrit'\. Did you mean 'rewrite'\?"
+    ):
+        make(captions="raw:0.5 rewrit:0.5")

@@ -407,3 +407,28 @@ def test_a_pipe_is_looked_past(tree):
     signal.alarm(10)  # opened, it would be waited for
     assert guess(str(folder)).part == part("folder", path=folder)
     signal.alarm(0)
+
+
+def test_packed_shards_are_read_with_their_roles(tmp_path):
+    """Their manifest says them; the key in each .json is no caption."""
+    import lift
+
+    lift.pack("scenes:count=6,resolution=32", out=tmp_path / "packed", progress=False)
+    found = guess(str(tmp_path / "packed"))
+    assert "lift data pack" in found.why
+    source = open_source(str(tmp_path / "packed"))
+    told = list(open_source("scenes:count=6,resolution=32").texts())
+    assert list(source.texts()) == told and {c.role for _, cs in told for c in cs} == {
+        "short",
+        "long",
+    }
+    (tmp_path / "packed" / "manifest.json").write_text("{")
+    assert guess(str(tmp_path / "packed")).part.name == "webdataset"
+
+
+def test_a_folder_may_be_called_like_a_layout(tmp_path, monkeypatch, picture):
+    (tmp_path / "coco").mkdir()
+    (tmp_path / "coco" / "a.png").write_bytes(picture())
+    (tmp_path / "coco" / "a.txt").write_text("a dog")
+    monkeypatch.chdir(tmp_path)
+    assert open_source("coco").read(0).captions[0].text == "a dog"

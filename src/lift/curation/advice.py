@@ -58,12 +58,19 @@ def warnings_of(found: Inspection) -> list[str]:
     return [*_of_captions(found), *_of_images(found)]
 
 
+_BATCH = 64
+"""Of the recipe that is named; fewer samples need a smaller one."""
+
+
 def commands_of(found: Inspection) -> list[str]:
     """Return the commands to embed and train with these pairs, quoted for a shell."""
     data = shlex.quote(found.data)
     commands = [f"lift embed --data {data} --out captions"]
     if found.images.looked_at:
-        commands.append(f"lift train flickr8k_tiny --data {data} --cache captions --out run")
+        train = f"lift train flickr8k_tiny --data {data} --cache captions --out run"
+        if found.samples < _BATCH:
+            train += f" --set loader.batch_size={max(1, found.samples // 2)}"
+        commands.append(train)
     return commands
 
 
@@ -81,8 +88,9 @@ def _of_captions(found: Inspection) -> Iterator[str]:
         return
     if texts.duplicates > _MANY * texts.captions:
         yield (
-            f"{share(texts.duplicates, texts.captions)} of captions are duplicates: set "
-            "objective.share_equal=true, else equal captions are each other's negatives."
+            f"{share(texts.duplicates, texts.captions)} of captions are duplicates: keep "
+            "objective.share_equal=true (as the small recipes have it), else equal captions are "
+            "each other's negatives."
         )
     if texts.words.quantiles[-1] > _LONG:
         yield (

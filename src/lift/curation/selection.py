@@ -97,7 +97,8 @@ class Selection:
         if self.clusters:
             sizes = [size for size in self.clusters if size]
             lines.append(f"{len(sizes):,} clusters of {min(sizes):,} to {max(sizes):,} samples")
-        return "\n".join([*lines, f"{self.path} holds {', '.join(self.columns)}"])
+        lines.append(f"{self.path} holds {', '.join(self.columns)}")
+        return "\n".join([*lines, f"use it with: --data selected:path={self.path}"])
 
 
 def select(

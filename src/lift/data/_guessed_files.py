@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections.abc import Callable, Sequence
@@ -19,7 +20,7 @@ from lift.data._looks import (
     look_into_tar,
     text_fields,
 )
-from lift.data.formats._paths import expand
+from lift.data.formats._paths import expand, read_bounded
 from lift.errors import ConfigError, DataError
 
 ROOM = "data/formats"
@@ -45,6 +46,8 @@ _KARPATHY = re.compile(r"dataset_(coco|flickr\w*)\.json")
 _FOLDERS = 50
 COCO = re.compile(r"captions_.*\.json|dataset_coco\.json")
 HUB = ("dataset_info.json", "state.json", "dataset_dict.json")
+
+_MOST_MANIFEST = 64 << 20
 
 
 @dataclass(frozen=True)
@@ -327,3 +330,18 @@ _FILE_LOOKS: tuple[tuple[Callable[[str], bool], Callable[[str, Sequence[Path]], 
     (lambda name: name.endswith(".json"), _json),
     (lambda name: name.endswith(".arrow"), lambda path, files: hub(str(files[0].parent), path)),
 )
+
+
+def packed_folder(path: str, files: Sequence[str]) -> Guess | None:
+    """Look for what `lift data pack` wrote, whose manifest names the roles."""
+    if "manifest.json" not in files:
+        return None
+    try:
+        told = json.loads(read_bounded(f"{path}/manifest.json", _MOST_MANIFEST, "Packed"))
+    except (DataError, ValueError, RecursionError):
+        return None
+    roles = told.get("having") if isinstance(told, dict) else None
+    if not isinstance(roles, dict) or not roles or told.get("format") != "lift.pack/1":
+        return None
+    options = {"path": f"{path}/shard-*.tar", "caption_field": list(roles), "key_field": "key"}
+    return Guess(Part(ROOM, "webdataset", options), "manifest.json is of `lift data pack`.")

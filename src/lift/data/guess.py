@@ -26,6 +26,7 @@ from lift.data._guessed_files import (
     is_flickr,
     of_table,
     of_tar,
+    packed_folder,
 )
 from lift.data._looks import look_into_table, look_into_tar, read_small_json, text_fields
 from lift.data.formats._caption_files import CAPTION_FILES
@@ -106,6 +107,8 @@ def _folder(path: str, depth: int) -> Guess:
 
 def _named_files(here: _Listing) -> Guess | None:
     """Look for files whose names tell their data set."""
+    if (packed := packed_folder(here.path, here.files)) is not None:
+        return packed
     for name in here.files:
         if name in HUB:
             return hub(here.path, name)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -23,7 +23,7 @@ from lift.data.policy import Policy
 from lift.data.rows import Rows, require_rows
 from lift.data.transform import Transform
 from lift.data.workers import answers
-from lift.errors import ConfigError, DataError, LiftError
+from lift.errors import ConfigError, DataError, LiftError, unknown
 from lift.terms import Batch, Source
 from lift.world import Worker
 
@@ -135,6 +135,7 @@ class Loader:
         roles = config.taking_part
         self.pairs = require_rows(source, cache, () if config.linked else roles)
         self.linked = LinkedCaptions(source, cache, roles) if config.linked else None
+        self._require_roles(roles)
         self._order = order_of(source, seed, config.batch_size, config.alike)
         self.samples_per_epoch = self._order.length
         if self.pairs.usable < config.batch_size:
@@ -154,6 +155,13 @@ class Loader:
             whole_crops=config.resize == "device",
             linked=self.linked,
         )
+
+    def _require_roles(self, roles: Sequence[str]) -> None:
+        """Raise ConfigError for a role that no caption has: a typing error would go unnoticed."""
+        known = {*self.pairs.roles, *(self.linked.counts if self.linked else ())}
+        for role in roles:
+            if role not in known:
+                raise unknown(f"role of captions in {self.source.name}:", role, known)
 
     def hash_into(self, prints: Int64[np.ndarray, "samples 2"]) -> None:
         """Have images hashed that are not known in `prints`, which the caller fills.

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
@@ -46,11 +47,13 @@ class Pairs(NamedTuple):
         digest: of all keys and captions in order (32 hex digits): other data, another digest.
         usable: samples with at least one caption of the roles.
         unusable: the others, by reason.
+        roles: how many captions of each role there are.
     """
 
     digest: str
     usable: int
     unusable: Tally
+    roles: Mapping[str, int]
 
 
 def require_rows(source: Source, cache: Rows, roles: Sequence[str] = ()) -> Pairs:
@@ -64,6 +67,7 @@ def require_rows(source: Source, cache: Rows, roles: Sequence[str] = ()) -> Pair
     held: list[str] = []
     digest = hashlib.blake2b(digest_size=16)
     usable, unusable = 0, Tally()
+    met: Counter[str] = Counter()
 
     def look_up() -> None:
         nonlocal missing, total, first
@@ -79,6 +83,7 @@ def require_rows(source: Source, cache: Rows, roles: Sequence[str] = ()) -> Pair
         digest.update(words.encode("utf-8", "surrogatepass") + b"\n")
         if not captions:
             continue  # the source itself counted why
+        met.update(caption.role for caption in captions)
         taken = [caption.text for caption in of_roles(captions, roles)]
         if not taken:
             error = lacking(captions, roles, key)
@@ -98,7 +103,7 @@ def require_rows(source: Source, cache: Rows, roles: Sequence[str] = ()) -> Pair
     if not usable:
         why = next(iter({**getattr(source, "examples", {}), **unusable.first}.values()), "")
         raise DataError(f"No sample of {source.name} has a caption to use. The first: {why}")
-    return Pairs(digest.hexdigest(), usable, unusable)
+    return Pairs(digest.hexdigest(), usable, unusable, met)
 
 
 def of_roles(captions: Sequence[Caption], roles: Sequence[str]) -> list[Caption]:

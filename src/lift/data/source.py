@@ -69,7 +69,7 @@ def guess(words: str) -> Part:
     """Return the part that `words` name; see `open_source`."""
     name, colon, _ = words.partition(":")
     formats = plugins.names(ROOM)
-    if name in formats:
+    if name in formats and (colon or not os.path.exists(words)):  # a folder may be called coco
         return parse_part(ROOM, words)
     if colon and name.isidentifier() and not is_url(words) and not os.path.exists(words):
         return parse_part(ROOM, words)  # raises for the unknown name, with the nearest match

@@ -259,6 +259,12 @@ def _say_what_is_left_out(loader: Loader, state: TrainState, log: Log) -> None:
     for why, count in found.counts.items():
         state.count(f"left out, {why}", count)
         log.warning(f"{count:,} left out of {loader.source.name}: {why} ({found.first[why]}).")
+    if loader.linked is not None:
+        told = ", ".join(f"{n:,} {role}" for role, n in loader.linked.counts.items())
+        log.note(
+            f"The cache ties {told} to these images; {loader.linked.strangers:,} captions in it "
+            "are tied to other keys."
+        )
     promise = getattr(loader.source, "promise", str)()
     if promise:
         log.note(promise)

@@ -178,16 +178,19 @@ def lines(text: bytes, role: str, sample: str, most: int = 20_000) -> Usable:
     Raises:
         BrokenSample: nothing but blanks, not UTF-8, or no line that can be used.
     """
-    try:
-        decoded = text.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise BrokenSample(
-            kinds.CAPTION_NO_UTF8,
-            f"Sample {sample} has a caption that is not UTF-8 ({error}).",
-        ) from error
     # splitlines() would also cut a caption at a form feed or a paragraph separator inside it.
-    told = [line for line in decoded.split("\n") if line.strip()]
-    return captions_of({role: told}, [Column(role, role)], sample, most)
+    told = [line for line in text.removeprefix(b"\xef\xbb\xbf").split(b"\n") if line.strip()]
+
+    def one(line: bytes) -> list[Caption]:
+        try:
+            return captions(line.decode("utf-8"), role, sample, most)
+        except UnicodeDecodeError as error:
+            raise BrokenSample(
+                kinds.CAPTION_NO_UTF8,
+                f"Sample {sample} has a caption that is not UTF-8 ({error}).",
+            ) from error
+
+    return usable(partial(one, line) for line in told or [b""])
 
 
 def as_fields(record: Mapping[str, Any], leave_out: Iterable[str]) -> dict[str, str]:
