@@ -56,7 +56,7 @@ def test_inspect_prints_writes_a_page_and_says_what_comes_next(pairs: Path) -> N
     done = lift("data", "inspect", "my pairs/pairs.csv", "--quiet", cwd=pairs)
     assert done.returncode == 0, done.stderr
     assert "12 samples" in done.stdout and "layout table: " in done.stdout
-    assert "50% of captions are duplicates: set objective.share_equal=true" in done.stdout
+    assert "50% of captions are duplicates: keep objective.share_equal=true" in done.stdout
     assert "8.3% of the samples that were looked at are broken (1 of 12)" in done.stdout
     assert "page: inspect.html" in done.stdout and done.stderr == ""
     assert (pairs / "inspect.html").exists()

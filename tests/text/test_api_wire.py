@@ -11,6 +11,7 @@ import threading
 import time
 import zlib
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -260,7 +261,10 @@ except KeyboardInterrupt:
 def test_ctrl_c_does_not_wait_for_the_server():
     with EmbeddingServer(dimensions=4) as server:
         server.behave = lambda number, seen: Reply(delay=5)
-        with subprocess.Popen([sys.executable, "-c", ASK, server.url]) as asking:
+        # A shell that runs the tests in the background has its children ignore the signal.
+        heard = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+        command = [sys.executable, "-c", ASK, server.url]
+        with subprocess.Popen(command, preexec_fn=heard) as asking:
             while len(server.seen) < 8:
                 assert asking.poll() is None
                 time.sleep(0.02)
