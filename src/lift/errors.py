@@ -88,6 +88,10 @@ class NotFinite(LiftError):
     """A loss or gradient that is NaN or infinite; raised before the optimiser moves."""
 
 
+class RankLost(LiftError):
+    """Another process of a run ended or does not answer."""
+
+
 class Stopped(Exception):
     """The run was told to stop (SIGTERM, Ctrl-C) and saved its state first."""
 

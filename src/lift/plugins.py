@@ -20,6 +20,7 @@ ROOMS = (
     "cache/codecs",
     "data/formats",
     "towers",
+    "text_towers",
     "objectives",
     "evals",
 )

@@ -1,14 +1,15 @@
 """The vocabulary that the rooms share: samples, batches, unit vectors, what an evaluation sees.
 
 Names of tensors say what they hold: `h_*` is raw, `z_*` has unit length and is made only by
-`unit`; `logits` are images x texts everywhere. Letters: `b` images of a batch, `c` its captions,
-`n` gallery items, `q` queries, `d` the shared width, `p` patches.
+`unit`; `logits` are images x texts everywhere. Letters: `b` own images of a step, `c` captions of
+the step over all ranks, `e` extra texts, `n` gallery items, `q` queries, `d` the shared width,
+`p` patches.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from os import PathLike
 from typing import Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
@@ -17,6 +18,9 @@ import numpy as np
 import torch
 from jaxtyping import Float, Float32, Int64, Shaped
 from torch import Tensor
+
+from lift.errors import ConfigError
+from lift.ranks import ALONE, Ranks
 
 ImageLike: TypeAlias = "str | PathLike[str] | bytes | np.ndarray | Any"
 """A path, the bytes of an image file, an `h w 3` uint8 array, or a PIL image."""
@@ -129,6 +133,8 @@ class Batch:
         source: for each image, which of several joined sources it is of.
         prints: for each image that is shown for the first time, a hash of its file and one of its
             look (`lift.data.likeness`); 0 and 0 for others.
+        negatives: texts that describe none of the images, as the cache stores them, and
+        negative_row: the row of each; None where the loader shows none.
         dropped: samples that could not be used.
     """
 
@@ -140,24 +146,29 @@ class Batch:
     source: Int64[Tensor, " b"]
     prints: Int64[Tensor, "b 2"]
     weight: Float32[Tensor, " c"] | None = None
+    negatives: Shaped[Tensor, "e stored"] | None = None
+    negative_row: Int64[Tensor, " e"] | None = None
     dropped: tuple[Dropped, ...] = ()
 
     def to(self, device: torch.device, non_blocking: bool = False) -> Batch:
         """Return the batch with what the step needs on a device; the rest stays."""
-        names = ("images", "texts", "owner", "row", "weight")
-        found = {name: getattr(self, name) for name in names}
         moved = {
-            n: v.to(device, non_blocking=non_blocking) for n, v in found.items() if v is not None
+            name: value.to(device, non_blocking=non_blocking) for name, value in self._travelling()
         }
         return dataclasses.replace(self, **moved)
 
     def pin_memory(self) -> Batch:
         """Return the batch with the same tensors in memory that a GPU can read by itself."""
-        names = ("images", "texts", "owner", "row", "weight")
-        found = {name: getattr(self, name) for name in names}
         return dataclasses.replace(
-            self, **{name: v.pin_memory() for name, v in found.items() if v is not None}
+            self, **{name: value.pin_memory() for name, value in self._travelling()}
         )
+
+    def _travelling(self) -> Iterator[tuple[str, Any]]:
+        """Yield what the step needs on its device, by name."""
+        for name in ("images", "texts", "owner", "row", "weight", "negatives", "negative_row"):
+            value = getattr(self, name)
+            if value is not None:
+                yield name, value
 
 
 @runtime_checkable
@@ -175,31 +186,100 @@ class Tower(Protocol):
     def __call__(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b width"]: ...
 
 
+@dataclass(frozen=True, slots=True)
+class Extra:
+    """Texts that belong to no image of a step: images compete with them, they pull nothing.
+
+    They take part in the image-to-text direction only: no image of theirs is here that a text
+    could be told apart from. Where the fixed side holds millions of texts, they are never in
+    memory together.
+
+    Attributes:
+        row: for each, its row in the cache; a text that an image owns under the same row is no
+            competitor of that image.
+        take: from the numbers of two ends to the unit vectors [stop - start, d] between them, on
+            the device of the images.
+    """
+
+    row: Int64[Tensor, " e"]
+    take: Callable[[int, int], Tensor]
+
+
+@dataclass(frozen=True, slots=True)
+class Candidates:
+    """The texts that a step's images are compared with: all of them, whoever owns the images.
+
+    Images are numbered over all ranks and all batches of a step. An objective gets the vectors of
+    some of the images, its own, and all texts; its parts over all own images add up to the loss.
+
+    Attributes:
+        z: vectors of unit length; they carry a gradient where the text side is trained.
+        owner: for each text, the number of the image it describes.
+        row: for each text, its row in the cache: equal texts have equal rows; None where nobody
+            needs it.
+        weight: for each text, how well it fits its image relative to others; None where all fit
+            alike.
+        images: how many images there are in all.
+        first: the number of the first own image; the others follow.
+        extra: further competitors of images.
+        ranks: who holds the other images. An objective that `splits` asks them nothing.
+    """
+
+    z: Float[Tensor, "c d"]
+    owner: Int64[Tensor, " c"]
+    row: Int64[Tensor, " c"] | None = None
+    weight: Float[Tensor, " c"] | None = None
+    images: int = 0
+    first: int = 0
+    extra: Extra | None = None
+    ranks: Ranks = ALONE
+
+    @staticmethod
+    def alone(
+        z_text: Float[Tensor, "c d"],
+        owner: Int64[Tensor, " c"] | None = None,
+        row: Int64[Tensor, " c"] | None = None,
+        weight: Float[Tensor, " c"] | None = None,
+        *,
+        images: int | None = None,
+        extra: Extra | None = None,
+    ) -> Candidates:
+        """Return the texts of one process whose batch is the step.
+
+        Args:
+            z_text, owner, row, weight, extra: as above; without `owner`, text i has image i.
+            images: how many there are; as many as texts if not given.
+        """
+        images = len(z_text) if images is None else images
+        if owner is None:
+            if images != len(z_text):
+                raise ConfigError(
+                    f"{len(z_text)} captions for {images} images need `owner`: which image each "
+                    "describes."
+                )
+            owner = torch.arange(images, device=z_text.device)
+        return Candidates(z_text, owner, row, weight, images, 0, extra)
+
+
 @runtime_checkable
 class Objective(Protocol):
     """What a file in `objectives/` builds: an `nn.Module` that owns temperature and bias.
 
-    `owner`, `row` and `weight` are those of `Batch`; without `owner`, caption i belongs to image i.
+    Called with the vectors of the own images it returns their part of the step's loss, a scalar:
+    summed over all ranks and batches it is the loss, and so are the gradients. `z_image[i]` is
+    image `texts.first + i`. Only `texts.ranks` knows of other processes.
+
+    Attributes:
+        splits: whether the part of some images needs no word about the other images, so that a
+            step in several batches is exact without computing any image twice.
     """
 
-    def __call__(
-        self,
-        z_image: Float32[Tensor, "b d"],
-        z_text: Float32[Tensor, "c d"],
-        owner: Int64[Tensor, " c"] | None = None,
-        row: Int64[Tensor, " c"] | None = None,
-        weight: Float32[Tensor, " c"] | None = None,
-    ) -> Float32[Tensor, ""]: ...
+    splits: bool
 
-    def by_image(
-        self,
-        z_image: Float32[Tensor, "b d"],
-        z_text: Float32[Tensor, "c d"],
-        owner: Int64[Tensor, " c"] | None = None,
-        row: Int64[Tensor, " c"] | None = None,
-        weight: Float32[Tensor, " c"] | None = None,
-    ) -> Float32[Tensor, " b"]:
-        """Return each image's own part of the loss (of the image-to-text half), for reports."""
+    def __call__(self, z_image: Float[Tensor, "b d"], texts: Candidates) -> Float[Tensor, ""]: ...
+
+    def by_image(self, z_image: Float[Tensor, "b d"], texts: Candidates) -> Float[Tensor, " b"]:
+        """Return each own image's loss (of the image-to-text half), for reports."""
         ...
 
     def constrain(self) -> None:
@@ -234,12 +314,14 @@ _LARGE = 1e15
 """Up to here a row's squares add up in float32 without overflow."""
 
 
-def unit(h: Float[Tensor, "*n d"]) -> Float32[Tensor, "*n d"]:
+def unit(h: Float[Tensor, "*n d"]) -> Float[Tensor, "*n d"]:
     """Return `h` in float32 with every row scaled to length 1; the only maker of a `z`.
+
+    What is float64 stays so.
 
     The smallest length divided by is 1e-12, so a zero row stays zero instead of becoming NaN.
     """
-    values = h.float()
+    values = h if h.dtype == torch.float64 else h.float()
     # Squares overflow from 2e19 on: a row beyond that is divided by its largest value first, which
     # turns no row and hence changes no gradient. Other rows keep their bits.
     largest = values.detach().abs().amax(dim=-1, keepdim=True)

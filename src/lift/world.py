@@ -13,7 +13,8 @@ import torch
 
 from lift.errors import ConfigError
 
-Precision = Literal["float32", "bfloat16"]
+Precision = Literal["float32", "bfloat16", "float64"]
+"""Of the towers' products; float64 is for checks, at twice the memory."""
 
 
 @dataclass(frozen=True)
@@ -90,8 +91,8 @@ def threads(count: int) -> Iterator[None]:
 
 
 def autocast(device: torch.device, precision: Precision):
-    """Return the context in which towers run: bfloat16 products, or float32 as it is."""
-    if precision == "float32":
+    """Return the context in which towers run: bfloat16 products, or as the weights are."""
+    if precision != "bfloat16":
         return contextlib.nullcontext()
     return torch.autocast(device.type, dtype=torch.bfloat16)
 

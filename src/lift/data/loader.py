@@ -44,6 +44,8 @@ class LoaderConfig:
         roles: which captions take part; empty for all.
         linked: also show captions that only the cache knows: texts that were embedded with the
             keys of these images, and what was derived from their captions.
+        negatives: texts of the role "negative" that an image brings along, if the cache ties so
+            many to it: they compete with its captions for every image of the step.
         alike: what the samples of a batch share: "any" for nothing, their "source", or the
             "cluster" that `lift data select --clusters` gave them.
         resize: where crops are resized and recoloured: by each "worker", or for a whole batch on
@@ -59,6 +61,7 @@ class LoaderConfig:
     captions: str = "one"
     roles: tuple[str, ...] = ()
     linked: bool = False
+    negatives: int = 0
     alike: Kind = "any"
     resize: Literal["worker", "device"] = "worker"
     canvas_memory_mb: int = 1024

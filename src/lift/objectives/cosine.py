@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float32, Int64
+from jaxtyping import Float
 from torch import Tensor, nn
 
-from lift.objectives._targets import owners
+from lift.terms import Candidates
 
 _LEAST = torch.finfo(torch.float32).tiny
 """What divides where all weights are 0: nothing is right, so the loss is 0."""
@@ -27,18 +27,15 @@ class Cosine(nn.Module):
 
     def forward(
         self,
-        z_image: Float32[Tensor, "b d"],
-        z_text: Float32[Tensor, "c d"],
-        owner: Int64[Tensor, " c"] | None = None,
-        row: Int64[Tensor, " c"] | None = None,
-        weight: Float32[Tensor, " c"] | None = None,
-    ) -> Float32[Tensor, ""]:
+        z_image: Float[Tensor, "b d"],
+        texts: Candidates,
+    ) -> Float[Tensor, ""]:
         """Return the loss, in [0, 2], a mean over captions in proportion to `weight`.
 
         `owner` is as in `lift.terms.Objective`, `row` is not used. Weights that are all 0 give 0.
         """
         with torch.autocast(z_image.device.type, enabled=False):
-            owner = owners(len(z_image), len(z_text), owner, z_image)
+            z_text, owner, row, weight = texts.z, texts.owner, texts.row, texts.weight
             far = 1.0 - (z_image[owner] * z_text).sum(1)
             if weight is None:
                 return far.mean()
@@ -47,14 +44,11 @@ class Cosine(nn.Module):
     @torch.no_grad()
     def by_image(
         self,
-        z_image: Float32[Tensor, "b d"],
-        z_text: Float32[Tensor, "c d"],
-        owner: Int64[Tensor, " c"] | None = None,
-        row: Int64[Tensor, " c"] | None = None,
-        weight: Float32[Tensor, " c"] | None = None,
-    ) -> Float32[Tensor, " b"]:
+        z_image: Float[Tensor, "b d"],
+        texts: Candidates,
+    ) -> Float[Tensor, " b"]:
         """Return the (weighted) mean over each image's captions; 0 where it has none."""
-        owner = owners(len(z_image), len(z_text), owner, z_image)
+        z_text, owner, row, weight = texts.z, texts.owner, texts.row, texts.weight
         share = torch.ones(len(z_text), device=z_text.device) if weight is None else weight
         far = (1.0 - (z_image[owner] * z_text).sum(1)) * share
         sums = torch.zeros(2, len(z_image), device=z_text.device)

@@ -6,11 +6,12 @@ import math
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float32, Int64
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from lift.errors import ConfigError
-from lift.objectives._targets import check_ignore_above, owners, targets, too_close
+from lift.objectives._targets import check_ignore_above, targets, too_close
+from lift.terms import Candidates
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +43,8 @@ class Sigmoid(nn.Module):
     optimiser does not decay them.
     """
 
+    splits = False
+
     def __init__(self, config: Config) -> None:
         super().__init__()
         self.config = config
@@ -50,41 +53,32 @@ class Sigmoid(nn.Module):
 
     def forward(
         self,
-        z_image: Float32[Tensor, "b d"],
-        z_text: Float32[Tensor, "c d"],
-        owner: Int64[Tensor, " c"] | None = None,
-        row: Int64[Tensor, " c"] | None = None,
-        weight: Float32[Tensor, " c"] | None = None,
-    ) -> Float32[Tensor, ""]:
+        z_image: Float[Tensor, "b d"],
+        texts: Candidates,
+    ) -> Float[Tensor, ""]:
         """Return the loss in nats an image; the rest as in `lift.terms.Objective`.
 
         Weights above 1 count as 1.
         """
-        pairs = self._pairs(z_image, z_text, owner, row, weight)
+        pairs = self._pairs(z_image, texts)
         return pairs.sum() / len(z_image)
 
     @torch.no_grad()
     def by_image(
         self,
-        z_image: Float32[Tensor, "b d"],
-        z_text: Float32[Tensor, "c d"],
-        owner: Int64[Tensor, " c"] | None = None,
-        row: Int64[Tensor, " c"] | None = None,
-        weight: Float32[Tensor, " c"] | None = None,
-    ) -> Float32[Tensor, " b"]:
+        z_image: Float[Tensor, "b d"],
+        texts: Candidates,
+    ) -> Float[Tensor, " b"]:
         """Return the sum over each image's pairs; their mean is the loss."""
-        return self._pairs(z_image, z_text, owner, row, weight).sum(1)
+        return self._pairs(z_image, texts).sum(1)
 
     def _pairs(
         self,
-        z_image: Float32[Tensor, "b d"],
-        z_text: Float32[Tensor, "c d"],
-        owner: Int64[Tensor, " c"] | None,
-        row: Int64[Tensor, " c"] | None,
-        weight: Float32[Tensor, " c"] | None,
-    ) -> Float32[Tensor, "b c"]:
+        z_image: Float[Tensor, "b d"],
+        texts: Candidates,
+    ) -> Float[Tensor, "b c"]:
         with torch.autocast(z_image.device.type, enabled=False):  # see softmax.py
-            owner = owners(len(z_image), len(z_text), owner, z_image)
+            z_text, owner, row, weight = texts.z, texts.owner, texts.row, texts.weight
             target = targets(len(z_image), owner, row, weight, self.config.share_equal)
             logits = self.log_scale.exp() * (z_image @ z_text.T) + self.bias
             softplus = nn.functional.softplus

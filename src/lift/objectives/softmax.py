@@ -6,11 +6,12 @@ import math
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float32, Int64, Shaped
+from jaxtyping import Bool, Float, Shaped
 from torch import Tensor, nn
 
 from lift.errors import ConfigError
-from lift.objectives._targets import check_ignore_above, owners, targets, too_close
+from lift.objectives._targets import check_ignore_above, targets, too_close
+from lift.terms import Candidates
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +45,8 @@ class Softmax(nn.Module):
     does not decay it.
     """
 
+    splits = False
+
     def __init__(self, config: Config) -> None:
         super().__init__()
         self.config = config
@@ -54,16 +57,13 @@ class Softmax(nn.Module):
 
     def forward(
         self,
-        z_image: Float32[Tensor, "b d"],
-        z_text: Float32[Tensor, "c d"],
-        owner: Int64[Tensor, " c"] | None = None,
-        row: Int64[Tensor, " c"] | None = None,
-        weight: Float32[Tensor, " c"] | None = None,
-    ) -> Float32[Tensor, ""]:
+        z_image: Float[Tensor, "b d"],
+        texts: Candidates,
+    ) -> Float[Tensor, ""]:
         """Return the loss in nats; the rest as in `lift.terms.Objective`."""
         # Logits reach 100, where bfloat16 steps by 0.5: an outer autocast must not touch them.
         with torch.autocast(z_image.device.type, enabled=False):
-            logits, field, target = self._products(z_image, z_text, owner, row, weight)
+            logits, field, target = self._products(z_image, texts)
             to_text = _mean(*_cross_entropy(logits, field, target))
             to_image = _mean(*_cross_entropy(logits.T, field.T, target.T))
             return (to_text + to_image) / 2
@@ -71,26 +71,20 @@ class Softmax(nn.Module):
     @torch.no_grad()
     def by_image(
         self,
-        z_image: Float32[Tensor, "b d"],
-        z_text: Float32[Tensor, "c d"],
-        owner: Int64[Tensor, " c"] | None = None,
-        row: Int64[Tensor, " c"] | None = None,
-        weight: Float32[Tensor, " c"] | None = None,
-    ) -> Float32[Tensor, " b"]:
+        z_image: Float[Tensor, "b d"],
+        texts: Candidates,
+    ) -> Float[Tensor, " b"]:
         """Return each image's image-to-text cross-entropy in nats."""
         with torch.autocast(z_image.device.type, enabled=False):
-            return _cross_entropy(*self._products(z_image, z_text, owner, row, weight))[0]
+            return _cross_entropy(*self._products(z_image, texts))[0]
 
     def _products(
         self,
-        z_image: Float32[Tensor, "b d"],
-        z_text: Float32[Tensor, "c d"],
-        owner: Int64[Tensor, " c"] | None,
-        row: Int64[Tensor, " c"] | None,
-        weight: Float32[Tensor, " c"] | None,
-    ) -> tuple[Float32[Tensor, "b c"], Float32[Tensor, "b c"], Shaped[Tensor, "b c"]]:
+        z_image: Float[Tensor, "b d"],
+        texts: Candidates,
+    ) -> tuple[Float[Tensor, "b c"], Float[Tensor, "b c"], Shaped[Tensor, "b c"]]:
         """Return the logits, those that compete (others are -inf), and what is right."""
-        owner = owners(len(z_image), len(z_text), owner, z_image)
+        z_text, owner, row, weight = texts.z, texts.owner, texts.row, texts.weight
         target = targets(len(z_image), owner, row, weight, self.config.share_equal)
         logits = self.log_scale.exp() * (z_image @ z_text.T)
         if self.config.ignore_above is None:
@@ -114,8 +108,8 @@ class Softmax(nn.Module):
 
 
 def _cross_entropy(
-    logits: Float32[Tensor, "q n"], field: Float32[Tensor, "q n"], target: Shaped[Tensor, "q n"]
-) -> tuple[Float32[Tensor, " q"], Bool[Tensor, " q"]]:
+    logits: Float[Tensor, "q n"], field: Float[Tensor, "q n"], target: Shaped[Tensor, "q n"]
+) -> tuple[Float[Tensor, " q"], Bool[Tensor, " q"]]:
     """Return logsumexp(field) minus the mean logit of what is right, and which rows have a target.
 
     That is the cross-entropy to a target in proportion to `target`. `field` is `logits` with -inf
@@ -129,7 +123,7 @@ def _cross_entropy(
     return (field.logsumexp(1) - positive) * counts, counts
 
 
-def _mean(rows: Float32[Tensor, " q"], counts: Bool[Tensor, " q"]) -> Float32[Tensor, ""]:
+def _mean(rows: Float[Tensor, " q"], counts: Bool[Tensor, " q"]) -> Float[Tensor, ""]:
     return rows.sum() / counts.sum().clamp(min=1)
 
 

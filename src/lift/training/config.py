@@ -11,8 +11,9 @@ from lift import plugins
 from lift.config import Part, part_field
 from lift.data.loader import LoaderConfig
 from lift.data.transform import Transform
-from lift.errors import ConfigError
+from lift.errors import ConfigError, unknown
 from lift.model import HeadConfig, SideConfig
+from lift.text.conditioning import ConditionConfig
 
 
 def require(facts: Mapping[str, bool]) -> None:
@@ -33,8 +34,11 @@ class OptimConfig:
         warmup_steps: optimiser steps of linear warm-up.
         final_lr: share of `lr` left at the last step.
         clip_norm: largest global norm of a step's gradient; None clips nothing.
-        accumulate: batches whose gradients are averaged into one step. Each batch contrasts
-            with itself only.
+        accumulate: batches of a step. All images of a step are contrasted with all its texts,
+            however many batches it comes in; where the objective doesn't split by image, or text
+            is trained too, every image is computed twice for that (Gao et al. 2021, GradCache).
+        layer_decay: what the rate of a tower's layer is multiplied by for each layer above it;
+            1 trains all alike.
     """
 
     lr: float = 1e-3
@@ -45,6 +49,7 @@ class OptimConfig:
     final_lr: float = 0.0
     clip_norm: float | None = 1.0
     accumulate: int = 1
+    layer_decay: float = 1.0
 
     def __post_init__(self) -> None:
         require(
@@ -64,8 +69,62 @@ class OptimConfig:
                     self.clip_norm is None or self.clip_norm > 0
                 ),
                 f"optim.accumulate must be at least 1, not {self.accumulate}": self.accumulate >= 1,
+                f"optim.layer_decay must lie in (0, 1], not {self.layer_decay}": (
+                    0 < self.layer_decay <= 1
+                ),
             }
         )
+
+
+@dataclass(frozen=True, kw_only=True)
+class MosaicConfig:
+    """Steps whose images are tiles of larger ones, each matched to its own captions.
+
+    A tower that only ever pools a whole image need not keep track of where things are: its
+    patches may all say the same. A mosaic asks each region for its own text.
+
+    Attributes:
+        every: one step in so many is made of mosaics; 0 for none.
+        tiles: tiles of a mosaic's side.
+    """
+
+    every: int = 0
+    tiles: int = 2
+
+    def __post_init__(self) -> None:
+        require(
+            {
+                f"mosaic.every must be 0 or more, not {self.every}": self.every >= 0,
+                f"mosaic.tiles must be at least 2, not {self.tiles}": self.tiles >= 2,
+            }
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class LowResolutionConfig:
+    """A run that begins with small images and ends with full ones (RECLIP, 2304.06028).
+
+    Attributes:
+        resolution: pixels of a side in the first part; 0 for no such part.
+        share: of the steps that are in it.
+    """
+
+    resolution: int = 0
+    share: float = 0.8
+
+    def __post_init__(self) -> None:
+        require(
+            {
+                f"low_resolution.resolution must be 0 or more, not {self.resolution}": (
+                    self.resolution >= 0
+                ),
+                f"low_resolution.share must lie in [0, 1], not {self.share}": 0 <= self.share <= 1,
+            }
+        )
+
+
+PARTS = ("image.tower", "image.head", "text.tower", "text.head")
+"""What `RunConfig.freeze` can hold still."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,14 +139,28 @@ class RunConfig:
         cache: folder of stored caption vectors, made by `lift embed`.
         encoder: the text encoder whose space the cache must be in; None accepts any space of
             the right width.
-        dimensions: width that the cache's rows must have; 0 accepts any.
+        dimensions: width that the cache's rows must have; 0 accepts any. Where the text side is
+            trained, the width of the space that it makes.
         samples: images seen in all.
         pairs: distinct pairs that the recipe was made for (0: unknown); only `--dry-run` uses it.
         tower, head: the image side.
+        text_tower, text_head: the text side where it is more than stored rows; the run then
+            needs no cache and makes a space of its own.
+        start: folder of a model whose image side the run starts from, instead of random weights.
+        freeze: parts that are not trained, of `PARTS`.
+        condition: the linear transform of the text rows that images are trained against; the
+            saved model answers in the untouched space all the same.
+        bank: stored captions that are drawn each step as further competitors of images.
+        mosaic: steps made of mosaics.
+        low_resolution: a first part of the run on small images.
         ema: decay of the running mean of weights that is judged and saved; None saves the last.
         evaluations: names of `lift/evals`, with options, run on `validation`.
         evaluate_every, checkpoint_every, log_every: in optimiser steps; 0 is at the end only.
-        precision: "auto" times both once, when the run is created, and keeps the faster.
+        compile: what `torch.compile` makes faster: nothing, each repeated "block" of the towers,
+            or the "model" from pixels to loss. Not for CPUs, where it gains nothing.
+        profile: steps that torch's profiler watches, from the tenth on; 0 for none.
+        precision: "auto" times both once, when the run is created, and keeps the faster;
+            "float64" is for checks.
         threads: torch threads on CPU; None takes torch's own count when the run is created.
     """
 
@@ -104,20 +177,41 @@ class RunConfig:
     loader: LoaderConfig
     tower: Part = part_field("towers", "vit")
     head: HeadConfig = field(default_factory=HeadConfig)
+    text_tower: Part | None = part_field("text_towers", None)
+    text_head: HeadConfig = field(default_factory=lambda: HeadConfig(layers=0))
+    start: str = ""
+    freeze: tuple[str, ...] = ()
     objective: Part = part_field("objectives", "softmax")
+    condition: ConditionConfig = field(default_factory=ConditionConfig)
+    bank: int = 0
+    mosaic: MosaicConfig = field(default_factory=MosaicConfig)
+    low_resolution: LowResolutionConfig = field(default_factory=LowResolutionConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
     ema: float | None = None
     evaluations: tuple[str, ...] = ()
     evaluate_every: int = 0
     checkpoint_every: int = 500
     log_every: int = 20
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    compile: Literal["off", "block", "model"] = "off"
+    profile: int = 0
+    precision: Literal["auto", "float32", "bfloat16", "float64"] = "auto"
     device: str = "auto"
     threads: int | None = None
     seed: int = 0
 
     def __post_init__(self) -> None:
-        often = {n: getattr(self, n) for n in ("evaluate_every", "checkpoint_every", "log_every")}
+        often = {
+            n: getattr(self, n)
+            for n in ("evaluate_every", "checkpoint_every", "log_every", "bank", "profile")
+        }
+        for name in self.freeze:
+            if name not in PARTS:
+                raise unknown("part in freeze:", name, PARTS)
+        if self.text_tower is not None and not self.dimensions:
+            raise ConfigError(
+                "A trained text side makes a space of its own: say how wide with "
+                "--set dimensions=512."
+            )
         require(
             {
                 f"ema must lie between 0 and 1, or be none, not {self.ema}": (
@@ -150,8 +244,8 @@ class RunConfig:
 
     @property
     def text(self) -> SideConfig:
-        """The text side: stored rows, nothing trained."""
-        return SideConfig()
+        """The text side: stored rows with nothing to train, or a tower."""
+        return SideConfig(tower=self.text_tower, head=self.text_head)
 
     def resolved(self) -> RunConfig:
         """Return the config with every option of every part spelled out and checked."""
@@ -159,5 +253,6 @@ class RunConfig:
             self,
             encoder=plugins.resolve(self.encoder) if self.encoder else None,
             tower=plugins.resolve(self.tower),
+            text_tower=plugins.resolve(self.text_tower) if self.text_tower else None,
             objective=plugins.resolve(self.objective),
         )

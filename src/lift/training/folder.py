@@ -20,7 +20,9 @@ from lift.training.config import RunConfig
 FORMAT = 1
 MARKER = "run.json"
 
-MAY_CHANGE = frozenset({"data", "validation", "cache", "licences", "log_every", "checkpoint_every"})
+MAY_CHANGE = frozenset(
+    {"data", "validation", "cache", "licences", "log_every", "checkpoint_every", "profile"}
+)
 """Options that a resumed run may change: where the same things lie, what they are called, and how
 often to say so."""
 

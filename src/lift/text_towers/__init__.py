@@ -1,0 +1,1 @@
+"""One file a network from texts to vectors, trained with the images."""
