@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from lift.commands.text import card as card
     from lift.commands.text import embed as embed
     from lift.commands.training import budget as budget
+    from lift.commands.training import compare as compare
     from lift.commands.training import dry_run as dry_run
     from lift.commands.training import quickstart as quickstart
     from lift.commands.training import train as train
@@ -45,6 +46,7 @@ _HOMES = {
     "audit": "lift.commands.text",
     "budget": "lift.commands.training",
     "card": "lift.commands.text",
+    "compare": "lift.commands.training",
     "dry_run": "lift.commands.training",
     "embed": "lift.commands.text",
     "evaluate": "lift.commands.models",

@@ -4,18 +4,17 @@
     model.classify(["cat.jpg"], ["a cat", "a dog"])
 
 A folder holds `bundle.json`, `model.safetensors`, and of a model that was trained here
-`trained_on.parquet`; nothing in it is pickled. Images need no text encoder to be encoded.
+`trained_on.parquet`; where texts were trained with the images also `text.safetensors` and
+`tokenizer.json`. Nothing in it is pickled. Images need no text encoder to be encoded.
 """
 
 from __future__ import annotations
 
-import itertools
 import json
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -24,49 +23,27 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from tqdm import tqdm
 
+from lift import text_side as texts_of
+from lift.bundle_record import FORMAT as FORMAT
+from lift.bundle_record import MARKER, WEIGHTS, BundleRecord, read_record
 from lift.cache.manifest import PROBES
 from lift.cache.place import place_of
 from lift.cache.probes import Probes, dump, require_near
 from lift.cache.probes import read as read_probes
-from lift.config import Part, from_dict, to_dict
+from lift.config import to_dict
 from lift.data import provenance
+from lift.data.many import as_many, chunks
 from lift.data.provenance import Provenance
 from lift.data.transform import Transform
-from lift.errors import CheckpointError, ConfigError, DataError
+from lift.errors import CheckpointError, ConfigError
 from lift.files import is_ours_or_empty, restore_old, whole_folder
-from lift.model import Side, SideConfig, build_side, save_tensors
+from lift.model import Side, build_side, save_tensors
 from lift.terms import ImageLike
 from lift.text.encoder import TextEncoder, build_encoder
 from lift.text.space import TextSpace
+from lift.text.tokenizer import Tokenizer
+from lift.text_side import TrainedText, at_rest
 from lift.world import Precision, autocast, choose_device
-
-FORMAT = 1
-MARKER = "bundle.json"
-
-
-@dataclass(frozen=True, kw_only=True)
-class BundleRecord:
-    """What `bundle.json` says.
-
-    Attributes:
-        image: the image side as options.
-        transform: the only way pixels reach the tower.
-        space: the text space that the image side was trained into.
-        encoder: the text encoder that makes vectors of that space.
-        saw: benchmarks whose captions that encoder was trained on.
-        scalars: temperature, bias and the like, as the objective left them.
-        origin: recipe, data, samples seen, what it was trained on and versions, for people.
-        format: raised when older code can't read it.
-    """
-
-    image: SideConfig
-    transform: Transform
-    space: TextSpace
-    encoder: Part
-    saw: tuple[str, ...] = ()
-    scalars: Mapping[str, Any] = field(default_factory=dict)
-    origin: Mapping[str, Any] = field(default_factory=dict)
-    format: int = FORMAT
 
 
 @dataclass(frozen=True)
@@ -78,7 +55,7 @@ class Guess:
 
 
 class Bundle:
-    """An image encoder in a fixed text space; an `Encoder` that every evaluation accepts.
+    """An image encoder in a text space; an `Encoder` that every evaluation accepts.
 
     All vectors are float32 numpy rows of unit length; cosine is their dot product.
 
@@ -101,7 +78,19 @@ class Bundle:
         text_encoder: TextEncoder | None = None,
         probes: Probes | None = None,
         trained_on: Path | None = None,
+        text_side: Side | None = None,
+        tokenizer: Tokenizer | None = None,
+        folder: Path | None = None,
     ) -> None:
+        """Hold a model.
+
+        Args:
+            side, record, name, device, precision, probes: as above.
+            text_encoder: of the record's space; else the one that the record names.
+            trained_on: the record of the samples it was trained on.
+            text_side, tokenizer: the text side that `record.text` tells of, and its tokenizer; or
+            folder: where they lie until somebody asks for a text.
+        """
         self.name = name
         self.record = record
         self.saw = record.saw
@@ -111,6 +100,8 @@ class Bundle:
         self._text_encoder = text_encoder
         self.probes = probes
         self._trained_on = trained_on
+        self._own_texts = None if text_side is None else (text_side, tokenizer)
+        self._folder = folder
 
     @property
     def space(self) -> TextSpace:
@@ -126,14 +117,31 @@ class Bundle:
     def text_encoder(self) -> TextEncoder:
         """The live text encoder, built on first use and checked against the space.
 
+        Where texts were trained with the images it is the model's own text side.
+
         Raises:
             MissingPackage: it is not installed; the message says how to install it.
             SpaceMismatch: what is installed makes vectors of another space.
+            CheckpointError: the model's own text side is damaged.
         """
         if self._text_encoder is None:
-            encoder = build_encoder(self.record.encoder)
+            named = self.record.encoder
+            encoder = self._own_text_encoder() if named is None else build_encoder(named)
             self._text_encoder = self._held(encoder)
         return self._text_encoder
+
+    def _own_text_encoder(self) -> TrainedText:
+        record, own = self.record, self._own_texts
+        if own is None or own[1] is None:
+            if self._folder is None:
+                raise ConfigError(
+                    f"The model {self.name} was made without its text side; give text_side= and "
+                    "tokenizer= to Bundle."
+                )
+            own = texts_of.read(self._folder, record.text, record.space)
+        side, tokenizer = own
+        assert tokenizer is not None, "read or given"
+        return TrainedText(side, tokenizer, record.space, saw=record.saw, device=self.device)
 
     @property
     def trained_on(self) -> Provenance | None:
@@ -169,27 +177,22 @@ class Bundle:
         """
         if batch_size < 1:
             raise ConfigError(f"batch_size must be at least 1, not {batch_size}.")
-        stream = _as_many(images)
+        stream = as_many(images)
         total = len(stream) if isinstance(stream, Sequence | np.ndarray) else None
-        training = self.side.training
-        self.side.eval()
         rows: list[np.ndarray] = []
-        try:
-            with tqdm(total=total, unit="img", disable=not progress) as bar:
-                for chunk in _chunks(stream, batch_size):
-                    pixels = torch.stack([self.transform.evaluate(image) for image in chunk])
-                    with autocast(self.device, self.precision):
-                        z = self.side(self.transform.normalise(pixels.to(self.device)))
-                    rows.append(z.float().cpu().numpy())
-                    bar.update(len(chunk))
-        finally:
-            self.side.train(training)
+        with at_rest(self.side), tqdm(total=total, unit="img", disable=not progress) as bar:
+            for chunk in chunks(stream, batch_size):
+                pixels = torch.stack([self.transform.evaluate(image) for image in chunk])
+                with autocast(self.device, self.precision):
+                    z = self.side(self.transform.normalise(pixels.to(self.device)))
+                rows.append(z.float().cpu().numpy())
+                bar.update(len(chunk))
         if not rows:
             return np.zeros((0, self.space.dimensions), np.float32)
         return np.concatenate(rows)
 
     def encode_texts(self, texts: str | Sequence[str]) -> Float32[np.ndarray, "n d"]:
-        """Return one unit-length row a text, from the untouched text encoder.
+        """Return one unit-length row a text, from the untouched text encoder or the own text side.
 
         Raises:
             MissingPackage: the text encoder is not installed; the message says how.
@@ -197,7 +200,9 @@ class Bundle:
         texts = [texts] if isinstance(texts, str) else list(texts)
         if not texts:
             return np.zeros((0, self.space.dimensions), np.float32)
-        rows = self.text_encoder.encode(texts).rows
+        own = self.record.encoder is None  # an encoder's rows have one precision
+        precision: Precision = self.precision if own else "float32"
+        rows = self.text_encoder.encode(texts, precision=precision).rows
         return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
 
     def similarity(
@@ -253,15 +258,21 @@ class Bundle:
             StorageError: the disk refused.
         """
         folder = Path(folder)
-        own, trained_on = {MARKER, "model.safetensors", PROBES, provenance.NAME}, self.trained_on
+        ours = {MARKER, WEIGHTS, PROBES, provenance.NAME, *texts_of.FILES}
+        trained_on = self.trained_on
         if not is_ours_or_empty(folder, MARKER) or (
-            folder.exists() and {path.name for path in folder.iterdir()} - own
+            folder.exists() and {path.name for path in folder.iterdir()} - ours
         ):
             raise CheckpointError(
                 f"{folder} holds something else, which saving would remove; choose another folder."
             )
         with whole_folder(folder) as aside:
-            save_tensors(self.side.state_dict(), aside / "model.safetensors")
+            save_tensors(self.side.state_dict(), aside / WEIGHTS)
+            if self.record.encoder is None:
+                own = self._text_encoder
+                if not isinstance(own, TrainedText):
+                    own = self._own_text_encoder()
+                texts_of.write(own, aside)
             if self.probes is not None:
                 dump(aside / PROBES, self.probes, self.space)
             if trained_on is not None and trained_on.fits_a_model:
@@ -301,10 +312,10 @@ def load(
             f"{path} is no model: neither {MARKER} nor model/{MARKER} is there. Give the folder "
             "that `lift train` wrote (a run has a model once it is finished)."
         )
-    record = _read_record(folder / MARKER)
+    record = read_record(folder / MARKER)
     side = build_side(record.image, None, record.space.dimensions)
     try:
-        side.load_state_dict(load_file(folder / "model.safetensors"))
+        side.load_state_dict(load_file(folder / WEIGHTS))
     except (OSError, RuntimeError, SafetensorError) as error:
         raise CheckpointError(
             f"The weights in {folder} can't be loaded ({str(error).splitlines()[0]}); "
@@ -320,41 +331,8 @@ def load(
         precision=precision,
         probes=probes,
         trained_on=provenance.beside(folder, record.origin),
+        folder=folder,
     )
     if text_encoder is not None:
         made._text_encoder = made._held(text_encoder)
     return made
-
-
-def _read_record(path: Path) -> BundleRecord:
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-        written = values["format"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(
-            f"{path} is damaged; copy it again from where it was made."
-        ) from error
-    if not isinstance(written, int) or written > FORMAT:
-        raise CheckpointError(
-            f"{path} has format {written}, this version reads up to {FORMAT}: upgrade lift-align."
-        )
-    return from_dict(BundleRecord, values, path.name)
-
-
-def _as_many(images: Any) -> Any:
-    """Return a sequence or iterator of images; a single one becomes a list of one."""
-    if isinstance(images, str | bytes | Path) or hasattr(images, "convert"):
-        return [images]
-    if isinstance(images, np.ndarray):
-        if images.ndim == 3:
-            return [images]
-        if images.ndim != 4:
-            raise DataError(
-                f"An array of images is `h w 3` or `n h w 3`, not of shape {images.shape}."
-            )
-    return images
-
-
-def _chunks(stream: Iterable[Any], size: int) -> Iterable[list[Any]]:
-    items = iter(stream)
-    return iter(lambda: list(itertools.islice(items, size)), [])

@@ -8,13 +8,14 @@ import traceback
 import tyro
 
 from lift.console import data, models, text, training
-from lift.errors import BAD_INPUT_EXIT, STOPPED_EXIT, LiftError, Stopped
+from lift.errors import BAD_INPUT_EXIT, STOPPED_EXIT, Echo, LiftError, Stopped
 
 COMMANDS = {
     "quickstart": training.quickstart,
     "embed": text.embed,
     "data": data.help_,
     "train": training.train,
+    "compare": training.compare,
     "eval": models.eval_,
     "report": models.report,
     "audit": text.audit,
@@ -38,12 +39,14 @@ def main(words: list[str] | None = None) -> int:
     try:
         _run(words)
     except Stopped as stop:
-        print(stop, file=sys.stderr)
+        if str(stop):
+            print(stop, file=sys.stderr)
         return STOPPED_EXIT
     except LiftError as error:
         if debug:
             traceback.print_exc()
-        print(f"lift: {error}", file=sys.stderr)
+        if not isinstance(error, Echo):
+            print(f"lift: {error}", file=sys.stderr)
         return BAD_INPUT_EXIT
     except KeyboardInterrupt:
         return 130

@@ -92,6 +92,14 @@ class RankLost(LiftError):
     """Another process of a run ended or does not answer."""
 
 
+class NotEnoughMemory(LiftError):
+    """A step that does not fit into the device's memory; the message says what would."""
+
+
+class Echo(LiftError):
+    """What another process of a run complained about; that one says it."""
+
+
 class Stopped(Exception):
     """The run was told to stop (SIGTERM, Ctrl-C) and saved its state first."""
 

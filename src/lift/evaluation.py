@@ -12,24 +12,19 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Float32
 from tqdm import tqdm
 
 import lift
 from lift import plugins
-from lift.cache.reader import EmbeddingCache
 from lift.config import Part, from_dict, override, to_dict
 from lift.data.provenance import Provenance
 from lift.data.source import left_out, open_source
 from lift.errors import ConfigError, DataError
 from lift.files import write_text
 from lift.leaks import Judged
-from lift.terms import Caption, Encoder, EvalResult, ImageLike, Metric, Sample, Source, unit
+from lift.terms import Caption, Encoder, EvalResult, Metric, Sample, Source
 
 ROOM = "evals"
-REMEMBERED = 200_000
-"""Rows of live texts kept by `CachedTexts`: 0.3 GB at 384 numbers, 3 GB at 4096."""
-
 FORMAT = 1
 """Of a result's file; a file of a higher one is refused."""
 
@@ -164,58 +159,6 @@ def _leaked(judged: Judged, trained_on: Provenance, source: Source) -> list[str]
     except DataError as error:  # the result stands without it
         return [f"whether it was seen in training is not known: {error}"]
     return [note] if note else []
-
-
-# --- texts that are already stored --------------------------------------------------------------
-
-
-class CachedTexts:
-    """An Encoder whose texts come from a cache where it has them, else from the encoder itself.
-
-    The caller has to know that both are one `TextSpace`. Rows of the encoder are remembered, so
-    that an evaluation repeated during training pays for its prompts and foils once.
-
-    Attributes:
-        name, saw: those of the encoder.
-        notes: what a coarse codec of the cache does to the queries, for every result.
-        from_cache, live: texts taken from the cache, and put through the encoder, so far.
-    """
-
-    def __init__(self, encoder: Encoder, cache: EmbeddingCache) -> None:
-        self.name, self.saw = encoder.name, encoder.saw
-        self.from_cache = 0
-        self.live = 0
-        self._encoder, self._cache = encoder, cache
-        self._remembered: dict[str, np.ndarray] = {}
-        self.notes: tuple[str, ...] = ()
-        if cache.codec.coarse:
-            found = cache.fidelity
-            near = f", mean cosine {found.mean_cosine:.4f} to the true rows" if found else ""
-            self.notes = (f"texts from a cache in codec {cache.codec.name}{near}",)
-
-    def encode_images(self, images: Sequence[ImageLike]) -> Float32[np.ndarray, "n d"]:
-        """Return what the encoder returns."""
-        return self._encoder.encode_images(images)
-
-    def encode_texts(self, texts: Sequence[str]) -> Float32[np.ndarray, "n d"]:
-        """Return one unit-length row a text; the encoder only gets those without a stored row."""
-        rows = self._cache.find(texts)
-        self.from_cache += int((rows >= 0).sum())
-        new = {text: None for text, row in zip(texts, rows, strict=True) if row < 0}
-        asked = [text for text in new if text not in self._remembered]
-        if len(self._remembered) + len(asked) > REMEMBERED:
-            self._remembered.clear()
-            asked = list(new)
-        if asked:
-            self.live += len(asked)
-            z_asked = self._encoder.encode_texts(asked)
-            self._remembered.update(zip(asked, z_asked, strict=True))
-        z = np.empty((len(texts), self._cache.dimensions), np.float32)
-        stored = rows >= 0
-        z[stored] = unit(torch.from_numpy(self._cache.take(rows[stored]))).numpy()
-        for at in np.flatnonzero(~stored):
-            z[at] = self._remembered[texts[int(at)]]
-        return z
 
 
 # --- results as files ---------------------------------------------------------------------------

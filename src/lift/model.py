@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from jaxtyping import Float, Float32
+from jaxtyping import Float
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -81,10 +81,21 @@ class Side(nn.Module):
         self.tower = tower
         self.head = head
 
-    def forward(self, x: Tensor) -> Float32[Tensor, "b d"]:
-        """Return `z`: what went in, through tower and head, at unit length in float32."""
+    @property
+    def is_stored(self) -> bool:
+        """Whether what goes in are stored rows, with nothing to compute but their length."""
+        return self.tower is None and self.head is None
+
+    def forward(self, x: Tensor, tiles: int = 1) -> Float[Tensor, "n d"]:
+        """Return `z`: what went in, through tower and head, at unit length in float32.
+
+        Args:
+            x: what the tower takes, or rows.
+            tiles: above 1, images are made into mosaics of `tiles` x `tiles` and each gets the
+                vector of its tile (see `lift.towers.vit.ViT.regions`).
+        """
         if self.tower is not None:
-            x = self.tower(x)
+            x = self.tower(x) if tiles == 1 else self.tower.regions(x, tiles)  # type: ignore[operator]
         if self.head is not None:
             x = self.head(x)
         return unit(x)
@@ -130,21 +141,6 @@ class TwoSided(nn.Module):
         self.image = image
         self.text = text
         self.objective = objective
-
-    def forward(
-        self,
-        images: Tensor,
-        texts: Tensor,
-        owner: Tensor,
-        row: Tensor,
-        weight: Tensor | None = None,
-        *,
-        by_image: bool = False,
-    ) -> tuple[Tensor, Tensor | None]:
-        """Return the loss of one batch (float32 scalar), and each image's part if asked."""
-        z = self.image(images), self.text(texts)
-        parts = self.objective.by_image(*z, owner, row, weight) if by_image else None  # type: ignore[operator]
-        return self.objective(*z, owner, row, weight), parts
 
 
 def count_parameters(module: nn.Module) -> int:

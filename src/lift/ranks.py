@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import itertools
 import json
 import math
 import re
@@ -18,11 +19,14 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from lift.errors import RankLost
+from lift.errors import Echo, LiftError, RankLost
 from lift.world import Worker, worker
 
 SILENCE_S = 1800.0
-"""Seconds without an answer after which a rank counts as lost; loading a large cache takes minutes."""
+"""Seconds without an answer after which a rank counts as lost: reading captions takes minutes."""
+
+_GROUPS = itertools.count()
+"""Numbers of the groups that this process joined."""
 
 _LOST = re.compile(r"gloo|nccl|connection|socket|store|peer|timed out|process group", re.IGNORECASE)
 
@@ -79,15 +83,16 @@ class Ranks:
         sizes = self.sizes(x) if sizes is None else sizes
         rest = x.shape[1:]
         # As bytes: backends differ in the types they know. Rows are padded to the longest rank.
-        own = x.detach().contiguous().reshape(len(x), math.prod(rest))
-        own = own.view(torch.uint8).to(self.device)
+        wide = math.prod(rest) * x.element_size()
+        own = x.detach().contiguous().reshape(-1).view(torch.uint8).reshape(len(x), wide)
+        own = own.to(self.device)
         padded = own.new_zeros(max(sizes), own.shape[1])
         padded[: len(own)] = own
         found = [torch.empty_like(padded) for _ in sizes]
         with telling():
             dist.all_gather(found, padded)
         rows = torch.cat([part[:n] for part, n in zip(found, sizes, strict=True)])
-        return rows.view(x.dtype).reshape(-1, *rest).to(x.device)
+        return rows.reshape(-1).view(x.dtype).reshape(sum(sizes), *rest).to(x.device)
 
     def gather_with_gradient(self, x: Tensor) -> Tensor:
         """Return the rows of all ranks; each rank's own get the sum of all ranks' gradients."""
@@ -118,6 +123,31 @@ class Ranks:
         sizes = self.sizes(own)
         words = self.gather(own, sizes)
         return [json.loads(bytes(part.tolist())) for part in words.split(sizes)]
+
+    @contextlib.contextmanager
+    def together(self) -> Iterator[None]:
+        """Do a block on every rank, in which nobody asks another; an error of one is that of all.
+
+        The lowest rank with an error raises its own, the others an `Echo` of it.
+        """
+        mine: LiftError | None = None
+        try:
+            yield
+        except LiftError as error:
+            if self.size == 1:
+                raise
+            mine = error
+        told = self.hear("" if mine is None else str(mine))
+        speaker = next((rank for rank, sentence in enumerate(told) if sentence), None)
+        if speaker is None:
+            return
+        if speaker == self.worker.rank and mine is not None:
+            raise mine
+        raise Echo(told[speaker])
+
+    def any(self, wish: bool) -> bool:
+        """Return whether it is so on any rank."""
+        return wish if self.size == 1 else bool(self.max(torch.tensor([int(wish)]))[0])
 
     def wait(self) -> None:
         """Go on when all ranks are here."""
@@ -173,9 +203,16 @@ def joined(device: torch.device, silence_s: float = SILENCE_S) -> Iterator[Ranks
     if cuda:
         torch.cuda.set_device(device)
     with telling():
+        patience = datetime.timedelta(seconds=silence_s)
+        store, rank, size = next(dist.rendezvous("env://", timeout=patience))
+        # A second group of the same processes must not read the first one's addresses.
+        store = dist.PrefixStore(f"lift-{next(_GROUPS)}", store)
         dist.init_process_group(
             "nccl" if cuda else "gloo",
-            timeout=datetime.timedelta(seconds=silence_s),
+            store=store,
+            rank=rank,
+            world_size=size,
+            timeout=patience,
             device_id=device if cuda else None,
         )
     ranks = Ranks(own, device if cuda else torch.device("cpu"))

@@ -5,13 +5,15 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import sys
+from collections.abc import Sequence
 
-from lift.config import part
+from lift.config import override, part
 from lift.data.augment import Augment
 from lift.data.loader import LoaderConfig
 from lift.data.transform import CLIP_MEAN, CLIP_STD, Transform
-from lift.errors import unknown
+from lift.errors import ConfigError, unknown
 from lift.model import HeadConfig
+from lift.training import methods
 from lift.training.config import OptimConfig, RunConfig
 
 HALF = (0.5, 0.5, 0.5)
@@ -22,30 +24,53 @@ ORIGINAL, RECAPTIONS = 77, 323
 """Tokens after which the paper's captions were cut: those of DataComp, and the longer rewrites."""
 
 
+SHORT = {name: f"lift_b16_512m+{name}" for name in ("clip", "siglip", "lit")}
+"""Methods that need no base to be named: the paper's own comparison."""
+
+_NOT_RECIPES = ("names", "get", "describe", "is_known")
+
+
 def names() -> list[str]:
-    """Return the recipes' names."""
+    """Return the recipes' names, without methods."""
     return [
         name
         for name, function in inspect.getmembers(sys.modules[__name__], inspect.isfunction)
-        if function.__module__ == __name__
-        and not name.startswith("_")
-        and name not in ("names", "get", "describe")
+        if function.__module__ == __name__ and not name.startswith("_") and name not in _NOT_RECIPES
     ]
 
 
-def get(name: str) -> RunConfig:
-    """Return the recipe `name`. Raises ConfigError with the nearest match."""
-    if name not in names():
-        raise unknown("recipe", name, names())
-    return getattr(sys.modules[__name__], name)()
+def is_known(word: str) -> bool:
+    """Return whether a word is a recipe's name, with a method or not."""
+    base, plus, method = SHORT.get(word, word).partition("+")
+    return base in names() and (not plus or method in methods.METHODS)
+
+
+def get(word: str, options: Sequence[str] = ()) -> RunConfig:
+    """Return a recipe: `flickr8k_tiny`, `flickr8k_tiny+clip`, `clip`.
+
+    Args:
+        word: a recipe's name; behind a plus, the method that it becomes (`lift.training.methods`).
+        options: `key=value` words that change the recipe before it becomes that method.
+
+    Raises:
+        ConfigError: no such recipe or method, with the nearest match.
+    """
+    base, plus, method = SHORT.get(word, word).partition("+")
+    if base in SHORT:
+        raise ConfigError(f"{word} names two methods; write RECIPE+METHOD, as in {SHORT[base]}.")
+    if base not in names():
+        raise unknown("recipe", base, [*names(), *SHORT])
+    config = override(getattr(sys.modules[__name__], base)(), options)
+    return methods.apply(method, config) if plus else config
 
 
 def describe() -> list[tuple[str, str]]:
-    """Return (name, first sentence) of every recipe."""
-    return [
+    """Return (name, first sentence) of every recipe, and of every method as `+NAME`."""
+    own = [
         (name, (inspect.getdoc(getattr(sys.modules[__name__], name)) or "").split("\n")[0])
         for name in names()
     ]
+    return [*own, *((f"+{name}", sentence) for name, sentence in methods.describe())]
 
 
 def quickstart() -> RunConfig:
@@ -179,6 +204,45 @@ def lift_b16_512m_cosine() -> RunConfig:
 def lift_b16_1280m_cosine() -> RunConfig:
     """`lift_b16_1280m` with the cosine loss: matched pairs only, no negatives."""
     return _cosine(lift_b16_1280m())
+
+
+def clip_reference() -> RunConfig:
+    """The CLIP of the paper's repository, 1.28 billion samples, 77 tokens; not matched to LIFT."""
+    base = _paper("clip_reference", samples=1_278_000_000, pairs=426_000_000, cap=ORIGINAL)
+    return _unmatched(base, context=ORIGINAL)
+
+
+def clip_reference_long() -> RunConfig:
+    """The CLIP of the paper's repository, 512 million samples, 323 tokens; not matched to LIFT."""
+    base = _paper("clip_reference_long", samples=512_000_000, pairs=256_000_000, cap=RECAPTIONS)
+    return _unmatched(base, context=RECAPTIONS)
+
+
+def _unmatched(base: RunConfig, *, context: int) -> RunConfig:
+    """Return CLIP as the paper's repository trains it: 149.62 million parameters at 77 tokens.
+
+    It pools the class token, projects by one matrix without bias, pads captions to the context,
+    and clips no gradient. Optimiser, data and views are LIFT's. `share_equal=False`: captions
+    that are equal push each other's images away, there as here.
+    """
+    matrix = HeadConfig(layers=1, bias=False)
+    return dataclasses.replace(
+        base,
+        encoder=None,
+        dimensions=512,
+        tower=dataclasses.replace(base.tower, options={**base.tower.options, "pooling": "token"}),
+        head=matrix,
+        text_tower=part(
+            "text_towers",
+            "transformer",
+            **methods.text_shape(768, 12),
+            context=context,
+            vocabulary=49_408,
+            pad_to="context",
+        ),
+        text_head=matrix,
+        optim=dataclasses.replace(base.optim, clip_norm=None),
+    )
 
 
 def _cosine(config: RunConfig) -> RunConfig:

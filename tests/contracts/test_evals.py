@@ -51,6 +51,9 @@ class Oracle:
         numbers = [int(image.split()[1]) for image in images]
         return np.stack([self._at(n, IMAGES + n % CLASSES) for n in numbers])
 
+    def encode_regions(self, images, tiles):
+        return self.encode_images(images)
+
     def encode_texts(self, texts):
         return np.stack([self._meaning(text) for text in texts])
 
@@ -78,6 +81,9 @@ class Constant:
 
     encode_texts = encode_images
 
+    def encode_regions(self, images, tiles):
+        return self.encode_images(images)
+
 
 class Random:
     """A direction for each input that has nothing to do with it."""
@@ -86,6 +92,9 @@ class Random:
 
     def encode_images(self, images):
         return np.stack([self._row(image) for image in images])
+
+    def encode_regions(self, images, tiles):
+        return self.encode_images(images)
 
     def encode_texts(self, texts):
         return self.encode_images([text.encode() for text in texts])

@@ -2,241 +2,379 @@
 
 from __future__ import annotations
 
-import math
+import dataclasses
 
-import numpy as np
 import pytest
 import torch
+from objectives.naive import CASES, FACTS, OPTIONS, REFERENCES, step
 
 from lift import plugins
-from lift.config import part
+from lift.config import part, to_dict
 from lift.errors import ConfigError
-from lift.terms import unit
+from lift.objectives import _tiles
+from lift.terms import Candidates, Extra, unit
 
 NAMES = plugins.names("objectives")
-SHARING = [name for name in NAMES if name != "cosine"]  # the ones that compare with negatives
+SHARING = ["sigmoid", "softmax"]  # the ones that compare with negatives by themselves
 
 
-def make(name: str, **options):
-    return plugins.build(part("objectives", name, **options))
+def make(name: str, dtype=torch.float64, **options):
+    """Return the objective; lengths of matryoshka fit the steps here."""
+    if name == "matryoshka":
+        options = {"prefixes": (2, 5), **options}
+        if isinstance(options.get("of"), str):
+            options["of"] = part("objectives", options["of"])
+    return plugins.build(part("objectives", name, **options)).to(dtype)
 
 
-def batch(images=7, extra=6, width=8, seed=0):
-    """Vectors near their images, several captions an image, some captions equal."""
-    rng = torch.Generator().manual_seed(seed)
-    z_image = unit(torch.randn(images, width, generator=rng))
-    owner = torch.cat([torch.arange(images), torch.randint(0, images, (extra,), generator=rng)])
-    owner = owner[torch.randperm(len(owner), generator=rng)]
-    row = torch.randint(100, 103, (len(owner),), generator=rng)
-    row[::2] = torch.arange(len(row[::2]))
-    by_row = {int(r): torch.randn(width, generator=rng) for r in row.unique()}
-    z_text = unit(torch.stack([by_row[int(r)] for r in row]) + 0.3)
-    return z_image, z_text, owner, row
+def numbers_of(objective) -> dict:
+    """Return the objective's parameters by their own names, as float64 leaves."""
+    return {
+        name.rpartition(".")[2]: value.detach().double().requires_grad_()
+        for name, value in objective.named_parameters()
+    }
 
 
-# --- references: float64, loops, straight from the formulas -----------------------------------
+def moved(objective, seed=1):
+    """Move parameters away from where they start, so that every direction matters."""
+    draw = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, value in objective.named_parameters():
+            value.fill_(1.5 if name.endswith("scale") else -1.0)
+            value.add_(0.1 * torch.rand((), generator=draw, dtype=torch.float64))
+    return objective
 
 
-def truth(z_image, z_text, owner, row, share_equal, ignore_above):
-    """Return sets of right and of left-out (image, caption) pairs."""
-    b, c = len(z_image), len(z_text)
-    owner = list(range(b)) if owner is None else [int(o) for o in owner]
-    right, dropped = set(), set()
-    for i in range(b):
-        own = [j for j in range(c) if owner[j] == i]
-        for j in range(c):
-            if j in own or (share_equal and any(row[j] == row[k] for k in own)):
-                right.add((i, j))
-            elif ignore_above is not None and any(
-                z_text[j] @ z_text[k] > ignore_above for k in own
-            ):
-                dropped.add((i, j))
-    return right, dropped
+def leaves(z_image, texts):
+    """Return the same step with leaves that take gradients."""
+    z_image = z_image.detach().clone().requires_grad_()
+    return z_image, dataclasses.replace(texts, z=texts.z.detach().clone().requires_grad_())
 
 
-def reference_softmax(z_image, z_text, owner, row, scalars, share_equal=True, ignore_above=None):
-    right, dropped = truth(z_image, z_text, owner, row, share_equal, ignore_above)
-    b, c = len(z_image), len(z_text)
-
-    def direction(queries, keys, pair):
-        losses = []
-        for q in range(queries):
-            kept = [k for k in range(keys) if pair(q, k) not in dropped]
-            logit = {k: scalars["scale"] * float(z_image[pair(q, k)[0]] @ z_text[pair(q, k)[1]])
-                     for k in kept}  # fmt: skip
-            total = sum(math.exp(logit[k]) for k in kept)
-            mine = [k for k in kept if pair(q, k) in right]
-            losses.append(-sum(math.log(math.exp(logit[k]) / total) for k in mine) / len(mine))
-        return sum(losses) / len(losses)
-
-    return (direction(b, c, lambda q, k: (q, k)) + direction(c, b, lambda q, k: (k, q))) / 2
+def gradients(loss, *leaf):
+    found = torch.autograd.grad(loss, leaf, allow_unused=True)
+    return [torch.zeros_like(x) if g is None else g for x, g in zip(leaf, found, strict=True)]
 
 
-def reference_sigmoid(z_image, z_text, owner, row, scalars, share_equal=True, ignore_above=None):
-    right, dropped = truth(z_image, z_text, owner, row, share_equal, ignore_above)
-    total = 0.0
-    for i in range(len(z_image)):
-        for j in range(len(z_text)):
-            if (i, j) not in dropped:
-                label = 1.0 if (i, j) in right else -1.0
-                x = scalars["scale"] * float(z_image[i] @ z_text[j]) + scalars["bias"]
-                total += math.log1p(math.exp(-label * x))
-    return total / len(z_image)
+def expected(name, options, objective, z_image, texts):
+    """Return loss, each image's loss, and gradients of images, texts and numbers."""
+    numbers = numbers_of(objective)
+    z_image, texts = leaves(z_image.double(), dataclasses.replace(texts, z=texts.z.double()))
+    loss, by_image = REFERENCES[name](z_image, texts, numbers, **options)
+    by_image = torch.stack([x.detach() for x in by_image])
+    if not loss.requires_grad:
+        loss = loss + 0 * z_image.sum()
+    return loss, by_image, gradients(loss, z_image, texts.z, *numbers.values())
 
 
-def reference_cosine(z_image, z_text, owner, row, scalars):
-    owner = range(len(z_text)) if owner is None else owner
-    return float(np.mean([1 - float(z_image[int(o)] @ z) for o, z in zip(owner, z_text)]))  # noqa: B905
+@pytest.fixture(params=[None, 12], ids=["one tile", "many tiles"])
+def tiles(request, monkeypatch):
+    if request.param:
+        monkeypatch.setattr(_tiles, "CELLS", {"cpu": request.param})
+        monkeypatch.setattr(_tiles, "_EXTRA_ROWS", 2)
 
 
-REFERENCES = {
-    "cosine": reference_cosine,
-    "sigmoid": reference_sigmoid,
-    "softmax": reference_softmax,
-}
+def test_every_objective_has_a_reference_and_options():
+    assert set(NAMES) == set(REFERENCES) == set(OPTIONS), "a new objective needs its formula"
 
 
-def both(name, images, texts, owner, row, **options):
-    """Return the objective's loss and the reference's on the same batch."""
+# --- values and gradients ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("facts", FACTS)
+@pytest.mark.parametrize(("name", "options"), CASES)
+def test_value_and_gradients_equal_the_loops(name, options, facts, tiles):
+    for seed in range(2):
+        z_image, texts = step(seed=seed, **FACTS[facts])
+        objective = moved(make(name, **options))
+        loss, by_image, slopes = expected(name, options, objective, z_image, texts)
+        z_image, texts = leaves(z_image, texts)
+        found = objective(z_image, texts)
+        torch.testing.assert_close(found, loss, rtol=1e-12, atol=1e-12)
+        each = objective.by_image(z_image, texts)
+        assert not each.requires_grad
+        torch.testing.assert_close(each, by_image, rtol=1e-12, atol=1e-12)
+        own = gradients(found, z_image, texts.z, *objective.parameters())
+        for one, other in zip(own, slopes, strict=True):
+            torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-12)
+        assert own[0].abs().max() > 1e-3
+
+
+@pytest.mark.parametrize(("name", "options"), CASES)
+def test_float32_is_close(name, options, tiles):
+    z_image, texts = step(dtype=torch.float32, weights=True, further=5)
+    objective = moved(make(name, torch.float32, **options))
+    loss, by_image, slopes = expected(name, options, objective, z_image, texts)
+    z_image, texts = leaves(z_image, texts)
+    found = objective(z_image, texts)
+    assert found.dtype == torch.float32
+    assert found.item() == pytest.approx(loss.item(), rel=1e-5)
+    each = objective.by_image(z_image, texts)
+    assert each.dtype == torch.float32
+    assert (each - by_image).abs().max() < 1e-5 * by_image.abs().max()
+    own = gradients(found, z_image, texts.z, *objective.parameters())
+    for one, other in zip(own, slopes, strict=True):
+        assert one.dtype == torch.float32
+        assert (one - other).abs().max() <= 1e-5 * other.abs().max()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_factor_and_a_second_gradient(name):
+    """A loss that is scaled before it goes back, and a graph that is used twice."""
+    objective = moved(make(name))
+    z_image, texts = leaves(*step(weights=True))
+    whole = gradients(objective(z_image, texts), z_image, texts.z, *objective.parameters())
+    whole = [slope.clone() for slope in whole]
+    loss = objective(z_image, texts) * 3
+    leaf = [z_image, texts.z, *objective.parameters()]
+    for _ in range(2):
+        found = torch.autograd.grad(loss, leaf, retain_graph=True)
+        for one, other in zip(found, whole, strict=True):
+            torch.testing.assert_close(one, 3 * other, rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize(("name", "options"), CASES)
+def test_the_order_of_a_step_does_not_matter(name, options):
+    z_image, texts = step(weights=True, further=5)
     objective = make(name, **options)
-    loss = objective(images, texts, owner, row)
-    assert loss.dtype == torch.float32
-    expected = REFERENCES[name](
-        images.double().numpy(),
-        texts.double().numpy(),
-        None if owner is None else owner.numpy(),
-        None if row is None else row.numpy(),
-        objective.scalars(),
-        **options,
+    images, captions = torch.randperm(len(z_image)), torch.randperm(len(texts.owner))
+    extras = torch.randperm(len(texts.extra.row))
+    rows = texts.extra.take(0, len(extras))[extras]
+    again = Candidates(
+        texts.z[captions],
+        torch.argsort(images)[texts.owner][captions],
+        texts.row[captions],
+        texts.weight[captions],
+        texts.images,
+        extra=Extra(texts.extra.row[extras], lambda start, stop: rows[start:stop]),
     )
-    return loss.item(), expected
+    found = objective(z_image[images], again)
+    torch.testing.assert_close(found, objective(z_image, texts), rtol=1e-12, atol=0)
 
 
-def test_every_objective_has_a_reference():
-    assert set(NAMES) == set(REFERENCES), "a new objective needs its formula here, in float64"
+@pytest.mark.parametrize(("name", "options"), CASES)
+def test_parts_add_up_where_a_loss_splits(name, options, tiles):
+    objective = moved(make(name, **options))
+    z_image, texts = leaves(*step(weights=True, zeros=True, further=5))
+    leaf = [z_image, texts.z, *objective.parameters()]
+    whole = objective(z_image, texts)
+    slopes = gradients(whole, *leaf)
+    parts, by_image = [], []
+    for start, stop in [(0, 3), (3, 3), (3, 4), (4, 7)]:
+        own = dataclasses.replace(texts, first=start)
+        parts.append(objective(z_image[start:stop], own))
+        by_image.append(objective.by_image(z_image[start:stop], own))
+    assert torch.equal(parts[1], torch.zeros_like(parts[1])) or not objective.splits
+    torch.testing.assert_close(torch.cat(by_image), objective.by_image(z_image, texts))
+    if not objective.splits:
+        inner = dict(options).get("of", name)
+        assert inner in ("softmax", "matryoshka")
+        return
+    torch.testing.assert_close(sum(parts), whole, rtol=1e-12, atol=1e-12)
+    for one, other in zip(gradients(sum(parts), *leaf), slopes, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-12)
 
 
-# --- values ------------------------------------------------------------------------------------
+def test_which_losses_split():
+    assert make("cosine").splits and make("sigmoid").splits
+    assert not make("softmax").splits and make("softmax", direction="to_text").splits
+    assert not make("matryoshka").splits and make("matryoshka", of="sigmoid").splits
 
 
-@pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("seed", range(3))
-def test_one_caption_an_image(name, seed):
-    z_image, z_text, _, _ = batch(extra=0, seed=seed)
-    options = {"share_equal": False} if name in SHARING else {}
-    loss, expected = both(name, z_image, z_text, None, None, **options)
-    assert loss == pytest.approx(expected, rel=1e-6)
-
-
-@pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("seed", range(3))
-def test_several_captions_an_image(name, seed):
-    options = {"share_equal": False} if name in SHARING else {}
-    loss, expected = both(name, *batch(seed=seed), **options)
-    assert loss == pytest.approx(expected, rel=1e-6)
-
-
-@pytest.mark.parametrize("name", SHARING)
-@pytest.mark.parametrize("seed", range(3))
-def test_equal_captions_share_their_images(name, seed):
-    shared, expected = both(name, *batch(seed=seed), share_equal=True)
-    assert shared == pytest.approx(expected, rel=1e-6)
-    apart, _ = both(name, *batch(seed=seed), share_equal=False)
-    assert shared != pytest.approx(apart, rel=1e-3)
-
-
-@pytest.mark.parametrize("name", SHARING)
-def test_sharing_changes_nothing_where_no_caption_repeats(name):
-    z_image, z_text, owner, _ = batch()
-    row = torch.arange(len(owner)) + 40
-    shared = make(name, share_equal=True)(z_image, z_text, owner, row)
-    apart = make(name, share_equal=False)(z_image, z_text, owner, row)
-    assert torch.equal(shared, apart)
-
-
-@pytest.mark.parametrize("name", SHARING)
 @pytest.mark.parametrize("share_equal", [False, True])
-@pytest.mark.parametrize("seed", range(3))
-def test_close_captions_are_left_out(name, share_equal, seed):
-    options = {"share_equal": share_equal, "ignore_above": 0.3}
-    loss, expected = both(name, *batch(seed=seed), **options)
-    assert loss == pytest.approx(expected, rel=1e-6)
-    kept, _ = both(name, *batch(seed=seed), share_equal=share_equal)
-    assert loss < kept
+@pytest.mark.parametrize("name", SHARING)
+def test_sharing_matters_only_where_a_caption_repeats(name, share_equal):
+    z_image, texts = step()
+    apart = make(name, share_equal=False)(z_image, texts)
+    assert make(name)(z_image, texts).item() != pytest.approx(apart.item(), rel=1e-3)
+    single = dataclasses.replace(texts, row=torch.arange(len(texts.z)) + 40)
+    shared = make(name)(z_image, single)
+    torch.testing.assert_close(shared, make(name, share_equal=False)(z_image, single))
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_the_order_of_a_batch_does_not_matter(name):
-    z_image, z_text, owner, row = batch()
+@pytest.mark.parametrize("name", SHARING)
+def test_close_captions_are_left_out(name):
+    z_image, texts = step()
+    assert make(name, ignore_above=0.3)(z_image, texts) < make(name)(z_image, texts)
+
+
+@pytest.mark.parametrize("name", SHARING)
+def test_extra_texts_push_and_own_ones_do_not(name):
+    z_image, texts = step()
+    objective, plain = make(name), make(name)(z_image, texts)
+    for row, same in [(texts.row[0], False), (torch.tensor(12345), False), (texts.row[0], True)]:
+        some = texts.z[:1] if same else unit(torch.randn(1, 8, dtype=torch.float64))
+        extra = Extra(row[None], lambda start, stop, some=some: some[start:stop])
+        more = dataclasses.replace(texts, extra=extra)
+        each = objective.by_image(z_image, more) - objective.by_image(z_image, texts)
+        owns = torch.zeros(len(z_image), dtype=torch.bool)
+        owns[texts.owner[texts.row == row]] = True
+        assert not each[owns].any() and (each[~owns] >= 0).all()
+        assert objective(z_image, more) > plain
+
+
+@pytest.mark.parametrize("name", SHARING)
+def test_each_extra_text_is_taken_once_a_pass(name, monkeypatch):
+    monkeypatch.setattr(_tiles, "CELLS", {"cpu": 12})
+    monkeypatch.setattr(_tiles, "_EXTRA_ROWS", 4)
+    z_image, texts = leaves(*step(further=11))
+    asked = []
+
+    def take(start, stop):
+        asked.append((start, stop))
+        return texts.extra.take(start, stop)
+
     objective = make(name)
-    loss = objective(z_image, z_text, owner, row)
-    images, captions = torch.randperm(len(z_image)), torch.randperm(len(owner))
-    moved = torch.argsort(images)[owner][captions]
-    again = objective(z_image[images], z_text[captions], moved, row[captions])
-    torch.testing.assert_close(loss, again, rtol=1e-6, atol=0)
+    loss = objective(z_image, dataclasses.replace(texts, extra=Extra(texts.extra.row, take)))
+    once = list(asked)
+    assert [a for a, _ in once] == [0, *(b for _, b in once[:-1])] and once[-1][1] == 11
+    assert max(b - a for a, b in once) <= 4
+    loss.backward()
+    assert asked == once * {"softmax": 2, "sigmoid": 1}[name]
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_right_pairs_beat_shuffled_ones(name):
     z_text = unit(torch.randn(16, 8))
     z_image = unit(z_text + 0.1 * torch.randn(16, 8))
-    row = torch.arange(16)
-    objective = make(name)
-    right = objective(z_image, z_text, None, row)
-    assert right < objective(z_image.roll(1, 0), z_text, None, row) - 0.1
+    texts = Candidates.alone(z_text, row=torch.arange(16))
+    objective = make(name, torch.float32)
+    assert objective(z_image, texts) < objective(z_image.roll(1, 0), texts) - 0.1
 
 
-# --- gradients and numbers ---------------------------------------------------------------------
+# --- steps without something ---------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("options", [{}, {"ignore_above": 0.3}])
-def test_gradient_reaches_images_and_parameters_only(name, options):
-    z_image, z_text, owner, row = batch()
-    z_image.requires_grad_()
-    objective = make(name, **(options if name in SHARING else {}))
-    objective(z_image, z_text, owner, row).backward()
-    assert z_text.grad is None
-    assert z_image.grad is not None
-    assert torch.isfinite(z_image.grad).all() and (z_image.grad.abs().sum(1) > 0).all()
-    for parameter in objective.parameters():
-        assert parameter.grad is not None and torch.isfinite(parameter.grad)
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_gradient_equals_finite_differences_of_the_reference(name):
-    z_image, z_text, owner, row = batch()
-    z_image.requires_grad_()
-    objective = make(name)
-    objective(z_image, z_text, owner, row).backward()
-    points = z_image.detach().double().numpy()
-    for i, k in [(0, 0), (3, 5), (6, 7)]:
-        ends = []
-        for step in (1e-5, -1e-5):
-            moved = points.copy()
-            moved[i, k] += step
-            texts = z_text.double().numpy()
-            arguments = (moved, texts, owner.numpy(), row.numpy(), objective.scalars())
-            ends.append(REFERENCES[name](*arguments))
-        slope = (ends[0] - ends[1]) / 2e-5
-        assert z_image.grad is not None
-        assert z_image.grad[i, k].item() == pytest.approx(slope, rel=1e-4, abs=1e-6)
+@pytest.mark.parametrize("facts", FACTS)
+@pytest.mark.parametrize(("name", "options"), CASES)
+def test_a_rank_without_images_has_no_part(name, options, facts):
+    """All its samples were dropped; its gradients are 0, and are there."""
+    objective = make(name, **options)
+    _, texts = step(**FACTS[facts])
+    z_image = torch.zeros(0, 8, dtype=torch.float64, requires_grad=True)
+    texts = dataclasses.replace(texts, z=texts.z.requires_grad_(), first=texts.images)
+    if objective.splits:
+        loss = objective(z_image, texts)
+        assert loss == 0
+    loss = objective(z_image, dataclasses.replace(texts, first=texts.images))
+    loss.backward()
+    assert z_image.grad.shape == (0, 8) and not texts.z.grad.any()
+    assert all(p.grad is not None and p.grad == 0 for p in objective.parameters())
+    assert objective.by_image(z_image, texts).shape == (0,)
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_autocast_changes_nothing(name):
-    objective, arguments = make(name), batch(width=64)
-    outside = objective(*arguments)
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        inside = objective(*arguments)
-    assert torch.equal(inside, outside) and inside.dtype == torch.float32
+def test_a_step_without_texts_is_0(name):
+    z_image = unit(torch.randn(3, 8)).requires_grad_()
+    none = torch.zeros(0, dtype=torch.int64)
+    objective = make(name, torch.float32)
+    loss = objective(z_image, Candidates(torch.zeros(0, 8), none, none, None, 3))
+    loss.backward()
+    assert loss == 0 and not z_image.grad.any()
+
+
+@pytest.mark.parametrize("ignore_above", [None, -1.0])
+@pytest.mark.parametrize("zeros", ["all", "an image's", "one"])
+@pytest.mark.parametrize("name", NAMES)
+def test_weights_of_zero_teach_nothing_and_break_nothing(name, zeros, ignore_above):
+    """A grade of 0, or links that say 0, must not end a run with NaN."""
+    options = {"ignore_above": ignore_above} if name in SHARING else {}
+    objective = make(name, torch.float32, **options)
+    z_image, z_text = unit(torch.randn(4, 8)).requires_grad_(), unit(torch.randn(6, 8))
+    owner, row = torch.tensor([0, 0, 1, 1, 2, 3]), torch.arange(6)
+    weight = torch.tensor([0.5, 1.0, 0.25, 1.0, 1.0, 0.5])
+    weight[{"all": slice(None), "an image's": owner == 1, "one": row == 0}[zeros]] = 0
+    texts = Candidates.alone(z_text, owner, row, weight, images=4)
+    loss = objective(z_image, texts)
+    loss.backward()
+    parts = objective.by_image(z_image.detach(), texts)
+    assert torch.isfinite(loss) and torch.isfinite(parts).all()
+    assert torch.isfinite(z_image.grad).all()
+    if zeros == "all" and name != "sigmoid":  # there, what is not right is pushed away
+        assert loss == 0 and not z_image.grad.any() and not parts.any()
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_finite_where_everything_is_equal_or_zero(name):
-    row = torch.arange(4)
+    texts = Candidates.alone(unit(torch.ones(4, 8)), row=torch.arange(4))
     for z in (torch.zeros(4, 8), unit(torch.ones(4, 8)), -unit(torch.ones(4, 8))):
-        assert torch.isfinite(make(name)(z, unit(torch.ones(4, 8)), None, row))
+        z = z.requires_grad_()
+        loss = make(name, torch.float32)(z, texts)
+        loss.backward()
+        assert torch.isfinite(loss) and torch.isfinite(z.grad).all()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_finite_where_logits_are_as_far_apart_as_they_get(name):
+    """All say one thing but one text and its image, at the largest scale."""
+    one = torch.zeros(6, 8)
+    one[:, 0] = 1
+    z_image, z_text = one.clone().requires_grad_(), one.clone()
+    z_text[5] = -z_text[5]
+    objective = make(name, torch.float32)
+    with torch.no_grad():
+        for value in objective.parameters():
+            value.fill_(50.0)
+    objective.constrain()
+    texts = Candidates.alone(z_text, row=torch.arange(6))
+    loss, by_image, slopes = expected(
+        name, {"prefixes": (2, 5)} if name == "matryoshka" else {}, objective, z_image, texts
+    )
+    found = objective(z_image, texts)
+    assert found.item() == pytest.approx(loss.item(), rel=1e-6)
+    (own,) = gradients(found, z_image)
+    assert (own - slopes[0]).abs().max() <= 1e-5 * slopes[0].abs().max()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_equal_weights_are_no_weights(name):
+    z_image, texts = step()
+    ones = dataclasses.replace(texts, weight=torch.ones(len(texts.z)))
+    torch.testing.assert_close(make(name)(z_image, ones), make(name)(z_image, texts))
+
+
+# --- numbers -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_only_what_asks_for_a_gradient_gets_one(name):
+    objective = make(name)
+    z_image, texts = step(further=4)
+    assert not objective.requires_grad_(False)(z_image, texts).requires_grad
+    objective.requires_grad_(True)
+    with torch.no_grad():
+        assert not objective(z_image.requires_grad_(), texts).requires_grad
+    objective(z_image, texts).backward()
+    assert texts.z.grad is None and torch.isfinite(z_image.grad).all()
+    assert all(torch.isfinite(parameter.grad) for parameter in objective.parameters())
+
+
+@pytest.mark.parametrize(("name", "options"), CASES)
+def test_autocast_and_rounded_products_change_nothing(name, options):
+    objective = make(name, torch.float32, **options)
+    z_image, texts = step(width=64, further=4, dtype=torch.float32)
+    z_image.requires_grad_()
+    outside = objective(z_image, texts)
+    (slopes,) = gradients(outside, z_image)
+    seen = []
+
+    def take(start, stop):
+        seen.append(torch.get_float32_matmul_precision())
+        return texts.extra.take(start, stop)
+
+    watched = dataclasses.replace(texts, extra=Extra(texts.extra.row, take))
+    torch.set_float32_matmul_precision("medium")
+    try:
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            inside = objective(z_image, watched)
+            each = objective.by_image(z_image, watched)
+            (again,) = gradients(inside, z_image)
+        assert torch.get_float32_matmul_precision() == "medium"
+    finally:
+        torch.set_float32_matmul_precision("highest")
+    assert set(seen) <= {"highest"}
+    assert torch.equal(inside, outside) and inside.dtype == torch.float32
+    assert torch.equal(again, slopes) and torch.equal(each, objective.by_image(z_image, texts))
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -246,20 +384,16 @@ def test_parameters_are_not_decayed_and_stay_in_range(name):
     start = objective.scalars()
     objective.constrain()
     assert objective.scalars() == start  # where it starts is inside the range
-    with torch.no_grad():
-        for parameter in objective.parameters():
-            parameter.fill_(50.0)
-    objective.constrain()
-    assert objective.scalars().get("scale", 100.0) == pytest.approx(100.0)
-    with torch.no_grad():
-        for parameter in objective.parameters():
-            parameter.fill_(-50.0)
-    objective.constrain()
-    assert objective.scalars().get("scale", 1.0) == pytest.approx(1.0)
+    for far, scale in ((50.0, 100.0), (-50.0, 1.0)):
+        with torch.no_grad():
+            for parameter in objective.parameters():
+                parameter.fill_(far)
+        objective.constrain()
+        assert objective.scalars().get("scale", scale) == pytest.approx(scale)
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_state_round_trip(name):
+def test_state_and_options_round_trip(name):
     objective, other = make(name), make(name)
     with torch.no_grad():
         for parameter in objective.parameters():
@@ -267,23 +401,34 @@ def test_state_round_trip(name):
     other.load_state_dict(objective.state_dict())
     assert other.scalars() == objective.scalars()
     assert all(isinstance(value, float) for value in other.scalars().values())
+    whole = plugins.resolve(part("objectives", name))
+    assert plugins.configure(whole) == plugins.configure(part("objectives", name))
+    assert to_dict(plugins.resolve(whole)) == to_dict(whole)
 
 
 # --- errors ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_captions_without_owner_must_match_images(name):
-    z_image, z_text, _, row = batch()
+def test_captions_without_owner_must_match_images():
     with pytest.raises(ConfigError, match="13 captions for 7 images need `owner`"):
-        make(name)(z_image, z_text, None, row)
+        Candidates.alone(torch.zeros(13, 8), images=7)
 
 
 @pytest.mark.parametrize("name", SHARING)
-def test_sharing_needs_rows(name):
-    z_image, z_text, owner, _ = batch()
-    with pytest.raises(ConfigError, match="needs `row`"):
-        make(name)(z_image, z_text, owner)
+def test_rows_are_needed_where_equal_texts_matter(name):
+    z_image, texts = step(further=3)
+    blind = dataclasses.replace(texts, row=None)
+    with pytest.raises(ConfigError, match="share_equal needs `row`"):
+        make(name)(z_image, blind)
+    with pytest.raises(ConfigError, match="Extra texts need `row`"):
+        make(name, share_equal=False)(z_image, blind)
+
+
+@pytest.mark.parametrize("name", SHARING)
+def test_more_images_than_the_step_has_stop(name):
+    z_image, texts = step()
+    with pytest.raises(ConfigError, match="A step of 7 images has no images 3 to 9"):
+        make(name)(z_image, dataclasses.replace(texts, first=3))
 
 
 @pytest.mark.parametrize("name", SHARING)
@@ -293,130 +438,3 @@ def test_sharing_needs_rows(name):
 def test_impossible_options_stop(name, options):
     with pytest.raises(ConfigError, match=name):
         make(name, **options)
-
-
-# --- weights: graded pairs, soft targets ----------------------------------------------------------
-
-
-def grades(row, owner, seed):
-    """Return weights in (0, 1]; the same text may fit different images differently."""
-    rng = torch.Generator().manual_seed(seed + 50)
-    return torch.rand(len(row), generator=rng) * 0.9 + 0.1
-
-
-def weighed(owner, row, weight, images, share_equal):
-    """Return {(image, caption): weight}: the largest of the texts that an image owns."""
-    found = {}
-    for i in range(images):
-        for j in range(len(row)):
-            same = [
-                float(weight[k])
-                for k in range(len(row))
-                if owner[k] == i and (k == j or (share_equal and row[k] == row[j]))
-            ]
-            if same:
-                found[i, j] = max(same)
-    return found
-
-
-def weighted_softmax(z_image, z_text, owner, row, weight, scalars, share_equal):
-    target = weighed(owner, row, weight, len(z_image), share_equal)
-    logits = scalars["scale"] * z_image @ z_text.T
-
-    def direction(table, pairs):
-        losses = []
-        for q in range(len(table)):
-            mine = {k: w for (p, k), w in pairs.items() if p == q}
-            total = math.log(sum(math.exp(x) for x in table[q]))
-            spread = sum(mine.values())
-            losses.append(-sum(w / spread * (table[q][k] - total) for k, w in mine.items()))
-        return sum(losses) / len(losses)
-
-    turned = {(k, q): w for (q, k), w in target.items()}
-    return (direction(logits, target) + direction(logits.T, turned)) / 2
-
-
-def weighted_sigmoid(z_image, z_text, owner, row, weight, scalars, share_equal):
-    target = weighed(owner, row, weight, len(z_image), share_equal)
-    total = 0.0
-    for i in range(len(z_image)):
-        for j in range(len(z_text)):
-            x = scalars["scale"] * float(z_image[i] @ z_text[j]) + scalars["bias"]
-            w = target.get((i, j), 0.0)
-            total += w * math.log1p(math.exp(-x)) + (1 - w) * math.log1p(math.exp(x))
-    return total / len(z_image)
-
-
-def weighted_cosine(z_image, z_text, owner, row, weight, scalars, share_equal):
-    far = [1 - float(z_image[int(o)] @ z) for o, z in zip(owner, z_text, strict=True)]
-    return float(np.average(far, weights=weight))
-
-
-WEIGHTED = {"cosine": weighted_cosine, "sigmoid": weighted_sigmoid, "softmax": weighted_softmax}
-
-
-@pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("share_equal", [False, True])
-@pytest.mark.parametrize("seed", range(3))
-def test_weights_are_soft_targets(name, share_equal, seed):
-    z_image, z_text, owner, row = batch(seed=seed)
-    weight = grades(row, owner, seed)
-    objective = make(name, **({"share_equal": share_equal} if name in SHARING else {}))
-    loss = objective(z_image, z_text, owner, row, weight)
-    arrays = [t.double().numpy() for t in (z_image, z_text)]
-    facts = [t.numpy() for t in (owner, row, weight)]
-    expected = WEIGHTED[name](*arrays, *facts, objective.scalars(), share_equal)
-    assert loss.item() == pytest.approx(expected, rel=2e-6)
-    plain = objective(z_image, z_text, owner, row)
-    assert loss.item() != pytest.approx(plain.item(), rel=1e-3)
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_equal_weights_are_no_weights(name):
-    pairs = batch()
-    objective = make(name)
-    plain, ones = objective(*pairs), objective(*pairs, torch.ones(len(pairs[2])))
-    assert ones.item() == pytest.approx(plain.item(), rel=1e-6)
-
-
-@pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("weighted", [False, True])
-def test_parts_by_image_add_up(name, weighted):
-    z_image, z_text, owner, row = batch()
-    weight = grades(row, owner, 0) if weighted else None
-    objective = make(name)
-    z_image.requires_grad_()
-    parts = objective.by_image(z_image, z_text, owner, row, weight)
-    assert parts.shape == (len(z_image),) and not parts.requires_grad
-    loss = objective(z_image, z_text, owner, row, weight).item()
-    if name == "sigmoid":
-        assert parts.mean().item() == pytest.approx(loss, rel=1e-6)
-    elif name == "cosine":
-        share = torch.ones(len(owner)) if weight is None else weight
-        shares = torch.zeros(len(z_image)).index_add(0, owner, share)
-        assert ((parts * shares).sum() / shares.sum()).item() == pytest.approx(loss, rel=1e-6)
-    else:  # the image-to-text half
-        turned = objective(z_image, z_text, owner, row, weight) * 2 - parts.mean()
-        assert 0 < parts.mean().item() and 0 < turned.item() < 2 * loss
-        own = objective.log_scale.exp() * (z_image @ z_text.T)
-        assert parts.max() < (own.logsumexp(1) - own.min(1).values).max()
-
-
-@pytest.mark.parametrize("ignore_above", [None, -1.0])
-@pytest.mark.parametrize("zeros", ["all", "an image's", "one"])
-@pytest.mark.parametrize("name", WEIGHTED)
-def test_weights_of_zero_teach_nothing_and_break_nothing(name, zeros, ignore_above):
-    """A grade of 0, or links that say 0, must not end a run with NaN."""
-    options = {} if name == "cosine" else {"ignore_above": ignore_above}
-    objective = plugins.build(part("objectives", name, **options))
-    z_image, z_text = unit(torch.randn(4, 8)).requires_grad_(), unit(torch.randn(6, 8))
-    owner, row = torch.tensor([0, 0, 1, 1, 2, 3]), torch.arange(6)
-    weight = torch.tensor([0.5, 1.0, 0.25, 1.0, 1.0, 0.5])
-    weight[{"all": slice(None), "an image's": owner == 1, "one": row == 0}[zeros]] = 0
-    loss = objective(z_image, z_text, owner, row, weight)
-    loss.backward()
-    parts = objective.by_image(z_image.detach(), z_text, owner, row, weight)
-    assert torch.isfinite(loss) and torch.isfinite(parts).all()
-    assert torch.isfinite(z_image.grad).all()
-    if zeros == "all" and name != "sigmoid":  # there, what is not right is pushed away
-        assert loss == 0 and not z_image.grad.any() and not parts.any()

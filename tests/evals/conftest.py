@@ -45,6 +45,9 @@ class Vectors:
         self.calls.append(len(images))
         return np.stack([self._row(image) for image in images])
 
+    def encode_regions(self, images, tiles):
+        return self.encode_images(images)
+
     def encode_texts(self, texts):
         return np.stack([self._row(text) for text in texts])
 

@@ -10,7 +10,7 @@ import torch
 
 from lift import plugins
 from lift.config import part
-from lift.terms import Caption, Sample, unit
+from lift.terms import Candidates, Caption, Sample, unit
 
 pytestmark = pytest.mark.parity
 
@@ -149,7 +149,7 @@ def test_softmax_equals_open_clip(seed):
     theirs = pytest.importorskip("open_clip.loss")
     h_image, z_image, z_text = vectors(seed)
     objective = plugins.build(part("objectives", "softmax", share_equal=False))
-    loss = objective(z_image, z_text)
+    loss = objective(z_image, Candidates.alone(z_text))
     expected = theirs.ClipLoss()(z_image, z_text, objective.log_scale.exp())
     same_value_and_gradient(loss, expected, h_image)
 
@@ -159,7 +159,7 @@ def test_sigmoid_equals_open_clip(seed):
     theirs = pytest.importorskip("open_clip.loss")
     h_image, z_image, z_text = vectors(seed)
     objective = plugins.build(part("objectives", "sigmoid", share_equal=False))
-    loss = objective(z_image, z_text)
+    loss = objective(z_image, Candidates.alone(z_text))
     expected = theirs.SigLipLoss()(z_image, z_text, objective.log_scale.exp(), objective.bias)
     same_value_and_gradient(loss, expected, h_image)
 
@@ -167,6 +167,6 @@ def test_sigmoid_equals_open_clip(seed):
 @pytest.mark.parametrize("seed", range(3))
 def test_cosine_equals_torch(seed):
     h_image, z_image, z_text = vectors(seed)
-    loss = plugins.build(part("objectives", "cosine"))(z_image, z_text)
+    loss = plugins.build(part("objectives", "cosine"))(z_image, Candidates.alone(z_text))
     theirs = torch.nn.CosineEmbeddingLoss()(z_image, z_text, torch.ones(len(z_image)))
     same_value_and_gradient(loss, theirs, h_image)

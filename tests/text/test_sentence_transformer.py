@@ -267,7 +267,7 @@ def test_damaged_weights_are_one_sentence(copy):
 
 def test_memory_and_our_own_errors_are_not_renamed():
     from lift.errors import DataError
-    from lift.text.encoders._sentence import loading
+    from lift.text.loading import loading
 
     for error in (MemoryError(), DataError("x"), KeyboardInterrupt()):
         with pytest.raises(type(error)), loading("x"):

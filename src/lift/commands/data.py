@@ -189,7 +189,7 @@ def _judge(model: str | Path, stored: EmbeddingCache | None, cache: str, device:
     """Return the model, its texts taken from the cache where it has them."""
     from lift import bundle
     from lift.cache.probes import require_alike
-    from lift.evaluation import CachedTexts
+    from lift.encoders import CachedTexts
 
     encoder = bundle.load(model, device=device)
     if stored is None:

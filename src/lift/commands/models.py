@@ -66,8 +66,9 @@ def evaluate(
     from lift import bundle
     from lift.cache.probes import require_alike
     from lift.cache.reader import EmbeddingCache
-    from lift.evaluation import CachedTexts, parse_plan, write_results
+    from lift.encoders import CachedTexts
     from lift.evaluation import evaluate as judge
+    from lift.evaluation import parse_plan, write_results
     from lift.files import require_writable
 
     plans = [parse_plan(words) for words in ([on] if isinstance(on, str) else on)]
@@ -95,12 +96,17 @@ def report(run: str | Path, *, out: str | Path | None = None) -> Path:
     """Write a run's page: curves, metrics with intervals, a gallery of queries. One file.
 
     Args:
-        run: the run's folder.
-        out: where to write; None is `report.html` in the run.
+        run: the run's folder, or that of a comparison (`lift compare`).
+        out: where to write; None is `report.html` in the run, `comparison.html` in a comparison.
     """
     from lift.pages.page import write_report
+    from lift.training.compared import is_comparison
     from lift.training.folder import read_config
 
+    if is_comparison(Path(run)):
+        from lift.pages.comparison import write_comparison
+
+        return write_comparison(run, out=out)
     config = read_config(Path(run))
     return write_report(
         Path(run),

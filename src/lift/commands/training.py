@@ -1,14 +1,16 @@
-"""Commands about runs: train, dry_run, budget, quickstart."""
+"""Commands about runs: train, compare, dry_run, budget, quickstart."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from lift.training.budget import Budget
+    from lift.training.compared import Comparison
     from lift.training.config import RunConfig
     from lift.training.cost import Cost
     from lift.training.loop import RunResult
@@ -31,8 +33,8 @@ def train(
     The same call goes on with a run that was stopped or killed.
 
     Args:
-        recipe: a recipe's name (`lift recipes` lists them), or a run's folder or a JSON file with
-            a config, to repeat it.
+        recipe: a recipe's name (`lift recipes` lists them), or RECIPE+METHOD; or a run's folder
+            or a JSON file with a config, to repeat it.
         data: pairs to train on.
         validation: pairs for the evaluations.
         cache: folder that `lift embed` made.
@@ -47,11 +49,67 @@ def train(
         Stopped: SIGTERM or Ctrl-C; the state is saved.
     """
     from lift.training.loop import run
+    from lift.training.methods import require_start
 
     if strict:
         options = [*options, "loader.on_unreadable=stop"]
     config = _configured(recipe, options, data, validation, str(cache))
+    require_start(config)
     return run(config, Path(out), resume=resume, progress=progress)
+
+
+def compare(
+    arms: Sequence[str],
+    *,
+    data: str = "",
+    validation: str = "",
+    cache: str | Path = "",
+    out: str | Path,
+    seeds: Sequence[int] = (0, 1, 2),
+    options: Sequence[str] = (),
+    arm_options: Mapping[str, Sequence[str]] | None = None,
+    budget: Literal["samples", "flops"] = "samples",
+    progress: bool = True,
+) -> Comparison:
+    """Train arms with several seeds on the same data, and return their paired differences.
+
+    The same call goes on where it was stopped; runs that are finished are not run again. A run
+    that fails is in `Comparison.failed`, and the others are trained all the same.
+
+    Args:
+        arms: the others are compared with the first. Each is a recipe as for `train`; options of
+            its own may follow a colon: `flickr8k_tiny:objective=cosine,optim.lr=5e-4`.
+        data, validation: pairs to train on, and to judge every arm on.
+        cache: folder that `lift embed` made, for the arms that train against stored rows.
+        out: the comparison's folder; runs go into `OUT/ARM/seed-N`.
+        seeds: of weights, order of the data and views; arms are paired by them.
+        options: `key=value` words that change every arm's recipe, before it becomes a method.
+        arm_options: more words for an arm, by its name.
+        budget: what is equal: "samples", or training "flops" (the other arms' samples are scaled
+            to what the first arm spends).
+        progress: draw progress bars.
+
+    Raises:
+        LiftError: bad input, or arms that can't be compared; nothing was trained.
+        Stopped: SIGTERM or Ctrl-C; the state is saved.
+    """
+    from lift.errors import unknown
+    from lift.training.comparison import Arm
+    from lift.training.comparison import compare as run_all
+
+    arms = [arms] if isinstance(arms, str) else arms
+    more = arm_options or {}
+    for name in more:
+        if name not in arms:
+            raise unknown("arm", name, arms)
+    places = {"data": data, "validation": validation, "cache": str(cache)}
+    return run_all(
+        [Arm(arm, _arm(arm, options, more.get(arm, ()), places)) for arm in arms],
+        Path(out),
+        seeds=seeds,
+        budget=budget,
+        progress=progress,
+    )
 
 
 def dry_run(
@@ -164,6 +222,31 @@ def quickstart(out: str | Path = "quickstart", *, progress: bool = True) -> RunR
     return result
 
 
+_BETWEEN_COMMAS = re.compile(r"(?:[^,\[\]]|\[[^\]]*\])+")
+"""What stands between commas that no bracket encloses."""
+
+
+def _arm(
+    arm: str, options: Sequence[str], more: Sequence[str], places: Mapping[str, str]
+) -> RunConfig:
+    """Return the config of an arm `RECIPE` or `RECIPE:key=value,...`."""
+    from lift import recipes
+    from lift.config import override
+    from lift.training.folder import read_config
+    from lift.training.methods import require_start
+
+    recipe, _, own = (arm, "", "") if Path(arm).exists() else arm.partition(":")
+    if recipes.is_known(recipe) or not Path(recipe).exists():
+        config = recipes.get(recipe, options)
+    else:
+        config = override(read_config(Path(recipe)), options)
+    config = override(config, [*_BETWEEN_COMMAS.findall(own), *more])
+    if config.text_tower is not None:  # it needs no cache
+        places = {**places, "cache": ""}
+    require_start(config)
+    return _placed(config, places)
+
+
 def _configured(
     recipe: str, options: Sequence[str], data: str, validation: str, cache: str
 ) -> RunConfig:
@@ -172,8 +255,11 @@ def _configured(
     from lift.config import override
     from lift.training.folder import read_config
 
-    known = recipe in recipes.names() or not Path(recipe).exists()
+    known = recipes.is_known(recipe) or not Path(recipe).exists()
     config = recipes.get(recipe) if known else read_config(Path(recipe))
     config = override(config, options)
-    places = {"data": data, "validation": validation, "cache": cache}
+    return _placed(config, {"data": data, "validation": validation, "cache": cache})
+
+
+def _placed(config: RunConfig, places: Mapping[str, str]) -> RunConfig:
     return dataclasses.replace(config, **{name: at for name, at in places.items() if at})

@@ -58,8 +58,8 @@ def report(run: tyro.conf.Positional[Path], *, out: str = "") -> None:
       lift report runs/flickr
 
     Args:
-        run: the run's folder.
-        out: where to write; `report.html` in the run if not given.
+        run: the run's folder, or that of a comparison (`lift compare`).
+        out: where to write; `report.html` in the run (`comparison.html`) if not given.
     """
     print(models.report(run, out=out or None))
 

@@ -1,8 +1,9 @@
-"""Console of the commands about runs: quickstart, train, budget, recipes."""
+"""Console of the commands about runs: quickstart, train, compare, budget, recipes."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated, Literal
 
 import tyro
 
@@ -49,10 +50,12 @@ def train(
       lift train flickr8k_tiny --data 'flickr8k/train-*.tar' --validation flickr8k/val-0000.tar
         --cache captions --out runs/flickr
       lift train products_tiny ... --set objective=cosine optim.lr=5e-4
+      lift train flickr8k_tiny+clip --data ... --validation ... --out runs/clip
       lift train lift_b16_512m --dry-run
 
     Args:
-        recipe: a recipe's name (`lift recipes`), or the folder of a run to repeat.
+        recipe: a recipe's name (`lift recipes`), with +METHOD to make another method of it; or
+            the folder of a run to repeat.
         out: the run's folder.
         data: pairs to train on.
         validation: pairs for the evaluations during and after training.
@@ -81,6 +84,64 @@ def train(
     )
     _print_run(result)
     print(f"page: lift report {out}")
+
+
+def compare(
+    arms: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="ARM ARM ...")],
+    *,
+    out: str,
+    data: str = "",
+    validation: str = "",
+    cache: str = "",
+    seeds: tuple[int, ...] = (0, 1, 2),
+    options: Options = (),
+    budget: Literal["samples", "flops"] = "samples",
+    quiet: bool = False,
+) -> None:
+    """Train arms with several seeds on the same data; print their paired differences.
+
+    The same command goes on where it was stopped; finished runs are not run again.
+
+    For example:
+
+      lift compare flickr8k_tiny flickr8k_tiny+clip --data 'flickr8k/train-*.tar'
+        --validation flickr8k/val-0000.tar --cache captions --out runs/against-clip
+        --set loader.captions=one
+      lift compare products_tiny products_tiny:objective=cosine ... --seeds 0 1 2 3 4
+
+    Args:
+        arms: the others are compared with the first. Each is a recipe's name, RECIPE+METHOD, or
+            the folder of a run; its own options may follow a colon (`RECIPE:optim.lr=5e-4`).
+        out: the comparison's folder.
+        data: pairs to train on.
+        validation: pairs to judge every arm on.
+        cache: the folder that `lift embed` made, for arms that train against stored rows.
+        seeds: of weights, order of the data and views; arms are paired by them.
+        options: change every arm's recipe, before it becomes a method.
+        budget: what is equal between arms: samples, or FLOPs of training, to which the other
+            arms' samples are scaled.
+        quiet: no progress bars.
+    """
+    found = training.compare(
+        arms,
+        data=data,
+        validation=validation,
+        cache=cache,
+        out=out,
+        seeds=seeds,
+        options=options,
+        budget=budget,
+        progress=not quiet,
+    )
+    print(found.table())
+    print(f"figures: {Path(out) / 'comparison.json'}; page: lift report {out}")
+    if found.failed:
+        of = len(found.arms) * len(found.seeds)
+        first = found.failed[0]
+        raise LiftError(
+            f"{len(found.failed)} of {of} runs failed. The first is {first.arm}, seed "
+            f"{first.seed}: {first.why} The same command goes on with what is missing."
+        )
 
 
 def budget(
@@ -145,15 +206,16 @@ def budget(
 
 
 def recipes() -> None:
-    """List the recipes.
+    """List the recipes, and the methods that RECIPE+METHOD makes of them.
 
     For example:
 
       lift recipes
     """
-    from lift.recipes import describe
+    from lift.recipes import SHORT, describe
 
     lines = describe()
+    lines += [(name, f"Short for {recipe}.") for name, recipe in SHORT.items()]
     wide = max(len(name) for name, _ in lines)
     for name, sentence in lines:
         print(f"{name:<{wide}}  {sentence}")

@@ -18,7 +18,7 @@ from lift.text.keys import KEY, KeyIndex, keys_of
 
 _RECORD = np.dtype([("number", "<i8"), ("row", "<i8"), ("role", "<i4"), ("weight", "<f4")])
 _CHUNK = 4_096
-_NEVER = "negative"
+NEVER = "negative"
 """The role of texts that do not describe their image."""
 
 
@@ -95,7 +95,7 @@ class LinkedCaptions:
                 named = batch["role"].to_pylist()
                 taken = np.array(
                     [
-                        bool(image) and (role in roles if roles else role != _NEVER)
+                        bool(image) and (role in roles if roles else role != NEVER)
                         for image, role in zip(images, named, strict=True)
                     ],
                     dtype=bool,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import copy
+import dataclasses
 import time
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
@@ -15,7 +17,7 @@ from torch.utils.data import Sampler
 
 from lift.data.crops import Crops, finished
 from lift.data.joined import sources_of
-from lift.data.linked import LinkedCaptions
+from lift.data.linked import NEVER, LinkedCaptions
 from lift.data.making import BatchMaker, Request
 from lift.data.order import batches
 from lift.data.ordering import Kind, order_of
@@ -69,11 +71,12 @@ class LoaderConfig:
     stall_s: float = 900.0
 
     def __post_init__(self) -> None:
-        if self.batch_size < 1 or self.workers < 0 or self.canvas_memory_mb < 0:
-            raise ConfigError(
-                "loader needs batch_size >= 1, workers >= 0 and canvas_memory_mb >= 0, not "
-                f"{self.batch_size}, {self.workers} and {self.canvas_memory_mb}."
-            )
+        least = {"batch_size": 1, "workers": 0, "canvas_memory_mb": 0, "negatives": 0}
+        for name, value in least.items():
+            if getattr(self, name) < value:
+                raise ConfigError(
+                    f"loader.{name} must be at least {value}, not {getattr(self, name)}."
+                )
         if not self.stall_s > 0:
             raise ConfigError(f"loader.stall_s must be above 0, not {self.stall_s}.")
         Policy.parse(self.captions)
@@ -98,7 +101,6 @@ class Loader:
         samples_per_epoch: how many samples an epoch shows.
         linked: captions that only the cache knows, where they are asked for.
         pairs: what a reading of all captions found; its digest stands for the data.
-        wait_s: seconds that the consumer has waited for batches so far.
 
     Raises:
         ConfigError: a kind of batch that the source can't make, or fewer images than ranks.
@@ -132,7 +134,7 @@ class Loader:
                 "processes without an image; raise it."
             )
         self.source, self.sources = source, sources_of(source)
-        self.wait_s = 0.0
+        self._waited = [0.0]  # shared with copies at another resolution
         self._config, self._seed = config, seed
         self._cache, self._transform = cache, transform
         roles = config.taking_part
@@ -157,7 +159,26 @@ class Loader:
             strict=config.on_unreadable == "stop",
             whole_crops=config.resize == "device",
             linked=self.linked,
+            negatives=LinkedCaptions(source, cache, (NEVER,)) if config.negatives else None,
+            negatives_each=config.negatives,
+            shared=self.worker.size > 1,
         )
+
+    @property
+    def wait_s(self) -> float:
+        """Seconds that the consumer has waited for batches so far."""
+        return self._waited[0]
+
+    def at_resolution(self, resolution: int) -> Loader:
+        """Return a loader of the same samples, captions and crops in another size.
+
+        Raises:
+            ConfigError: a size that the transform can't make.
+        """
+        other = copy.copy(self)
+        other._transform = dataclasses.replace(self._transform, resolution=resolution)
+        other._batches = self._batches.at(other._transform)
+        return other
 
     def _require_roles(self, roles: Sequence[str]) -> None:
         """Raise ConfigError for a role that no caption has: a typing error would go unnoticed."""
@@ -198,7 +219,7 @@ class Loader:
                 try:
                     batch = next(stream, None)
                 finally:
-                    self.wait_s += time.perf_counter() - asked
+                    self._waited[0] += time.perf_counter() - asked
                 if batch is None:
                     return
                 if isinstance(batch, LiftError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple, TypeVar
@@ -29,7 +30,9 @@ from lift.terms import Batch, Caption, Dropped, Sample, Source
 
 _VIEW = 3
 _MIX = 4
-"""Purposes of the dice: a sample's random view in an epoch, and the mixture of its captions."""
+_WRONG = 7
+"""Purposes of the dice: a sample's random view in an epoch, the mixture of its captions, and which
+wrong texts it brings along (5 and 6 are the training's)."""
 
 
 class Request(NamedTuple):
@@ -93,6 +96,9 @@ class BatchMaker(Dataset):
         strict: bool = False,
         whole_crops: bool = False,
         linked: LinkedCaptions | None = None,
+        negatives: LinkedCaptions | None = None,
+        negatives_each: int = 0,
+        shared: bool = False,
     ) -> None:
         """Keep what batches are made from.
 
@@ -107,7 +113,11 @@ class BatchMaker(Dataset):
             strict: the first sample that can't be used ends the run.
             whole_crops: leave resizing and colours to the device.
             linked: captions that the cache knows, besides those of the source.
+            negatives: texts that the cache ties to images as wrong ones.
+            negatives_each: how many of them an image brings along.
+            shared: batches are parts of larger ones, and may come out empty.
         """
+        self._negatives, self._negatives_each, self._shared = negatives, negatives_each, shared
         self._source, self._cache, self._transform = source, cache, transform
         self._seed, self._policy, self._roles = seed, policy, tuple(roles)
         self._strict, self._whole_crops, self._linked = strict, whole_crops, linked
@@ -115,6 +125,12 @@ class BatchMaker(Dataset):
         self._canvases = CanvasStore.fitting(len(source), transform.canvas, canvas_bytes)
         # Where canvases are kept, keys and rows are too: then a sample is read once.
         self._known: dict[int, _Told] = {}
+
+    def at(self, transform: Transform) -> BatchMaker:
+        """Return a maker of the same batches, seen by a transform of the same canvas."""
+        other = copy.copy(self)
+        other._transform = transform
+        return other
 
     def __getitem__(self, request: Request) -> Any:
         try:
@@ -138,6 +154,9 @@ class BatchMaker(Dataset):
         wanted = zip(*map(np.ndarray.tolist, request), strict=True)
         found = self._surviving(lambda place: self._found(*place), wanted, lost)
         images, found = self._images(found, lost)
+        if images is None and self._shared:
+            side = self._transform.resolution
+            images = torch.empty(0, 3, side, side, dtype=torch.uint8)
         if images is None:
             raise DataError(
                 f"No sample of a batch of {len(request.numbers)} can be used; the last: "
@@ -162,10 +181,14 @@ class BatchMaker(Dataset):
         self, images: Crops | Tensor, found: Sequence[_Found], lost: tuple[Dropped, ...]
     ) -> Batch:
         owner = np.repeat(np.arange(len(found)), [len(sample.shown) for sample in found])
-        row = np.concatenate([sample.told.rows[sample.shown] for sample in found])
+        rows = [sample.told.rows[sample.shown] for sample in found]
+        row = np.concatenate([np.empty(0, np.int64), *rows])
+        wrong = self._wrong(found)
         mixtures = [self._mixture(sample) for sample in found] if self._policy.mixes else []
         texts = np.concatenate(mixtures) if mixtures else self._cache.take_stored(row)
-        weights = np.concatenate([self._weights(sample) for sample in found])
+        weights = np.concatenate(
+            [np.empty(0, np.float32), *(self._weights(sample) for sample in found)]
+        )
         index = np.array([sample.number for sample in found], dtype=np.int64)
         source = self._source
         of = source.source_of(index) if isinstance(source, Joined) else np.zeros_like(index)
@@ -177,9 +200,26 @@ class BatchMaker(Dataset):
             weight=torch.from_numpy(weights) if (weights != 1).any() else None,
             index=torch.from_numpy(index),
             source=torch.from_numpy(of),
-            prints=torch.tensor([sample.prints for sample in found], dtype=torch.int64),
+            prints=torch.tensor([sample.prints for sample in found], dtype=torch.int64).reshape(
+                -1, 2
+            ),
+            negatives=None if wrong is None else torch.from_numpy(self._cache.take_stored(wrong)),
+            negative_row=None if wrong is None else torch.from_numpy(wrong),
             dropped=lost,
         )
+
+    def _wrong(self, found: Sequence[_Found]) -> Int64[np.ndarray, " e"] | None:
+        """Return the rows of wrong texts that the samples bring along."""
+        if self._negatives is None:
+            return None
+        rows = [np.empty(0, np.int64)]
+        for sample in found:
+            own = self._negatives.of(sample.number)[1]
+            if len(own) > self._negatives_each:
+                rng = generator(self._seed, _WRONG, sample.epoch, sample.number)
+                own = rng.choice(own, self._negatives_each, replace=False)
+            rows.append(own)
+        return np.concatenate(rows)
 
     def _surviving(
         self, do: Callable[[_InT], _OutT], items: Iterable[_InT], lost: list[Dropped]

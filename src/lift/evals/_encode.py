@@ -67,7 +67,7 @@ class Images:
             if not kept:
                 continue
             numbers, samples = [number for number, _ in kept], [sample for _, sample in kept]
-            _check(vectors, [sample.key for sample in samples], self._encoder, "image")
+            check(vectors, [sample.key for sample in samples], self._encoder, "image")
             self.numbers += numbers
             for sample in samples:
                 digest = hashlib.blake2b(sample.image, digest_size=16).digest()
@@ -141,7 +141,7 @@ def encode_distinct(
     index = np.array([place.setdefault(text, len(place)) for text in texts], dtype=np.int64)
     distinct = list(place)
     vectors = encoder.encode_texts(distinct)
-    _check(vectors, distinct, encoder, "text")
+    check(vectors, distinct, encoder, "text")
     return vectors, index
 
 
@@ -152,7 +152,7 @@ def blocks(queries: int, items: int) -> Iterator[slice]:
         yield slice(start, min(start + step, queries))
 
 
-def _check(vectors: np.ndarray, names: Sequence[str], encoder: Encoder, what: str) -> None:
+def check(vectors: np.ndarray, names: Sequence[str], encoder: Encoder, what: str) -> None:
     """Refuse what would give wrong figures in silence: NaN ranks first, long rows rank high."""
     if vectors.ndim != 2 or len(vectors) != len(names):
         raise DataError(

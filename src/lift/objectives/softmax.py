@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any, Literal
 
 import torch
-from jaxtyping import Bool, Float, Shaped
+from jaxtyping import Float
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from lift.errors import ConfigError
-from lift.objectives._targets import check_ignore_above, targets, too_close
+from lift.objectives._growing import Growing
+from lift.objectives._targets import check_ignore_above, own_texts
+from lift.objectives._tiles import Grid, Tile, exactly
+from lift.ranks import Ranks
 from lift.terms import Candidates
 
 
@@ -25,6 +30,11 @@ class Config:
         share_equal: captions that are equal are right for each other's images.
         ignore_above: text-text cosine above which another image's caption is left out of the
             denominator instead of being pushed away; None leaves none out.
+        direction: "both", or "to_text": each image among texts only. Then no image needs word of
+            another one, so that a step in several batches is exact and ranks tell each other
+            nothing.
+        soft: share of the target that goes by how close texts are, in [0, 1] (see `Softmax`).
+        soft_temperature: what text-text cosines are divided by there.
 
     The paper's loss is `share_equal=False, ignore_above=None`.
     """
@@ -34,6 +44,9 @@ class Config:
     learn_temperature: bool = True
     share_equal: bool = True
     ignore_above: float | None = None
+    direction: Literal["both", "to_text"] = "both"
+    soft: float = 0.0
+    soft_temperature: float = 0.05
 
 
 class Softmax(nn.Module):
@@ -41,15 +54,29 @@ class Softmax(nn.Module):
 
     The target of an image is uniform over the captions that are right for it (or in proportion to
     their weights), the target of a caption likewise over the images it is right for; with one
-    caption an image and none equal, this is plain InfoNCE. `log_scale` is 0-d, so the optimiser
-    does not decay it.
-    """
+    caption an image and none equal, this is plain InfoNCE. Images and captions without a target
+    (nothing is right, or by a weight of 0) don't count.
 
-    splits = False
+    With `soft` = s the target is 1 - s of that plus s of a softmax by text-text similarity. The
+    text of image i is t_i, the unit vector of the mean of its own captions by weight. An image's
+    soft target over captions j is softmax_j(t_i z_j / soft_temperature), that of a caption over
+    images that have a target softmax_i of the same; pairs that `ignore_above` leaves out, and
+    extra texts, take no part.
+
+    Extra texts (`Candidates.extra`: a bank of stored captions, hard negatives) stand in the
+    denominators of images only. They help the image-to-text direction alone: no image of theirs
+    is here that a text could be told apart from. One that is a caption of an image, or too close
+    to one by `ignore_above`, is left out for that image.
+
+    No logits are kept: a rank makes its own images' in tiles, once for the value and once more for
+    the gradient, and of other images it needs only their part of each text's log-sum-exp: two
+    vectors of as many values as texts. `log_scale` is 0-d, so the optimiser does not decay it.
+    """
 
     def __init__(self, config: Config) -> None:
         super().__init__()
         self.config = config
+        self.splits = config.direction == "to_text"
         self.log_scale = nn.Parameter(
             torch.tensor(-math.log(config.init_temperature), dtype=torch.float32),
             requires_grad=config.learn_temperature,
@@ -60,13 +87,16 @@ class Softmax(nn.Module):
         z_image: Float[Tensor, "b d"],
         texts: Candidates,
     ) -> Float[Tensor, ""]:
-        """Return the loss in nats; the rest as in `lift.terms.Objective`."""
-        # Logits reach 100, where bfloat16 steps by 0.5: an outer autocast must not touch them.
-        with torch.autocast(z_image.device.type, enabled=False):
-            logits, field, target = self._products(z_image, texts)
-            to_text = _mean(*_cross_entropy(logits, field, target))
-            to_image = _mean(*_cross_entropy(logits.T, field.T, target.T))
-            return (to_text + to_image) / 2
+        """Return the own part of the loss in nats; the rest as in `lift.terms.Objective`.
+
+        Its gradients are those of the whole loss, so every rank has to send the same factor back.
+        Those of `texts.z`, where it has any, are of the own images: the sum over ranks is whole.
+        """
+        with exactly(z_image.device):
+            step = _Step(self.config, z_image, texts)
+            loss = _Loss.apply(z_image, texts.z, self.log_scale.to(z_image.dtype), step)
+        assert isinstance(loss, Tensor)
+        return loss
 
     @torch.no_grad()
     def by_image(
@@ -74,27 +104,10 @@ class Softmax(nn.Module):
         z_image: Float[Tensor, "b d"],
         texts: Candidates,
     ) -> Float[Tensor, " b"]:
-        """Return each image's image-to-text cross-entropy in nats."""
-        with torch.autocast(z_image.device.type, enabled=False):
-            return _cross_entropy(*self._products(z_image, texts))[0]
-
-    def _products(
-        self,
-        z_image: Float[Tensor, "b d"],
-        texts: Candidates,
-    ) -> tuple[Float[Tensor, "b c"], Float[Tensor, "b c"], Shaped[Tensor, "b c"]]:
-        """Return the logits, those that compete (others are -inf), and what is right."""
-        z_text, owner, row, weight = texts.z, texts.owner, texts.row, texts.weight
-        target = targets(len(z_image), owner, row, weight, self.config.share_equal)
-        logits = self.log_scale.exp() * (z_image @ z_text.T)
-        if self.config.ignore_above is None:
-            return logits, logits, target
-        right = target > 0
-        dropped = too_close(z_text, owner, right, self.config.ignore_above)
-        # Weights of 0 leave rows and columns without a target: they don't count, and must not be
-        # emptied, or their logsumexp would be infinite.
-        dropped &= right.any(1)[:, None] & right.any(0)
-        return logits, logits.masked_fill(dropped, -math.inf), target
+        """Return each image's image-to-text cross-entropy in nats; 0 without a target."""
+        with exactly(z_image.device):
+            step = _Step(self.config, z_image, texts, direction="to_text")
+            return step.find(z_image, self.log_scale.to(z_image.dtype).exp())[1]
 
     @torch.no_grad()
     def constrain(self) -> None:
@@ -107,31 +120,199 @@ class Softmax(nn.Module):
         return {"scale": scale, "temperature": 1.0 / scale}
 
 
-def _cross_entropy(
-    logits: Float[Tensor, "q n"], field: Float[Tensor, "q n"], target: Shaped[Tensor, "q n"]
-) -> tuple[Float[Tensor, " q"], Bool[Tensor, " q"]]:
-    """Return logsumexp(field) minus the mean logit of what is right, and which rows have a target.
+@dataclass(frozen=True, slots=True)
+class _Shifts:
+    """What makes a gradient of a logit, found in the first pass over the logits.
 
-    That is the cross-entropy to a target in proportion to `target`. `field` is `logits` with -inf
-    where a pair is left out. Rows for which nothing is right have no target and are 0.
+    Attributes:
+        image, text: exp(logit - shift) is a softmax times the factor of its row or column in the
+            loss; infinite where that is 0. `text` is None where texts are not compared.
+        soft_image, soft_text: the same for text-text logits.
     """
-    right = target.sum(1)
-    counts = right > 0
-    # Of yes and no the sum is a count: the smallest that divides is 1, as it always was.
-    least = 1 if target.dtype == torch.bool else torch.finfo(torch.float32).tiny
-    positive = (logits * target).sum(1) / right.clamp(min=least)
-    return (field.logsumexp(1) - positive) * counts, counts
+
+    image: Float[Tensor, " b"]
+    text: Float[Tensor, " c"] | None = None
+    soft_image: Float[Tensor, " b"] | None = None
+    soft_text: Float[Tensor, " c"] | None = None
 
 
-def _mean(rows: Float[Tensor, " q"], counts: Bool[Tensor, " q"]) -> Float[Tensor, ""]:
-    return rows.sum() / counts.sum().clamp(min=1)
+class _Step:
+    """The loss of one step, in two passes over the same tiles."""
+
+    def __init__(
+        self,
+        config: Config,
+        z_image: Float[Tensor, "b d"],
+        texts: Candidates,
+        direction: str | None = None,
+    ) -> None:
+        self.texts, self.soft, self._heat = texts, config.soft, config.soft_temperature
+        self.grid = Grid(
+            texts,
+            len(z_image),
+            z_image.dtype,
+            share_equal=config.share_equal,
+            ignore_above=config.ignore_above,
+            keep_untaught=True,
+        )
+        self.both = (direction or config.direction) == "both"
+        right = self.grid.targets
+        share = 0.5 if self.both else 1.0
+        zero = torch.zeros((), dtype=z_image.dtype, device=z_image.device)
+        # What an image's and a text's cross-entropy counts in the loss; 0 without a target.
+        self.image = torch.where(right.image > 0, share / right.images, zero)
+        self.text = torch.where(right.text > 0, share / right.texts, zero)
+        # The same, over the sum of their targets: what a pair's logit counts, times how right it is.
+        hard = 1.0 - self.soft
+        self._image_right = torch.where(right.image > 0, hard * self.image / right.image, zero)
+        self._text_right = torch.where(right.text > 0, hard * self.text / right.text, zero)
+
+    def find(
+        self, z_image: Float[Tensor, "b d"], scale: Float[Tensor, ""]
+    ) -> tuple[Tensor, Tensor, _Shifts]:
+        """Go over all tiles once; return the own part, each image's own loss, and shifts."""
+        grid, both = self.grid, self.both
+        image, text = Growing(z_image, grid.images), Growing(z_image, len(grid.z))
+        soft_image, soft_text = Growing(z_image, grid.images), Growing(z_image, len(grid.z))
+        pulled, text_pulled = torch.zeros_like(self.image), torch.zeros_like(self.text)
+        for tile in grid.tiles():
+            logits = _logits(z_image, tile, scale)
+            over_texts, over_images = tile.right.sums(logits)
+            pulled[tile.images] += over_texts
+            text_pulled[tile.texts] += over_images
+            if self.soft:
+                near = self._near(tile)
+                soft_image.add(tile.images, near, 1, logits)
+                if both:
+                    soft_text.add(tile.texts, near, 0, logits)
+            if tile.dropped is not None:
+                logits.masked_fill_(tile.dropped, -math.inf)
+            image.add(tile.images, logits, 1)
+            if both:
+                text.add(tile.texts, logits, 0)
+        for tile in grid.extra_tiles():
+            logits = _logits(z_image, tile, scale)
+            if tile.dropped is not None:
+                logits.masked_fill_(tile.dropped, -math.inf)
+            image.add(tile.images, logits, 1)
+        by_image = self.image * image.finite() - self._image_right * pulled
+        if self.soft:
+            by_image -= self.soft * self.image * soft_image.mean
+        loss = by_image.sum()
+        each = torch.where(self.image > 0, by_image / self.image, 0.0)
+        shift = image.shift(self.image)
+        soft_shift = soft_image.shift(self.soft * self.image) if self.soft else None
+        if not both:
+            return loss, each, _Shifts(shift, None, soft_shift)
+        own_part = soft_text.log_sum
+        _over_ranks([text, soft_text] if self.soft else [text], self.texts.ranks)
+        own = self.text * own_texts(self.texts, grid.images)
+        loss = loss + (own * text.finite()).sum() - (self._text_right * text_pulled).sum()
+        soft_text_shift = None
+        if self.soft:
+            known = (own_part - soft_text.finite()).exp() * soft_text.mean
+            loss = loss - self.soft * (self.text * known).sum()
+            soft_text_shift = soft_text.shift(self.soft * self.text)
+        return loss, each, _Shifts(shift, text.shift(self.text), soft_shift, soft_text_shift)
+
+    def gradients(
+        self,
+        z_image: Float[Tensor, "b d"],
+        scale: Float[Tensor, ""],
+        shifts: _Shifts,
+        of_text: bool,
+    ) -> tuple[Tensor, Tensor | None, Tensor]:
+        """Go over all tiles again; return the gradients of images, texts and log scale."""
+        grid = self.grid
+        image = torch.zeros_like(z_image)
+        text = torch.zeros_like(grid.z) if of_text else None
+        for tile in grid.tiles():
+            slopes = self._slopes(_logits(z_image, tile, scale), tile, shifts)
+            image[tile.images].addmm_(slopes, tile.z)
+            if text is not None:
+                text[tile.texts].addmm_(slopes.T, z_image[tile.images])
+        for tile in grid.extra_tiles():
+            logits = _logits(z_image, tile, scale)
+            slopes = logits.sub_(shifts.image[tile.images, None]).exp_()
+            if tile.dropped is not None:
+                slopes.masked_fill_(tile.dropped, 0.0)
+            image[tile.images].addmm_(slopes, tile.z)
+        image.mul_(scale)
+        # The sum of slope x logit over all pairs, without another look at them.
+        log_scale = torch.stack(
+            [(image[rows] * z_image[rows]).sum() for rows in grid.rows] or [scale.new_zeros(())]
+        ).sum()
+        return image, None if text is None else text.mul_(scale), log_scale
+
+    def _slopes(self, logits: Tensor, tile: Tile, shifts: _Shifts) -> Float[Tensor, "r k"]:
+        """Return the gradient of the loss by each logit of a tile, which it overwrites."""
+        rows, columns = tile.images, tile.texts
+        slopes = (logits - shifts.image[rows, None]).exp_()
+        if shifts.text is not None:
+            slopes += logits.sub_(shifts.text[columns]).exp_()
+        if tile.dropped is not None:
+            slopes.masked_fill_(tile.dropped, 0.0)
+        both = self.both
+        tile.right.subtract_from(
+            slopes, self._image_right[rows], self._text_right[columns] if both else None
+        )
+        if shifts.soft_image is not None:
+            near = self._near(tile)
+            slopes -= (near - shifts.soft_image[rows, None]).exp_()
+            if shifts.soft_text is not None:
+                slopes -= near.sub_(shifts.soft_text[columns]).exp_()
+        return slopes
+
+    def _near(self, tile: Tile) -> Float[Tensor, "r k"]:
+        """Return the text-text logits of a tile; -inf where a pair takes no part."""
+        near = self.grid.described(tile.images) @ tile.z.T
+        near.div_(self._heat)
+        near.masked_fill_((self.image[tile.images] == 0)[:, None], -math.inf)
+        return near if tile.dropped is None else near.masked_fill_(tile.dropped, -math.inf)
+
+
+def _logits(z_image: Tensor, tile: Tile, scale: Tensor) -> Float[Tensor, "r k"]:
+    return (z_image[tile.images] @ tile.z.T).mul_(scale)
+
+
+def _over_ranks(sums: list[Growing], ranks: Ranks) -> None:
+    """Make log-sum-exps over own images those over all images; `mean` stays of the own ones."""
+    if ranks.size == 1:
+        return
+    own = torch.stack([one.log_sum for one in sums])
+    most = ranks.max(own)
+    finite = most.clamp(min=torch.finfo(own.dtype).min)
+    whole = finite + ranks.sum((own - finite).exp()).log()
+    for one, log_sum in zip(sums, whole, strict=True):
+        one.log_sum = log_sum
+
+
+class _Loss(torch.autograd.Function):
+    """The own part of the loss; what is kept for the gradient grows with b + c only."""
+
+    @staticmethod
+    def forward(ctx: Any, z_image: Tensor, z_text: Tensor, log_scale: Tensor, step: _Step) -> Any:
+        loss, _, ctx.shifts = step.find(z_image, log_scale.exp())
+        ctx.step = step
+        ctx.save_for_backward(z_image, log_scale)
+        return loss
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *factors: Tensor) -> Any:
+        z_image, log_scale = ctx.saved_tensors
+        of_text = ctx.needs_input_grad[1]
+        with exactly(z_image.device):
+            found = ctx.step.gradients(z_image, log_scale.exp(), ctx.shifts, of_text)
+        image, text, scale = (None if g is None else g.mul_(factors[0]) for g in found)
+        return image, text, scale, None
 
 
 def build(config: Config) -> Softmax:
     """Return the objective.
 
     Raises:
-        ConfigError: a temperature, scale or cosine that can't be one.
+        ConfigError: a temperature, scale, share or cosine that can't be one.
     """
     if not 1.0 <= config.max_scale:
         raise ConfigError(f"softmax.max_scale must be at least 1, not {config.max_scale}.")
@@ -139,6 +320,12 @@ def build(config: Config) -> Softmax:
         raise ConfigError(
             f"softmax.init_temperature must lie in [1/max_scale, 1] = "
             f"[{1.0 / config.max_scale:g}, 1], not {config.init_temperature}."
+        )
+    if not 0.0 <= config.soft <= 1.0:
+        raise ConfigError(f"softmax.soft is a share in [0, 1], not {config.soft}.")
+    if not config.soft_temperature > 0.0:
+        raise ConfigError(
+            f"softmax.soft_temperature must be above 0, not {config.soft_temperature}."
         )
     check_ignore_above(config.ignore_above, "softmax")
     return Softmax(config)

@@ -19,7 +19,8 @@ from torch.utils.checkpoint import checkpoint
 
 from lift.config import from_dict
 from lift.errors import ConfigError, unknown
-from lift.towers._layers import Activation, AttentionPool, Block
+from lift.layers import Activation, AttentionPool, Block
+from lift.towers._mosaic import by_tile, mosaics, require_tiles
 
 Pooling = Literal["mean", "token", "attention"]
 
@@ -192,6 +193,42 @@ class ViT(nn.Module):
         patches = x[:, int(self.config.class_token) :]
         return patches.mean(1) if self.pool is None else self.pool(patches)
 
+    def regions(self, images: Float[Tensor, "b 3 h w"], tiles: int) -> Float[Tensor, "b width"]:
+        """Return one raw vector an image, from the patches of its tile in a mosaic.
+
+        The images are shrunk into mosaics of `tiles` x `tiles`, in order, and a mosaic goes
+        through the tower as one image: 1 / `tiles`^2 of the cost of `forward`. An image's vector
+        can be right only if its patches still say what is at their place.
+
+        Args:
+            images: as in `forward`, of the size that mosaics shall have.
+            tiles: tiles of a mosaic's side.
+
+        Raises:
+            ConfigError: tiles that are not made of whole patches.
+        """
+        require_tiles(images.shape[2], images.shape[3], self.config.patch, tiles)
+        return self.grid(mosaics(images, tiles), tiles)[: len(images)]
+
+    def grid(self, images: Float[Tensor, "b 3 h w"], tiles: int) -> Float[Tensor, "n width"]:
+        """Return one raw vector for each of `tiles` x `tiles` equal parts of every image.
+
+        All patches attend to each other; then those of a part are pooled alone, as `forward`
+        pools those of an image (after pooling=token by their mean: no token stands for a part).
+        Patch dropout leaves every part equally many patches, at least one. Parts follow one
+        another row by row, image by image.
+
+        Args:
+            images, tiles: as in `regions`.
+
+        Raises:
+            ConfigError: parts that are not made of whole patches.
+        """
+        require_tiles(images.shape[2], images.shape[3], self.config.patch, tiles)
+        x = self.norm(self._encode(images, self.config.depth, tiles))
+        patches = x[:, int(self.config.class_token) :].unflatten(1, (tiles**2, -1)).flatten(0, 1)
+        return patches.mean(1) if self.pool is None else self.pool(patches)
+
     def tokens(
         self, images: Float[Tensor, "b 3 h w"], layer: int = -1, *, normed: bool = False
     ) -> Float[Tensor, "b p width"]:
@@ -212,8 +249,8 @@ class ViT(nn.Module):
         x = self._encode(images, layer % (depth + 1))
         return (self.norm(x) if normed else x)[:, int(self.config.class_token) :]
 
-    def _encode(self, images: Tensor, depth: int) -> Tensor:
-        x = self._embed(images)
+    def _encode(self, images: Tensor, depth: int, tiles: int = 1) -> Tensor:
+        x = self._embed(images, tiles)
         recompute = self.config.checkpoint_activations and self.training
         for block in self.blocks[:depth]:
             if recompute and torch.is_grad_enabled():
@@ -222,7 +259,7 @@ class ViT(nn.Module):
                 x = block(x)
         return x
 
-    def _embed(self, images: Tensor) -> Tensor:
+    def _embed(self, images: Tensor, tiles: int = 1) -> Tensor:
         config = self.config
         h, w = images.shape[-2:]
         if h % config.patch or w % config.patch or not h or not w:
@@ -236,10 +273,14 @@ class ViT(nn.Module):
         # Contiguous, or every later sum runs over the convolution's transposed layout. The sum is
         # float32 under autocast too: a bfloat16 stream loses what late blocks add (same speed).
         x = (x + position[prefix:]).contiguous()
+        if tiles > 1:
+            x = by_tile(x, h // config.patch, tiles)
         if self.training and config.patch_dropout:
             kept = _kept(x.shape[1], config.patch_dropout)
             order = torch.rand(x.shape[:2], device=x.device).argsort(1)[:, :kept, None]
             x = x.gather(1, order.expand(-1, -1, x.shape[2]))
+        if tiles > 1:
+            x = x.unflatten(0, (-1, tiles**2)).flatten(1, 2)
         if config.class_token:
             first = self.class_token + position[0]
             x = torch.cat([first.expand(len(x), 1, -1), x], 1)

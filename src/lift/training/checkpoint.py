@@ -17,7 +17,9 @@ from lift.errors import CheckpointError
 from lift.files import remove_partial, whole_folder
 from lift.model import save_tensors
 
-FORMAT = 1
+FORMAT = 2
+"""Format 1 also held the states of random generators; now a step's chance has an address."""
+
 KEEP = 2
 """Checkpoints kept: the newest, and one before it should a disk lie about having written."""
 
@@ -29,8 +31,8 @@ class TrainState:
     """All that a run is made of between two steps.
 
     Attributes:
-        step: optimiser steps done; also the position in the data, which is ordered by
-            (seed, epoch) alone.
+        step: optimiser steps done; also the position in the data and in all chance, which
+            depend on seed and step alone.
         model: both sides and the objective.
         optimizer: its moments.
         mean: running mean of the weights, where the run keeps one.
@@ -64,7 +66,6 @@ def save(folder: Path, state: TrainState) -> Path:
         if state.mean is not None:
             save_tensors(state.mean.state_dict(), aside / "mean.safetensors")
         save_tensors(_moments(state.optimizer), aside / "optimizer.safetensors")
-        save_tensors(generators(), aside / "generators.safetensors")
         facts = {
             "format": FORMAT,
             "step": state.step,
@@ -78,22 +79,23 @@ def save(folder: Path, state: TrainState) -> Path:
     return path
 
 
-def steps(folder: Path) -> list[int]:
+def steps(folder: Path, *, clear: bool = True) -> list[int]:
     """Return the steps that have a checkpoint, ascending; what a kill left aside is cleared."""
     if not folder.is_dir():
         return []
-    remove_partial(folder)
+    if clear:
+        remove_partial(folder)
     found = (_NAME.fullmatch(p.name) for p in folder.iterdir())
     return sorted(int(match[1]) for match in found if match)
 
 
 def restore(folder: Path, state: TrainState) -> None:
-    """Load the newest checkpoint of `folder` into `state`, random generators included.
+    """Load the newest checkpoint of `folder` into `state`.
 
     Raises:
         CheckpointError: its format is newer, or its tensors are damaged or don't fit.
     """
-    path = folder / f"step-{steps(folder)[-1]:08d}"
+    path = folder / f"step-{steps(folder, clear=False)[-1]:08d}"
     try:
         facts = json.loads((path / "state.json").read_text())
         if facts["format"] != FORMAT:
@@ -105,7 +107,6 @@ def restore(folder: Path, state: TrainState) -> None:
         if state.mean is not None:
             state.mean.load_state_dict(load_file(path / "mean.safetensors"))
         _restore_moments(state.optimizer, load_file(path / "optimizer.safetensors"))
-        restore_generators(load_file(path / "generators.safetensors"))
     except (OSError, KeyError, ValueError, RuntimeError, SafetensorError) as error:
         raise CheckpointError(
             f"Checkpoint {path} can't be used ({str(error).splitlines()[0]}); "
@@ -135,23 +136,3 @@ def _restore_moments(optimizer: torch.optim.Optimizer, flat: dict[str, Tensor]) 
     optimizer.load_state_dict(
         {"state": state, "param_groups": optimizer.state_dict()["param_groups"]}
     )
-
-
-def generators() -> dict[str, Tensor]:
-    """Return the states of torch's generators: dropped patches and paths come from them."""
-    states = {"cpu": torch.get_rng_state()}
-    for device in range(torch.cuda.device_count()):
-        states[f"cuda:{device}"] = torch.cuda.get_rng_state(device)
-    if torch.backends.mps.is_available():
-        states["mps"] = torch.mps.get_rng_state()
-    return states
-
-
-def restore_generators(states: dict[str, Tensor]) -> None:
-    """Set torch's generators to what `generators` returned, those that are here."""
-    torch.set_rng_state(states["cpu"])
-    for device in range(torch.cuda.device_count()):
-        if f"cuda:{device}" in states:
-            torch.cuda.set_rng_state(states[f"cuda:{device}"], device)
-    if "mps" in states and torch.backends.mps.is_available():
-        torch.mps.set_rng_state(states["mps"])

@@ -156,8 +156,8 @@ class RunConfig:
         ema: decay of the running mean of weights that is judged and saved; None saves the last.
         evaluations: names of `lift/evals`, with options, run on `validation`.
         evaluate_every, checkpoint_every, log_every: in optimiser steps; 0 is at the end only.
-        compile: what `torch.compile` makes faster: nothing, each repeated "block" of the towers,
-            or the "model" from pixels to loss. Not for CPUs, where it gains nothing.
+        compile: what `torch.compile` makes faster: nothing, each repeated "block" of the towers
+            (quick to compile), or each "side" as a whole. On CPUs it gains nothing.
         profile: steps that torch's profiler watches, from the tenth on; 0 for none.
         precision: "auto" times both once, when the run is created, and keeps the faster;
             "float64" is for checks.
@@ -192,7 +192,7 @@ class RunConfig:
     evaluate_every: int = 0
     checkpoint_every: int = 500
     log_every: int = 20
-    compile: Literal["off", "block", "model"] = "off"
+    compile: Literal["off", "block", "side"] = "off"
     profile: int = 0
     precision: Literal["auto", "float32", "bfloat16", "float64"] = "auto"
     device: str = "auto"
@@ -236,6 +236,22 @@ class RunConfig:
     def steps(self) -> int:
         """Optimiser steps of the run."""
         return self.samples // self.step_samples
+
+    @property
+    def low_steps(self) -> int:
+        """Steps of the first part, on small images."""
+        low = self.low_resolution
+        return round(self.steps * low.share) if low.resolution else 0
+
+    def tiles_of(self, step: int) -> int:
+        """Return how many tiles a side the images of a step have; 1 is no mosaic."""
+        every = self.mosaic.every
+        return self.mosaic.tiles if every and (step + 1) % every == 0 else 1
+
+    def with_checkpointing(self) -> RunConfig:
+        """Return the same run with activations computed twice instead of kept, where it can."""
+        options = {**self.tower.options, "checkpoint_activations": True}
+        return dataclasses.replace(self, tower=dataclasses.replace(self.tower, options=options))
 
     @property
     def image(self) -> SideConfig:

@@ -6,6 +6,7 @@ import contextlib
 import importlib.util
 import json
 import math
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,13 +26,17 @@ class Log:
         path: `events.jsonl`; one JSON object a line, flushed line by line.
     """
 
-    def __init__(self, folder: Path, *, steps: int, start: int, progress: bool) -> None:
+    def __init__(
+        self, folder: Path, *, steps: int, start: int, progress: bool, speaks: bool = True
+    ) -> None:
+        """Open the log of a run that goes on from step `start`; one that does not speak is mute."""
         self.path = folder / "events.jsonl"
         self.at = start
-        if self.path.exists():
+        if speaks and self.path.exists():
             _forget_after(self.path, start)
-        self._file = open(self.path, "a", encoding="utf-8")
-        self._board = _tensorboard(folder / "tensorboard", start)
+        self._file = open(self.path if speaks else os.devnull, "a", encoding="utf-8")
+        self._board = _tensorboard(folder / "tensorboard", start) if speaks else None
+        self._speaks = speaks
         self._bar = tqdm(
             total=steps, initial=start, unit="step", disable=not progress, dynamic_ncols=True
         )
@@ -69,7 +74,7 @@ class Log:
                 for name, metric in result.metrics.items():
                     self._board.add_scalar(f"{result.evaluation}/{name}", metric.value, step)
             best = result.metrics[result.primary]
-            self._bar.write(
+            self._say(
                 f"step {step}: {result.evaluation} {result.primary} {best.value:.1%} "
                 f"[{best.low:.1%}, {best.high:.1%}] ({result.protocol}, {best.items} items)"
             )
@@ -77,12 +82,16 @@ class Log:
     def note(self, text: str) -> None:
         """Append something worth knowing and show it above the bar."""
         self.event("note", text=text)
-        self._bar.write(text)
+        self._say(text)
 
     def warning(self, text: str) -> None:
         """Append a warning and show it above the bar."""
         self.event("warning", text=text)
-        self._bar.write(f"warning: {text}")
+        self._say(f"warning: {text}")
+
+    def _say(self, text: str) -> None:
+        if self._speaks:
+            self._bar.write(text)
 
     def close(self) -> None:
         """Close the files and the bar."""

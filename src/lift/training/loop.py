@@ -5,31 +5,31 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
-from lift.data.kinds import CAPTION_ROLES, OF_CAPTIONS
 from lift.data.provenance import Provenance
 from lift.errors import Stopped
-from lift.evaluation import CachedTexts, evaluate, read_result, write_results
+from lift.evaluation import evaluate, read_result, write_results
 from lift.files import sole_writer
+from lift.ranks import joined
 from lift.terms import Batch, EvalResult
 from lift.training import checkpoint
+from lift.training.budget import budget
 from lift.training.config import RunConfig
+from lift.training.counting import Counting
 from lift.training.folder import open_run
 from lift.training.log import Meter, finite
-from lift.training.optim import learning_rate, update_mean
+from lift.training.memory import is_shortage, peak_bytes, shortage
+from lift.training.optim import learning_rate, set_rate, update_mean
 from lift.training.prepare import Run, prepare
-from lift.training.step import train_step
+from lift.training.profile import Watch
 from lift.training.stop import StopRequest
 from lift.training.transfer import moved
-from lift.world import threads
-
-NAMED = 20
-"""Unreadable images that a run names; the others are counted."""
+from lift.world import choose_device, threads
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,7 @@ class RunResult:
         steps: optimiser steps done.
         seconds: wall time of the steps, resumed parts included.
         counters: samples dropped, by reason.
+        told: whether this process is the one that speaks for the run.
     """
 
     folder: Path
@@ -49,101 +50,136 @@ class RunResult:
     steps: int
     seconds: float
     counters: dict[str, int]
+    told: bool = True
 
 
 def run(config: RunConfig, out: Path, *, resume: bool = False, progress: bool = True) -> RunResult:
     """Train what `config` says into the folder `out`, or go on with what is there.
 
-    The same call continues a run that was killed. On the same machine the weights end bit-equal
-    to those of a run that was never stopped: threads and precision are chosen once and stored.
+    The same call continues a run that was killed. On the same machine, with as many processes,
+    the weights end bit-equal to those of a run that was never stopped: threads and precision are
+    chosen once and stored. Under `torchrun` all processes make the call; the first one writes.
 
     Args:
         config: from a recipe.
-        out: the run's folder.
+        out: the run's folder; several machines have to share it.
         resume: insist that there is something to go on with.
         progress: whether to draw a progress bar.
 
     Raises:
         LiftError: bad input, named; nothing was trained.
         NotFinite: the loss or a gradient was not finite; the last checkpoint stands.
+        NotEnoughMemory: with what to change; the last checkpoint stands.
+        RankLost: another process of the run ended; the last checkpoint stands.
         Stopped: SIGTERM or Ctrl-C; the state is saved.
     """
     config = config.resolved()
-    folder = open_run(out, config, resume=resume)
-    count = folder.facts.get("threads") or config.threads or torch.get_num_threads()
-    with sole_writer(out), threads(count), StopRequest() as stop:
-        current = prepare(config, folder, count, progress)
-        try:
-            if not folder.finished:
-                _loop(current, stop)
-            return _finish(current, stop)
-        finally:
-            current.log.close()
+    device = choose_device(config.device)
+    with joined(device) as ranks, StopRequest() as stop:
+        with contextlib.ExitStack() as held:
+            with ranks.together():
+                if ranks.first:
+                    open_run(out, config, resume=resume)
+                    held.enter_context(sole_writer(out))
+            with ranks.together():
+                folder = open_run(out, config, resume=resume and ranks.first)
+            count = folder.facts.get("threads") or config.threads or torch.get_num_threads()
+            held.enter_context(threads(ranks.agree(count)))
+            current = prepare(config, folder, device, ranks, progress and ranks.first)
+            try:
+                if not folder.finished:
+                    _loop(current, stop)
+                return _finish(current, stop)
+            finally:
+                current.close()
 
 
 def _loop(run: Run, stop: StopRequest) -> None:
     """Take every step that is left; once in a while report, judge and save."""
-    config, state = run.config, run.state
-    accumulate = config.optim.accumulate
-    made = run.loader.batches(
-        state.step * accumulate, config.steps * accumulate, pin=run.device.type == "cuda"
-    )
-    with contextlib.closing(made):  # an error may hold this frame, and workers with it
-        _steps(run, stop, moved(made, run.device, run.loader.images))
+    try:
+        for start, end, loader in run.stages():
+            accumulate = run.config.optim.accumulate
+            made = loader.batches(
+                start * accumulate, end * accumulate, pin=run.device.type == "cuda"
+            )
+            with contextlib.closing(made):  # an error may hold this frame, and workers with it
+                _steps(run, stop, moved(made, run.device, loader.images), end)
+    except (RuntimeError, MemoryError) as error:
+        if not is_shortage(error):
+            raise
+        raise _too_large(run) from error
 
 
-def _steps(run: Run, stop: StopRequest, batches: Iterator[Batch]) -> None:
+def _too_large(run: Run) -> Exception:
+    config, width = run.config, run.texts.width
+    slim = config.with_checkpointing()
+    return shortage(config, budget(config, width), budget(slim, width), run.device, run.ranks.size)
+
+
+def _steps(run: Run, stop: StopRequest, batches: Iterator[Batch], end: int) -> None:
     config, state = run.config, run.state
+    meter, counting = Meter(run.loader.wait_s), Counting(run)
+    run.train_mode()
+    with Watch(config.profile, run.folder.path, run.ranks) as watch:
+        while state.step < end:
+            _leave_if_asked(run, stop)
+            started = time.perf_counter()
+            step_batches = [next(batches) for _ in range(config.optim.accumulate)]
+            counting.add(step_batches)
+            rate = learning_rate(state.step, config.steps, config.optim)
+            set_rate(state.optimizer, rate)
+            report = run.stepper.take(
+                step_batches,
+                state.step,
+                tiles=config.tiles_of(state.step),
+                sources=len(run.loader.sources) if _wants_sources(run) else 0,
+            )
+            if state.mean is not None and config.ema is not None:
+                update_mean(state.mean, run.model.image, config.ema, state.step)
+            state.step += 1
+            run.log.advance()
+            watch.step()
+            state.seconds += time.perf_counter() - started
+            meter.add(report, time.perf_counter() - started)
+            _once_in_a_while(run, meter, counting, rate, last=state.step == config.steps)
+
+
+def _wants_sources(run: Run) -> bool:
     several = len(run.loader.sources) > 1
-    meter = Meter(run.loader.wait_s)
-    run.model.train()
-    while state.step < config.steps:
-        _leave_if_asked(run, stop)
-        started = time.perf_counter()
-        step_batches = [next(batches) for _ in range(config.optim.accumulate)]
-        _count(run, step_batches)
-        rate = learning_rate(state.step, config.steps, config.optim)
-        for group in state.optimizer.param_groups:
-            group["lr"] = rate
-        report = train_step(
-            run.model,
-            state.optimizer,
-            step_batches,
-            config.transform,
-            clip_norm=config.optim.clip_norm,
-            device=run.device,
-            precision=run.precision,
-            decode=run.loader.decode,
-            by_source=several and _is_due(run, state.step + 1, config.log_every),
-        )
-        if state.mean is not None and config.ema is not None:
-            update_mean(state.mean, run.model.image, config.ema, state.step)
-        state.step += 1
-        run.log.advance()
-        state.seconds += time.perf_counter() - started
-        meter.add(report, time.perf_counter() - started)
-        _once_in_a_while(run, meter, rate, last=state.step == config.steps)
+    return several and _is_due(run, run.state.step + 1, run.config.log_every)
 
 
 def _leave_if_asked(run: Run, stop: StopRequest) -> None:
-    """Save the state, unless it is saved already, and raise Stopped if a signal asked for it."""
-    if not stop.name:
+    """Save the state, unless it is saved already, and raise Stopped if a signal asked for it.
+
+    A signal may reach one process before the others: all leave after the same step.
+    """
+    if not run.ranks.any(bool(stop.name)):
         return
-    state, folder = run.state, run.folder.checkpoints
-    if state.step and checkpoint.steps(folder)[-1:] != [state.step]:
-        checkpoint.save(folder, state)
-    raise Stopped(
-        f"Stopped by {stop.name} after step {state.step} of {run.config.steps}; the state is "
-        "saved. Run the same command again to go on."
+    state = run.state
+    counting = Counting(run)
+    counting.collect()
+    if run.ranks.first and state.step:
+        if checkpoint.steps(run.folder.checkpoints)[-1:] != [state.step]:
+            checkpoint.save(run.folder.checkpoints, state)
+    run.ranks.wait()
+    sentence = (
+        f"Stopped by {stop.name or 'a signal'} after step {state.step} of {run.config.steps}; the "
+        "state is saved. Run the same command again to go on."
     )
+    raise Stopped(sentence if run.ranks.first else "")
 
 
-def _once_in_a_while(run: Run, meter: Meter, rate: float, *, last: bool) -> None:
+def _once_in_a_while(
+    run: Run, meter: Meter, counting: Counting, rate: float, *, last: bool
+) -> None:
     config, state = run.config, run.state
 
     def due(every: int) -> bool:
         return _is_due(run, state.step, every)
 
+    if due(config.log_every) or due(config.checkpoint_every):
+        counting.collect()
     if due(config.log_every):
         facts = meter.facts(run.loader.wait_s)
         samples = state.step * config.step_samples
@@ -158,12 +194,14 @@ def _once_in_a_while(run: Run, meter: Meter, rate: float, *, last: bool) -> None
                 **facts,
                 **run.model.objective.scalars(),  # type: ignore[operator]
                 "seconds": round(state.seconds, 3),
+                "peak_bytes": peak_bytes(run.device),
             }
         )
         _warn_of_guessing(run, facts["loss"])
     if config.evaluate_every and due(config.evaluate_every) and not last:
         run.log.evaluation(state.step, _judge(run))
-    if due(config.checkpoint_every):
+        run.train_mode()
+    if due(config.checkpoint_every) and run.ranks.first:
         run.trained_on.flush()
         checkpoint.save(run.folder.checkpoints, state)
 
@@ -173,9 +211,9 @@ def _is_due(run: Run, step: int, every: int) -> bool:
 
 
 def _warn_of_guessing(run: Run, loss: float | None) -> None:
-    """Say so when a contrastive loss sits where blind guessing puts it: ln(batch)."""
+    """Say so when a contrastive loss sits where blind guessing puts it: ln(texts)."""
     config, step = run.config, run.state.step
-    guessing = math.log(config.loader.batch_size)
+    guessing = math.log(config.step_samples)
     late = step >= max(2 * config.optim.warmup_steps, 200)
     on_the_mark = late and step - config.log_every < max(2 * config.optim.warmup_steps, 200)
     if on_the_mark and loss is not None and abs(loss - guessing) < 0.01 * guessing:
@@ -185,48 +223,35 @@ def _warn_of_guessing(run: Run, loss: float | None) -> None:
         )
 
 
-def _count(run: Run, batches: Sequence[Batch]) -> None:
-    """Count images by source; name each sample that can't be used once, and count it by kind."""
-    state = run.state
-    for batch in batches:
-        run.trained_on.add(batch)
-        if len(run.loader.sources) > 1:
-            for number, images in zip(*batch.source.unique(return_counts=True), strict=True):
-                what = f"images of {run.loader.sources[int(number)].name}"
-                state.count(what, int(images))
-        for key, kind, reason in batch.dropped:
-            state.count("views left out")
-            if key not in state.unreadable:
-                state.unreadable.add(key)
-                if kind in OF_CAPTIONS and not (kind == CAPTION_ROLES and run.loader.linked):
-                    continue  # counted and named when the captions were read
-                state.count(f"left out, {kind}")
-                if len(state.unreadable) <= NAMED:  # the count goes on, the naming ends
-                    run.log.warning(f"left out: {reason}")
-
-
 def _judge(run: Run, trained_on: Provenance | None = None) -> list[EvalResult]:
-    if run.judged is None:  # holds the towers themselves, and what the text encoder said
-        run.judged = CachedTexts(run.bundle(), run.cache)
+    """Return what the evaluations find; ranks share the images, and each gets all vectors."""
+    still = run.texts.keeps_still and run.config.precision != "float64"
+    if run.judged is None or not still:
+        # Holds the towers themselves, and what a fixed text encoder said.
+        run.judged = run.texts.judged(run.bundle(), run.ranks)
     return evaluate(run.judged, run.plans, progress=False, trained_on=trained_on)
 
 
 def _finish(run: Run, stop: StopRequest) -> RunResult:
     """Save the model, judge it, and say that the run is finished."""
-    state, folder = run.state, run.folder
+    state, folder, ranks = run.state, run.folder, run.ranks
     evals = folder.path / "evals"
     if folder.finished:
         results = [read_result(evals / name) for name in folder.facts["results"]]
-    else:
-        _leave_if_asked(run, stop)
-        trained_on = run.trained_on.save(run.loader.source, run.config)
+        return _result(run, results)
+    _leave_if_asked(run, stop)
+    trained_on = run.trained_on.save(run.loader.source, run.config) if ranks.first else None
+    run.judged = None  # the model as it is saved
+    if ranks.first:
         run.bundle(trained_on).save(folder.model)
-        _leave_if_asked(run, stop)
-        results = _judge(run, trained_on)
-        if trained_on.fits_a_model:
+    _leave_if_asked(run, stop)
+    results = _judge(run, trained_on)
+    if ranks.first:
+        if trained_on is not None and trained_on.fits_a_model:
             trained_on.path.unlink()  # the model has it
         run.log.evaluation(state.step, results)
         run.log.event("counters", counters=state.counters)
+        run.log.event("memory", peak_bytes=peak_bytes(run.device), device=str(run.device))
         paths = write_results(results, evals)
         folder.write(
             status="finished",
@@ -234,4 +259,17 @@ def _finish(run: Run, stop: StopRequest) -> RunResult:
             counters=state.counters,
             results=[path.name for path in paths],
         )
-    return RunResult(folder.path, tuple(results), state.step, state.seconds, dict(state.counters))
+    ranks.wait()
+    return _result(run, results)
+
+
+def _result(run: Run, results: list[EvalResult]) -> RunResult:
+    state = run.state
+    return RunResult(
+        run.folder.path,
+        tuple(results),
+        state.step,
+        state.seconds,
+        dict(state.counters),
+        told=run.ranks.first,
+    )

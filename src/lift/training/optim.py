@@ -1,8 +1,11 @@
-"""AdamW's groups, the learning rate of a step, gradient clipping, the mean of weights."""
+"""AdamW's groups, the learning rate of a step, the mean of weights."""
 
 from __future__ import annotations
 
 import math
+import re
+from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import nn
@@ -10,28 +13,73 @@ from torch import nn
 from lift.training.config import OptimConfig
 
 
-def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict]:
-    """Return two groups: tensors of two axes or more with decay; vectors and scalars without.
+def parameter_groups(
+    model: nn.Module, weight_decay: float, layer_decay: float = 1.0
+) -> list[dict[str, Any]]:
+    """Return groups of the trained parameters by weight decay and rate.
 
-    Position tables count as matrices, as in OpenCLIP and the paper's code.
+    Tensors of two axes or more have decay; vectors and scalars have none. Position tables count as
+    matrices, as in OpenCLIP and the paper's code.
+
+    Args:
+        model: what is trained.
+        weight_decay: of matrices.
+        layer_decay: `scale` of a group is `layer_decay ** layers above it` (Bao et al. 2021,
+            BEiT): a tower's input is layer 0, its blocks follow, what comes after is the last.
     """
-    trained = [p for p in model.parameters() if p.requires_grad]
+    depths = _depths(model)
+    found: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for name, parameter in model.named_parameters():
+        if not parameter.requires_grad:
+            continue
+        decay = weight_decay if parameter.ndim >= 2 else 0.0
+        scale = layer_decay ** _layers_above(name, depths)
+        found.setdefault((decay, scale), []).append(parameter)
+    # With decay first, then from the top layer down: without layer decay, two groups.
+    ordered = sorted(found.items(), key=lambda group: (-group[0][0], -group[0][1]))
     return [
-        {"params": [p for p in trained if p.ndim >= 2], "weight_decay": weight_decay},
-        {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
+        {"params": parameters, "weight_decay": decay, "scale": scale}
+        for (decay, scale), parameters in ordered
     ]
+
+
+_BLOCK = re.compile(r"((?:.*\.)?tower)\.blocks\.(\d+)\.")
+_INPUT = re.compile(r"((?:.*\.)?tower)\.(?:patch|position|class_token|norm_pre|token)\b")
+
+
+def _depths(model: nn.Module) -> dict[str, int]:
+    """Return the number of blocks of each tower, by its name."""
+    found: dict[str, int] = {}
+    for name, _ in model.named_parameters():
+        if match := _BLOCK.match(name):
+            found[match[1]] = max(found.get(match[1], 0), int(match[2]) + 1)
+    return found
+
+
+def _layers_above(name: str, depths: Mapping[str, int]) -> int:
+    if match := _BLOCK.match(name):
+        return depths[match[1]] - int(match[2])
+    if (match := _INPUT.match(name)) and match[1] in depths:
+        return depths[match[1]] + 1
+    return 0
 
 
 def make_optimizer(model: nn.Module, config: OptimConfig) -> torch.optim.AdamW:
     """Return AdamW (fused: one pass over the weights, on CPU too) over the trained parameters."""
     beta1, beta2 = config.betas
     return torch.optim.AdamW(
-        parameter_groups(model, config.weight_decay),
+        parameter_groups(model, config.weight_decay, config.layer_decay),
         lr=config.lr,
         betas=(beta1, beta2),
         eps=config.eps,
         fused=True,
     )
+
+
+def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    """Give every group the rate, scaled as its layer says."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate * group["scale"]
 
 
 def learning_rate(step: int, steps: int, config: OptimConfig) -> float:

@@ -3,39 +3,45 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+import dataclasses
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import nn
 
-from lift import plugins
 from lift.bundle import Bundle, BundleRecord
 from lift.cache.reader import EmbeddingCache
-from lift.config import to_dict
-from lift.data.formats.texts import Texts
+from lift.data.formats.texts import Texts as TextsOnly
 from lift.data.joined import sources_of
 from lift.data.loader import Loader
 from lift.data.provenance import Provenance, origin_of
 from lift.data.rows import require_rows
 from lift.data.source import left_out, open_source
 from lift.data.tally import Tally
-from lift.errors import CheckpointError, ConfigError, SpaceMismatch
-from lift.evaluation import CachedTexts, Plan, parse_plan
-from lift.model import TwoSided, build_side, count_parameters
-from lift.text.encoder import space_of
+from lift.errors import CheckpointError, ConfigError
+from lift.evaluation import Plan, parse_plan
+from lift.model import SideConfig, TwoSided, count_parameters
+from lift.ranks import Ranks
+from lift.terms import Encoder, Source
 from lift.training import checkpoint
+from lift.training.bank import Bank
 from lift.training.checkpoint import TrainState
 from lift.training.config import RunConfig
 from lift.training.folder import RunFolder, versions
 from lift.training.log import Log
 from lift.training.optim import make_optimizer
+from lift.training.passes import Means
+from lift.training.sides import build_model, frozen
+from lift.training.step import Stepper
+from lift.training.texts import Texts, mean_of, open_texts
 from lift.training.trained_on import TrainedOn
-from lift.world import Precision, choose_device, probe_precision
+from lift.world import Precision, probe_precision
 
-ORDER = 2
-"""Version of the order of samples; batches of version 1 did not go on over an epoch's end."""
+ORDER = 3
+"""Version of what a seed means. Batches of version 1 did not go on over an epoch's end, and what
+towers drop in a step had no address before version 3."""
 
 EQUAL_CAPTIONS_WARNING = 0.1
 """Share of captions that repeat within a batch from which a warning is due: the paper's loss
@@ -49,14 +55,15 @@ class Run:
     config: RunConfig
     folder: RunFolder
     loader: Loader
-    cache: EmbeddingCache
+    texts: Texts
     state: TrainState
+    stepper: Stepper
     device: torch.device
-    precision: Precision
     plans: Sequence[Plan]
     log: Log
     trained_on: TrainedOn
-    judged: CachedTexts | None = None
+    ranks: Ranks
+    judged: Encoder | None = None
 
     @property
     def model(self) -> TwoSided:
@@ -64,180 +71,245 @@ class Run:
         assert isinstance(self.state.model, TwoSided)
         return self.state.model
 
+    def close(self) -> None:
+        """Let go of the log, and of the other ranks."""
+        self.stepper.close()
+        self.log.close()
+
+    def train_mode(self) -> None:
+        """Put the model into training, but for what the config freezes."""
+        self.model.train()
+        for part in frozen(self.model, self.config):
+            part.eval()
+
+    def stages(self) -> Iterator[tuple[int, int, Loader]]:
+        """Yield (first step, last step + 1, loader) of what is left of the run.
+
+        A run with `low_resolution` shows the same crops in its first part, only smaller.
+        """
+        begin, switch, end = self.state.step, self.config.low_steps, self.config.steps
+        if begin < switch:
+            small = self.config.low_resolution.resolution
+            yield begin, switch, self.loader.at_resolution(small)
+        if switch < end:
+            yield max(begin, switch), end, self.loader
+
     def bundle(self, trained_on: Provenance | None = None) -> Bundle:
         """Return the model as users will hold it: the mean of weights where one is kept."""
-        judged = self.state.mean if self.state.mean is not None else self.model.image
-        samples = self.state.step * self.config.step_samples
+        mean = self.state.mean
+        sides = mean if isinstance(mean, TwoSided) else self.model
+        if self.config.precision == "float64":  # models are float32
+            sides = copy.deepcopy(sides).float()
+        config = self.config
         origin: dict[str, Any] = {
-            "recipe": self.config.recipe,
+            "recipe": config.recipe,
             "data": self.loader.source.name,
             **({} if trained_on is None else {"trained_on": origin_of(trained_on)}),
         }
-        record = BundleRecord(
-            image=self.config.image,
-            transform=self.config.transform,
-            space=self.cache.space,
-            encoder=self.cache.part,
-            saw=self.cache.saw,
-            scalars=self.model.objective.scalars(),  # type: ignore[operator]
-            origin={**origin, "samples": samples, "versions": versions()},
-        )
-        name, probes = self.folder.path.name, self.cache.probes()
+        samples = self.state.step * config.step_samples
+
+        def record(*, head: Any = config.head, **more: Any) -> BundleRecord:
+            return BundleRecord(
+                image=SideConfig(tower=config.tower, head=head),
+                transform=config.transform,
+                scalars=self.model.objective.scalars(),  # type: ignore[operator]
+                origin={**origin, "samples": samples, "versions": versions()},
+                **more,
+            )
+
         path = None if trained_on is None else trained_on.path
-        return Bundle(
-            judged,  # type: ignore[arg-type]
-            record,
-            name=name,
-            device=self.device,
-            probes=probes,
-            trained_on=path,
-        )
+        name = self.folder.path.name
+        return self.texts.bundle(sides, record, name=name, device=self.device, trained_on=path)
 
 
-def prepare(config: RunConfig, folder: RunFolder, count: int, progress: bool) -> Run:
+def prepare(
+    config: RunConfig, folder: RunFolder, device: torch.device, ranks: Ranks, progress: bool
+) -> Run:
     """Return the run, new or restored, ready for its next step.
 
     Raises:
         LiftError: something does not fit; nothing was trained.
     """
-    device = choose_device(config.device)
-    cache = _open_cache(config)
+    with ranks.together():
+        source = _open_data(config)
+    texts = open_texts(config, source, folder.path, ranks)
+    with ranks.together():
+        loader = Loader(
+            source, texts.rows, config.transform, config.loader, config.seed, ranks.worker
+        )
+        plans = _plans(config, texts)
+        model = build_model(config, texts, device)
+        _try_sizes(config, model, loader, device)
+        _require_same_world(folder, texts, loader, device)
+    if folder.facts["status"] == "new":
+        precision, seconds = _choose_precision(config, model, loader, device, ranks)
+        facts = {
+            **texts.facts,
+            "recipe": config.recipe,
+            "precision": precision,
+            "probe": seconds,
+            "threads": torch.get_num_threads(),
+            "versions": versions(),
+            "parameters": _parameters(model),
+            "pairs": {
+                "source": source.name,
+                "samples": len(source),
+                "digest": loader.pairs.digest,
+                "order": ORDER,
+            },
+            "device": device.type,
+        }
+        with ranks.together():
+            if ranks.first:
+                folder.write(status="running", **facts)
+        folder.facts.update(status="running", **facts)
+    with ranks.together():
+        if ranks.first:
+            TrainedOn.begin(folder.path, len(source))
+    with ranks.together():
+        trained_on = TrainedOn(folder.path, len(source), ranks)
+    loader.hash_into(trained_on.prints)
+    mean = mean_of(model) if config.ema else None
+    state = TrainState(0, model, make_optimizer(model, config.optim), mean, {})
+    with ranks.together():
+        if checkpoint.steps(folder.checkpoints, clear=ranks.first):
+            checkpoint.restore(folder.checkpoints, state)
+    log = Log(
+        folder.path, steps=config.steps, start=state.step, progress=progress, speaks=ranks.first
+    )
+    if state.step and not folder.finished:
+        log.event("resume", ranks=ranks.size)
+    elif not state.step:
+        if config.evaluations and not config.validation:
+            log.warning("No --validation: nothing judges this run; `lift eval` can do so later.")
+        _say_what_is_left_out(loader, state, log)
+        _warn_of_equal_captions(config, loader, log)
+    stepper = _stepper(config, folder.facts["precision"], state, texts, loader, device, ranks)
+    return Run(config, folder, loader, texts, state, stepper, device, plans, log, trained_on, ranks)
+
+
+def _open_data(config: RunConfig) -> Source:
     if not config.data:
         raise ConfigError("No data: give the pairs to train on with --data.")
     source = open_source(config.data, strict=config.loader.on_unreadable == "stop")
-    if isinstance(source, Texts):
+    if isinstance(source, TextsOnly):
         source.read(0)  # raises: there are no images to train on
     if len(config.licences) not in (0, 1, len(sources_of(source))):
         raise ConfigError(
             f"licences names {len(config.licences)}, and the data are of "
             f"{len(sources_of(source))} sources: give one for each, or one for all."
         )
-    loader = Loader(source, cache, config.transform, config.loader, config.seed)
-    plans = _plans(config, cache)
-    torch.manual_seed(config.seed)
-    model = TwoSided(
-        build_side(config.image, None, cache.dimensions),
-        build_side(config.text, cache.dimensions, cache.dimensions),
-        plugins.build(config.objective),
-    ).to(device)
-    mean = copy.deepcopy(model.image).eval() if config.ema else None
-    state = TrainState(0, model, make_optimizer(model, config.optim), mean, {})
-    facts = {
-        "space": {**to_dict(cache.space), "fingerprint": cache.space.fingerprint},
-        "pairs": {
-            "source": source.name,
-            "samples": len(source),
-            "digest": loader.pairs.digest,
-            "order": ORDER,
-        },
-        "device": device.type,
-    }
-    if folder.facts["status"] != "new":
-        _require_same_world(folder, facts)
-    else:
-        precision, seconds = _choose_precision(config, model, loader, device)
-        folder.write(
-            status="running",
-            recipe=config.recipe,
-            precision=precision,
-            probe=seconds,
-            threads=count,
-            versions=versions(),
-            parameters=_parameters(model),
-            **facts,
-        )
-    trained_on = TrainedOn(folder.path, len(source))
-    loader.hash_into(trained_on.prints)
-    if checkpoint.steps(folder.checkpoints):
-        checkpoint.restore(folder.checkpoints, state)
-    log = Log(folder.path, steps=config.steps, start=state.step, progress=progress)
-    if state.step and not folder.finished:
-        log.event("resume")
-    elif not state.step:
-        if config.evaluations and not config.validation:
-            log.warning("No --validation: nothing judges this run; `lift eval` can do so later.")
-        _say_what_is_left_out(loader, state, log)
-        _warn_of_equal_captions(config, loader, log)
-    precision = folder.facts["precision"]
-    return Run(config, folder, loader, cache, state, device, precision, plans, log, trained_on)
+    return source
 
 
-def _open_cache(config: RunConfig) -> EmbeddingCache:
-    """Open the cache and compare its space with the recipe's, before anything is loaded."""
-    if not config.cache:
-        raise ConfigError("No cache: make one with `lift embed`, then give it with --cache.")
-    cache = EmbeddingCache.open(config.cache)
-    if config.dimensions not in (0, cache.dimensions):
-        raise ConfigError(
-            f"Recipe {config.recipe} needs rows of {config.dimensions} numbers, the cache "
-            f"{config.cache} has {cache.dimensions}: embed with the recipe's text encoder, or say "
-            f"--set dimensions={cache.dimensions}."
-        )
-    if config.encoder is not None:
-        cache.space.require_same(
-            space_of(config.encoder),
-            ours=f"the cache {config.cache}",
-            theirs=f"recipe {config.recipe}",
-        )
-    return cache
+def _stepper(
+    config: RunConfig,
+    precision: Precision,
+    state: TrainState,
+    texts: Texts,
+    loader: Loader,
+    device: torch.device,
+    ranks: Ranks,
+) -> Stepper:
+    assert isinstance(state.model, TwoSided)
+    condition = None
+    if texts.condition is not None:
+        kind = torch.float64 if precision == "float64" else torch.float32
+        condition = texts.condition.to(device, kind).apply
+    means = Means(
+        model=state.model,
+        transform=config.transform,
+        device=device,
+        precision=precision,
+        ranks=ranks,
+        seed=config.seed,
+        decode=loader.decode,
+        condition=condition,
+    )
+    if config.bank:
+        if not isinstance(texts.rows, EmbeddingCache):
+            raise ConfigError("bank needs stored rows: leave it out where text is trained.")
+        stored = dataclasses.replace(means, decode=texts.rows.decode)
+        means.bank = Bank(texts.rows, config.bank, config.seed, stored.unit_rows)
+    return Stepper(
+        means, state.optimizer, clip_norm=config.optim.clip_norm, compiled=config.compile
+    )
 
 
-def _require_same_world(folder: RunFolder, facts: dict[str, Any]) -> None:
+def _require_same_world(
+    folder: RunFolder, texts: Texts, loader: Loader, device: torch.device
+) -> None:
     """Refuse to go on in another text space, on other pairs, or on another kind of device."""
-    was, now = folder.facts["space"]["fingerprint"], facts["space"]["fingerprint"]
-    if was != now:
-        raise SpaceMismatch(
-            f"The run in {folder.path} is in the text space {was}, the cache is in {now}: give "
-            "the cache that the run was started with."
-        )
-    if folder.facts["pairs"].get("order") != ORDER and not folder.finished:
+    facts, place = folder.facts, str(folder.path)
+    if facts["status"] == "new":
+        return
+    texts.require_same(facts, place)
+    if facts["pairs"].get("order") != ORDER and not folder.finished:
         raise CheckpointError(
-            f"The run in {folder.path} was started by another version of lift, which goes through "
-            "the data in another order: finish it with that one, or start anew with another --out."
+            f"The run in {place} was started by another version of lift, to which a seed meant "
+            "another order: finish it with that one, or start anew with another --out."
         )
-    if folder.facts["pairs"]["digest"] != facts["pairs"]["digest"]:
+    now = {"source": loader.source.name, "samples": len(loader.source)}
+    if facts["pairs"]["digest"] != loader.pairs.digest:
         raise CheckpointError(
-            f"The run in {folder.path} was started on other pairs ({folder.facts['pairs']}, now "
-            f"{facts['pairs']}): give the data it was started with, or another --out."
+            f"The run in {place} was started on other pairs ({facts['pairs']}, now {now} with "
+            f"digest {loader.pairs.digest}): give the data it was started with, or another --out."
         )
-    if folder.facts["device"] != facts["device"] and not folder.finished:
+    if facts["device"] != device.type and not folder.finished:
         raise CheckpointError(
-            f"The run in {folder.path} was started on {folder.facts['device']}, here is "
-            f"{facts['device']}: go on where it was started, or start anew with another --out."
+            f"The run in {place} was started on {facts['device']}, here is "
+            f"{device.type}: go on where it was started, or start anew with another --out."
         )
 
 
-def _plans(config: RunConfig, cache: EmbeddingCache) -> list[Plan]:
+def _try_sizes(config: RunConfig, model: TwoSided, loader: Loader, device: torch.device) -> None:
+    """Raise ConfigError, before anything is written, for images that the tower can't take."""
+    sizes = [(config.transform.resolution, config.mosaic.tiles if config.mosaic.every else 1)]
+    if config.low_steps:
+        small = config.low_resolution.resolution
+        loader.at_resolution(small)
+        sizes.append((small, 1))
+    kind = torch.float64 if config.precision == "float64" else torch.float32
+    model.eval()
+    with torch.no_grad():
+        for side, tiles in sizes:
+            images = torch.zeros(tiles * tiles, 3, side, side, dtype=torch.uint8, device=device)
+            model.image(config.transform.normalise(images).to(kind), tiles)
+
+
+def _plans(config: RunConfig, texts: Texts) -> list[Plan]:
     """Return the evaluations to run, having checked that their captions have rows."""
     if not config.evaluations or not config.validation:
         return []
     plans = [parse_plan(words, data=config.validation) for words in config.evaluations]
     for name in {plan.data for plan in plans}:
-        require_rows(open_source(name), cache)
+        source = open_source(name)
+        if isinstance(texts.rows, EmbeddingCache):
+            require_rows(source, texts.rows)
     return plans
 
 
 def _choose_precision(
-    config: RunConfig, model: TwoSided, loader: Loader, device: torch.device
+    config: RunConfig, model: TwoSided, loader: Loader, device: torch.device, ranks: Ranks
 ) -> tuple[Precision, dict[str, float]]:
     """Return the run's precision: the config's, or the faster of two timed on a real batch."""
     if config.precision != "auto":
         return config.precision, {}
-    batch = next(iter(loader.batches(0, 1)))
-    images = config.transform.normalise(loader.images(batch.to(device)))
-    before = checkpoint.generators()
-    model.train()
+    chosen: Precision = "float32"
+    seconds: dict[str, float] = {}
+    if ranks.first:
+        batch = next(iter(loader.batches(0, 1)))
+        images = config.transform.normalise(loader.images(batch.to(device)))
+        model.train()
 
-    def step() -> None:
+        def step() -> None:
+            model.zero_grad(set_to_none=True)
+            z = model.image(images)
+            z.backward(torch.ones_like(z))
+
+        chosen, seconds = probe_precision(step, device)
         model.zero_grad(set_to_none=True)
-        z = model.image(images)
-        z.backward(torch.ones_like(z))
-
-    chosen, seconds = probe_precision(step, device)
-    model.zero_grad(set_to_none=True)
-    checkpoint.restore_generators(
-        before
-    )  # dropped patches and paths of step 1 are as without a probe
+    chosen, seconds = ranks.agree([chosen, seconds])
     return chosen, seconds
 
 

@@ -5,23 +5,28 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
-from lift.data.transform import Transform
 from lift.errors import NotFinite
 from lift.model import TwoSided
+from lift.ranks import telling
 from lift.terms import Batch
-from lift.world import Precision, autocast
+from lift.training.gathered import gather
+from lift.training.passes import Means, Passes
+
+Compile = Literal["off", "block", "side"]
 
 
 @dataclass(frozen=True)
 class StepReport:
-    """What one optimiser step did.
+    """What one optimiser step did, over all ranks.
 
     Attributes:
-        loss: mean over the step's batches.
+        loss: of the step.
         grad_norm: global norm before clipping.
         images: how many were in the step.
         by_source: mean loss of the images of each source, where it was asked for.
@@ -33,89 +38,144 @@ class StepReport:
     by_source: Mapping[int, float] = field(default_factory=dict)
 
 
-def train_step(
-    model: TwoSided,
-    optimizer: torch.optim.Optimizer,
-    batches: Sequence[Batch],
-    transform: Transform,
-    *,
-    clip_norm: float | None,
-    device: torch.device,
-    precision: Precision,
-    decode: Callable[[Tensor], Tensor] = Tensor.float,
-    by_source: bool = False,
-) -> StepReport:
-    """Average the gradients of `batches`, clip, and move the weights once.
+class Stepper:
+    """Takes optimiser steps of a model; ranks that share a step take it together.
 
-    Towers run in `precision`; objectives work in float32 by themselves.
-
-    Args:
-        model: the two sides and the objective.
-        optimizer: of the model's parameters.
-        batches: as the loader made them.
-        transform: of the model's images.
-        clip_norm: largest global norm of the gradient; None clips nothing.
-        device: of the model.
-        precision: of the towers.
-        decode: from a batch's texts, moved to the device, to float32 rows: `Loader.decode`.
-        by_source: also find the loss of each source's images.
-
-    Raises:
-        NotFinite: loss or gradient is NaN or infinite; the weights have not moved.
+    All images of a step are compared with all its texts, whichever rank or batch they are in. What
+    towers drop at random is drawn by (seed, step, rank), so a step needs no memory of others.
     """
-    optimizer.zero_grad(set_to_none=True)
-    losses, parts = [], []
-    for batch in batches:
-        here = batch.to(device, non_blocking=True)  # already there where batches are moved ahead
-        assert isinstance(here.images, Tensor), "the loader has finished the images"
-        # Stored bytes cross to the device, and outside autocast no bit of a row gets lost.
-        texts = decode(here.texts)
-        with autocast(device, precision):
-            images = transform.normalise(here.images)
-            loss, by_image = model(
-                images, texts, here.owner, here.row, here.weight, by_image=by_source
-            )
-        (loss / len(batches)).backward()
-        losses.append(loss.detach())
-        parts.append(by_image)
-    parameters = [p for p in model.parameters() if p.grad is not None]
-    norm = nn.utils.clip_grad_norm_(parameters, clip_norm if clip_norm else math.inf)
-    # One transfer for both numbers: the device is asked to wait once a step.
-    mean, grad_norm = torch.stack([torch.stack(losses).mean(), norm]).tolist()
-    if not (math.isfinite(mean) and math.isfinite(grad_norm)):
-        raise NotFinite(_name_rows(batches, losses, mean, grad_norm, decode))
-    optimizer.step()
-    model.objective.constrain()  # type: ignore[operator]
-    images = sum(len(batch.images) for batch in batches)
-    return StepReport(mean, grad_norm, images, _by_source(batches, parts) if by_source else {})
+
+    def __init__(
+        self,
+        means: Means,
+        optimizer: torch.optim.Optimizer,
+        *,
+        clip_norm: float | None = None,
+        compiled: Compile = "off",
+    ) -> None:
+        """Make the model ready to be trained by all ranks.
+
+        Args:
+            means: what steps work with.
+            optimizer: of the model's parameters.
+            clip_norm: largest global norm of the gradient; None clips nothing.
+            compiled: see `RunConfig.compile`.
+        """
+        self.means, self.optimizer = means, optimizer
+        self._clip_norm = clip_norm
+        model, ranks, device = means.model, means.ranks, means.device
+        if compiled != "off":
+            _compile(model, compiled)
+        whole = _Doing(model)
+        self._shared = None
+        if ranks.size > 1:
+            with telling():
+                self._shared = DistributedDataParallel(
+                    whole,
+                    device_ids=[device] if device.type == "cuda" else None,
+                    gradient_as_bucket_view=True,
+                )
+        self._whole: nn.Module = self._shared or whole
+        self._laid_out = ranks.size == 1
+
+    def close(self) -> None:
+        """Let go of what speaks to other ranks, before their group is dissolved."""
+        self._shared = None
+        self._whole = nn.Identity()
+
+    def take(
+        self, batches: Sequence[Batch], step: int, *, tiles: int = 1, sources: int = 0
+    ) -> StepReport:
+        """Move the weights once, by the gradient of the step's loss.
+
+        Args:
+            batches: the own ones, as the loader made them.
+            step: its number; it decides what towers drop.
+            tiles: make mosaics of so many tiles a side.
+            sources: also find the loss of each of so many sources' images; 0 for no.
+
+        Raises:
+            NotFinite: loss or gradient is NaN or infinite; the weights have not moved.
+            DataError: no image on any rank.
+            RankLost: another rank ended.
+        """
+        here = [batch.to(self.means.device, non_blocking=True) for batch in batches]
+        told = gather(here, self.means.ranks, stored=self.means.model.text.is_stored)
+        passes = Passes(self.means, here, told, step, tiles, sources > 0)
+        if not self._laid_out:
+            # DistributedDataParallel orders its buckets by its first backward pass, and sums of
+            # three ranks round by the place in a bucket: without a pass that is thrown away, a
+            # resumed run would differ in the last bit from one that was never stopped.
+            self._backward(passes.plainly())
+            self._laid_out = True
+        self._backward(passes)
+        return self._move(batches, passes, sources)
+
+    def _backward(self, passes: Passes) -> None:
+        self.optimizer.zero_grad(set_to_none=True)
+        with telling():
+            passes.run(self._whole)
+
+    def _move(self, batches: Sequence[Batch], passes: Passes, sources: int) -> StepReport:
+        parameters = [p for p in self.means.model.parameters() if p.grad is not None]
+        norm = nn.utils.clip_grad_norm_(parameters, self._clip_norm or math.inf)
+        loss = torch.stack(passes.losses).sum().double()
+        # One transfer for all numbers: the device is asked to wait once a step.
+        loss, grad_norm = torch.stack([self.means.ranks.sum(loss[None])[0], norm.double()]).tolist()
+        if not (math.isfinite(loss) and math.isfinite(grad_norm)):
+            raise NotFinite(self._name_rows(batches, passes, loss, grad_norm))
+        self.optimizer.step()
+        self.means.model.objective.constrain()  # type: ignore[operator]
+        by_source = self._by_source(batches, passes.by_image, sources) if sources else {}
+        return StepReport(loss, grad_norm, passes.told.images, by_source)
+
+    def _by_source(
+        self, batches: Sequence[Batch], parts: Sequence[Tensor], sources: int
+    ) -> dict[int, float]:
+        """Return the mean loss of each source's images, over all ranks."""
+        sums = torch.zeros(2, sources, dtype=torch.float64)
+        of = torch.cat([batch.source for batch in batches])
+        losses = torch.cat(list(parts)).double().cpu()
+        sums.index_add_(1, of, torch.stack([losses, torch.ones_like(losses)]))
+        total, count = self.means.ranks.sum(sums).tolist()
+        return {n: total[n] / count[n] for n in range(sources) if count[n]}
+
+    def _name_rows(
+        self, batches: Sequence[Batch], passes: Passes, loss: float, grad_norm: float
+    ) -> str:
+        """Say which rows to look at: those with bad texts, else the own failing batch."""
+        told = passes.told
+        if told.texts is not None:
+            bad = ~torch.isfinite(self.means.decode(told.texts)).all(dim=1)
+            if bad.any():
+                rows = told.row[bad].tolist()
+                return f"The cache holds NaN or Inf in row(s) {rows[:8]}; run `lift audit` on it."
+        failing = [n for n, part in enumerate(passes.losses) if not math.isfinite(float(part))]
+        batch = batches[failing[0] if failing else -1]
+        return (
+            f"Loss {loss} with gradient norm {grad_norm}: the step was not taken. Samples "
+            f"{batch.index[:8].tolist()} (first 8), cache rows {batch.row[:8].tolist()}. "
+            "Try a lower optim.lr, a longer optim.warmup_steps or precision=float32."
+        )
 
 
-def _by_source(batches: Sequence[Batch], parts: Sequence[Tensor]) -> dict[int, float]:
-    """Return the mean part of the loss of each source's images."""
-    losses = torch.cat(list(parts)).double().cpu()
-    sources = torch.cat([batch.source for batch in batches])
-    return {int(n): float(losses[sources == n].mean()) for n in sources.unique().tolist()}
+class _Doing(nn.Module):
+    """Does what it is told with the model: DistributedDataParallel watches one forward."""
+
+    def __init__(self, model: TwoSided) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, what: Callable[[TwoSided], Tensor]) -> Tensor:
+        """Return `what(model)`."""
+        return what(self.model)
 
 
-def _name_rows(
-    batches: Sequence[Batch],
-    losses: Sequence[Tensor],
-    loss: float,
-    grad_norm: float,
-    decode: Callable[[Tensor], Tensor],
-) -> str:
-    """Say which rows to look at: those with bad texts, else the whole failing batch."""
-    for batch, value in zip(batches, losses, strict=True):
-        bad = ~torch.isfinite(decode(batch.texts)).all(dim=1)
-        if bad.any():
-            rows = batch.row[bad].tolist()
-            return f"The cache holds NaN or Inf in row(s) {rows[:8]}; run `lift audit` on it."
-        if not math.isfinite(float(value)):
-            break
-    else:
-        batch = batches[-1]
-    return (
-        f"Loss {loss} with gradient norm {grad_norm}: the step was not taken. Samples "
-        f"{batch.index[:8].tolist()} (first 8), cache rows {batch.row[:8].tolist()}. "
-        "Try a lower optim.lr, a longer optim.warmup_steps or precision=float32."
-    )
+def _compile(model: TwoSided, what: Compile) -> None:
+    """Compile the sides in place: names and weights stay as they are."""
+    for side in (model.image, model.text):
+        if what == "side" and not side.is_stored:
+            side.compile()
+            continue
+        for block in getattr(side.tower, "blocks", ()):
+            block.compile()

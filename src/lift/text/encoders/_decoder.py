@@ -16,8 +16,9 @@ from lift.terms import unit
 from lift.text.encoder import EncodedTexts, clean, default_token_budget
 from lift.text.encoders._long_positions import batches_within, borders
 from lift.text.encoders._presets import Options, Pooling
-from lift.text.encoders._sentence import known_tokens, loading, quiet_loading, require_weights
+from lift.text.encoders._sentence import known_tokens
 from lift.text.encoders._tokens import Side, Tokens, pad
+from lift.text.loading import loading, quiet_loading, require_weights
 from lift.text.probes import PROBES
 from lift.text.space import TextSpace
 from lift.world import Precision

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 from collections import deque
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,10 +16,11 @@ from torch.func import functional_call
 from torch.nn.functional import normalize
 
 from lift.config import Part
-from lift.errors import ConfigError, LiftError
+from lift.errors import ConfigError
 from lift.text.encoder import EncodedTexts, clean, default_token_budget
 from lift.text.encoders._features import Reader
 from lift.text.encoders._long_positions import batches_within, borders
+from lift.text.loading import loading, quiet_loading, require_weights
 from lift.text.probes import PROBES
 from lift.text.space import TextSpace
 from lift.world import Precision, choose_device
@@ -189,31 +189,6 @@ def load_model(
     return model, where
 
 
-def require_weights(source: str | Path, missing: Collection[str]) -> None:
-    """Raise ConfigError if weights of a network were in no file: they are random numbers then."""
-    if missing:
-        raise ConfigError(
-            f"The files of {str(source)!r} lack {len(missing)} of the model's weights "
-            f"({min(missing)}, ...), which would be random numbers; get the model again."
-        )
-
-
-@contextlib.contextmanager
-def quiet_loading() -> Iterator[None]:
-    """Silence the report of weights; missing ones are looked for afterwards."""
-    logger = logging.getLogger("transformers.modeling_utils")
-    # A filter and not a level: at some levels the library does other things.
-    logger.addFilter(_is_error)
-    try:
-        yield
-    finally:
-        logger.removeFilter(_is_error)
-
-
-def _is_error(record: logging.LogRecord) -> bool:
-    return record.levelno >= logging.ERROR
-
-
 @contextlib.contextmanager
 def _missing_weights(names: set[str]) -> Iterator[None]:
     """Collect the names of weights that networks loaded inside find in no file.
@@ -235,34 +210,6 @@ def _missing_weights(names: set[str]) -> Iterator[None]:
         yield
     finally:
         base.from_pretrained = original
-
-
-@contextlib.contextmanager
-def loading(source: str | Path) -> Iterator[None]:
-    """Load a model inside without progress bars; what fails is a ConfigError that names it."""
-    try:
-        with _no_progress_bars():
-            yield
-    except (LiftError, MemoryError, torch.OutOfMemoryError):
-        raise
-    except Exception as error:
-        raise ConfigError(
-            f"The text encoder {str(source)!r} could not be loaded ({type(error).__name__}: "
-            f"{' '.join(str(error).split())[:300]}); check the folder or the hub id."
-        ) from error
-
-
-@contextlib.contextmanager
-def _no_progress_bars() -> Iterator[None]:
-    from transformers.utils import logging as transformers_logging
-
-    shown = transformers_logging.is_progress_bar_enabled()
-    transformers_logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if shown:
-            transformers_logging.enable_progress_bar()
 
 
 def _pad_within(tokenizer: Any, network: Any) -> None:

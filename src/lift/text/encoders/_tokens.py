@@ -13,7 +13,7 @@ from jaxtyping import Bool, Int32, Int64
 
 from lift.errors import ConfigError
 from lift.text.encoders._probing import require_distinct
-from lift.text.encoders._sentence import loading
+from lift.text.loading import loading
 from lift.text.probes import PROBES
 
 Side = Literal["left", "right"]

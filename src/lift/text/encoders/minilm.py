@@ -14,8 +14,9 @@ import torch
 from lift.config import Part, to_dict
 from lift.errors import ConfigError, MissingPackage
 from lift.text.encoders._layout import file_hash
-from lift.text.encoders._sentence import SentenceEncoder, loading
+from lift.text.encoders._sentence import SentenceEncoder
 from lift.text.encoders._training_data import CAPTIONS, MINILM_SHA256
+from lift.text.loading import loading
 from lift.text.space import TextSpace
 from lift.world import choose_device
 
@@ -80,8 +81,7 @@ def build(config: Config, device: str = "auto") -> SentenceEncoder:
         raise MissingPackage(
             f"{_NAME} needs the package sentence_transformers, which is not installed: {_INSTALL}."
         )
-    folder = _find_files()
-    check_files(folder)
+    folder = checked_files()
     where = choose_device(device)
     part = Part("text/encoders", "minilm", to_dict(config))
     return SentenceEncoder(_assemble(folder, where), space(config), part, CAPTIONS, where)
@@ -101,6 +101,18 @@ def _assemble(folder: Path, device: torch.device) -> Any:
         network = Transformer(alone, max_seq_length=MAX_TOKENS)
         modules = [network, Pooling(DIMENSIONS, "mean"), Normalize()]
         return SentenceTransformer(modules=modules, device=str(device))
+
+
+def checked_files() -> Path:
+    """Return the model folder: that of the package, else of the hub; only `FILES` in it are known.
+
+    Raises:
+        MissingPackage: the weights are not at hand.
+        ConfigError: a file does not have the expected hash.
+    """
+    folder = _find_files()
+    check_files(folder)
+    return folder
 
 
 def check_files(folder: Path) -> None:

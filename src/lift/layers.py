@@ -1,4 +1,4 @@
-"""The layers that transformer towers are built of: attention, MLP, block, attention pooling."""
+"""What transformer towers of images and of texts are built of: attention, MLP, block, pooling."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Literal, Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 Activation = Literal["gelu", "quick_gelu", "gelu_tanh"]
@@ -29,18 +29,32 @@ class Shape(Protocol):
 
 
 class Attention(nn.Module):
-    """Self-attention with one matrix for queries, keys and values."""
+    """Self-attention with one matrix for queries, keys and values.
 
-    def __init__(self, width: int, heads: int) -> None:
+    Args:
+        width: length of a token.
+        heads: that share it equally.
+        causal: a token sees those before it and itself only.
+    """
+
+    def __init__(self, width: int, heads: int, *, causal: bool = False) -> None:
         super().__init__()
-        self.heads = heads
+        self.heads, self.causal = heads, causal
         self.qkv = nn.Linear(width, 3 * width)
         self.out = nn.Linear(width, width)
 
-    def forward(self, x: Float[Tensor, "b t width"]) -> Float[Tensor, "b t width"]:
-        """Return what every token gathers from all tokens of its image."""
+    def forward(
+        self, x: Float[Tensor, "b t width"], seen: Bool[Tensor, "b 1 1 t"] | None = None
+    ) -> Float[Tensor, "b t width"]:
+        """Return what every token gathers from the tokens of its image or text.
+
+        Args:
+            x: the tokens.
+            seen: which of them may be looked at; None for all. Not with `causal`.
+        """
         q, k, v = self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
-        return self.out(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
+        h = F.scaled_dot_product_attention(q, k, v, attn_mask=seen, is_causal=self.causal)
+        return self.out(h.transpose(1, 2).flatten(2))
 
 
 class MLP(nn.Module):
@@ -63,17 +77,26 @@ class MLP(nn.Module):
 class Block(nn.Module):
     """Attention, then MLP, each on normed tokens and added to the stream."""
 
-    def __init__(self, shape: Shape, dropout: float = 0.0, drop_path: float = 0.0) -> None:
+    def __init__(
+        self,
+        shape: Shape,
+        dropout: float = 0.0,
+        drop_path: float = 0.0,
+        *,
+        causal: bool = False,
+    ) -> None:
         super().__init__()
         self.dropout, self.drop_path = dropout, drop_path
         self.norm1 = nn.LayerNorm(shape.width, shape.norm_eps)
-        self.attention = Attention(shape.width, shape.heads)
+        self.attention = Attention(shape.width, shape.heads, causal=causal)
         self.norm2 = nn.LayerNorm(shape.width, shape.norm_eps)
         self.mlp = MLP(shape.width, shape.hidden, shape.activation)
 
-    def forward(self, x: Float[Tensor, "b t width"]) -> Float[Tensor, "b t width"]:
-        """Return the stream after the block."""
-        x = x + self._drop(self.attention(self.norm1(x)))
+    def forward(
+        self, x: Float[Tensor, "b t width"], seen: Bool[Tensor, "b 1 1 t"] | None = None
+    ) -> Float[Tensor, "b t width"]:
+        """Return the stream after the block; `seen` as in `Attention`."""
+        x = x + self._drop(self.attention(self.norm1(x), seen))
         return x + self._drop(self.mlp(self.norm2(x)))
 
     def _drop(self, branch: Float[Tensor, "b t width"]) -> Float[Tensor, "b t width"]:

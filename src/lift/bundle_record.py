@@ -1,0 +1,82 @@
+"""What `bundle.json` says of a model: what rebuilds its sides, and where it came from."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from lift.config import Part, from_dict
+from lift.data.transform import Transform
+from lift.errors import CheckpointError
+from lift.model import SideConfig
+from lift.text.space import TextSpace
+from lift.text_side import FILES
+
+FORMAT = 2
+"""2 may have a text side of its own."""
+
+MARKER = "bundle.json"
+WEIGHTS = "model.safetensors"
+
+
+@dataclass(frozen=True, kw_only=True)
+class BundleRecord:
+    """What `bundle.json` says.
+
+    Attributes:
+        image: the image side as options.
+        transform: the only way pixels reach the tower.
+        space: the text space that the image side was trained into.
+        encoder: the text encoder that makes vectors of that space; None where the model does so
+            itself.
+        text: the text side that was trained with the images; empty where an encoder stands there.
+        saw: benchmarks whose captions that encoder was trained on.
+        scalars: temperature, bias and the like, as the objective left them.
+        origin: recipe, data, samples seen, what it was trained on and versions, for people.
+        format: raised when older code can't read it.
+    """
+
+    image: SideConfig
+    transform: Transform
+    space: TextSpace
+    encoder: Part | None
+    text: SideConfig = field(default_factory=SideConfig)
+    saw: tuple[str, ...] = ()
+    scalars: Mapping[str, Any] = field(default_factory=dict)
+    origin: Mapping[str, Any] = field(default_factory=dict)
+    format: int = FORMAT
+
+
+def read_record(path: Path) -> BundleRecord:
+    """Return what a `bundle.json` of this format or an older one says.
+
+    Raises:
+        CheckpointError: damaged, of a newer format, or without a file that it speaks of.
+        ConfigError: an unknown option.
+    """
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        written = values["format"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(
+            f"{path} is damaged; copy it again from where it was made."
+        ) from error
+    if not isinstance(written, int) or written > FORMAT:
+        raise CheckpointError(
+            f"{path} has format {written}, this version reads up to {FORMAT}: upgrade lift-align."
+        )
+    record = from_dict(BundleRecord, {**values, "format": FORMAT}, path.name)
+    trained = record.text.tower is not None
+    if trained == (record.encoder is not None):
+        what = "two text sides" if trained else "no text side"
+        raise CheckpointError(f"{path} names {what}; copy it again from where it was made.")
+    absent = [name for name in FILES if trained and not (path.parent / name).is_file()]
+    if absent:
+        raise CheckpointError(
+            f"{path.parent} lacks {absent[0]}, a part of its text side; copy it again from where "
+            "it was made."
+        )
+    return record

@@ -1,0 +1,65 @@
+"""Load networks of transformers in silence; what fails is one sentence that names the model."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Collection, Iterator
+from pathlib import Path
+
+import torch
+
+from lift.errors import ConfigError, LiftError
+
+
+@contextlib.contextmanager
+def loading(source: str | Path) -> Iterator[None]:
+    """Load a model inside without progress bars; what fails is a ConfigError that names it."""
+    try:
+        with _no_progress_bars():
+            yield
+    except (LiftError, MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:
+        raise ConfigError(
+            f"The text encoder {str(source)!r} could not be loaded ({type(error).__name__}: "
+            f"{' '.join(str(error).split())[:300]}); check the folder or the hub id."
+        ) from error
+
+
+@contextlib.contextmanager
+def _no_progress_bars() -> Iterator[None]:
+    from transformers.utils import logging as transformers_logging
+
+    shown = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            transformers_logging.enable_progress_bar()
+
+
+def require_weights(source: str | Path, missing: Collection[str]) -> None:
+    """Raise ConfigError if weights of a network were in no file: they are random numbers then."""
+    if missing:
+        raise ConfigError(
+            f"The files of {str(source)!r} lack {len(missing)} of the model's weights "
+            f"({min(missing)}, ...), which would be random numbers; get the model again."
+        )
+
+
+@contextlib.contextmanager
+def quiet_loading() -> Iterator[None]:
+    """Silence the report of weights; missing ones are looked for afterwards."""
+    logger = logging.getLogger("transformers.modeling_utils")
+    # A filter and not a level: at some levels the library does other things.
+    logger.addFilter(_is_error)
+    try:
+        yield
+    finally:
+        logger.removeFilter(_is_error)
+
+
+def _is_error(record: logging.LogRecord) -> bool:
+    return record.levelno >= logging.ERROR

@@ -1,0 +1,52 @@
+"""Stored captions beyond those of the batch: more for an image to be told apart from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lift.cache.rows import StoredRows
+from lift.data.dice import generator
+from lift.terms import Extra
+
+_BANK = 6
+"""Purpose of the dice: the stored captions of a step."""
+
+
+class Bank:
+    """So many rows of a cache a step, the same on every rank.
+
+    A queue of features (MoCo, 1911.05722) grows stale while towers train. Rows of a fixed text
+    encoder don't, so any number of them is exact. They help images only: a text of the bank has
+    no image here that it could be pulled to, so the text-to-image direction does not see it.
+    """
+
+    def __init__(
+        self, cache: StoredRows, size: int, seed: int, unit_rows: Callable[[Tensor], Tensor]
+    ) -> None:
+        """Keep where rows come from.
+
+        Args:
+            cache: with the rows.
+            size: how many a step; all of them, where that is as many as there are.
+            seed: of the draws.
+            unit_rows: from rows as stored to unit vectors on the device.
+        """
+        self._cache, self._size, self._seed, self._unit = cache, size, seed, unit_rows
+
+    def of(self, step: int, device: torch.device) -> Extra:
+        """Return the texts of a step; they are read when a tile of them is asked for."""
+        total = len(self._cache)
+        if self._size >= total:
+            rows = np.arange(total)
+        else:  # sorted, so that shards are read front to back
+            rng = generator(self._seed, _BANK, 0, step)
+            rows = np.sort(rng.choice(total, self._size, replace=False, shuffle=False))
+
+        def take(start: int, stop: int) -> Tensor:
+            return self._unit(torch.from_numpy(self._cache.take_stored(rows[start:stop])))
+
+        return Extra(torch.from_numpy(rows).to(device), take)

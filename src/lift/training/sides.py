@@ -1,0 +1,69 @@
+"""The two sides at the start of a run: drawn from the seed, or taken from another model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from lift import plugins
+from lift.bundle import load as load_bundle
+from lift.errors import ConfigError
+from lift.model import TwoSided, build_side
+from lift.training.config import RunConfig
+from lift.training.texts import Texts
+
+
+def frozen(model: TwoSided, config: RunConfig) -> list[nn.Module]:
+    """Return the parts of a model that the config holds still.
+
+    Raises:
+        ConfigError: it names a part that the model does not have.
+    """
+    found = []
+    for name in config.freeze:
+        side, _, part = name.partition(".")
+        module = getattr(getattr(model, side), part)
+        if module is None:
+            raise ConfigError(f"freeze names {name}, which this model does not have: leave it out.")
+        found.append(module)
+    return found
+
+
+def build_model(config: RunConfig, texts: Texts, device: torch.device) -> TwoSided:
+    """Return the model at its start, with the parts frozen that the config names.
+
+    Raises:
+        ConfigError: the model to start from has another tower, or nothing is left to train.
+    """
+    torch.manual_seed(config.seed)
+    image = build_side(config.image, None, texts.width)
+    if config.start:
+        started = load_bundle(config.start)
+        theirs = started.side.state_dict()
+        ours = image.state_dict()
+        fits = {name: value for name, value in theirs.items() if _fits(name, value, ours)}
+        lacking = [name for name in ours if name.startswith("tower.") and name not in fits]
+        if lacking:
+            raise ConfigError(
+                f"The model {config.start} has another tower than recipe {config.recipe} "
+                f"({lacking[0]} does not fit): give the recipe that it was trained with, or "
+                "another start."
+            )
+        image.load_state_dict({**ours, **fits})
+    text = build_side(texts.side, texts.width, texts.width)
+    model = TwoSided(image, text, plugins.build(config.objective))
+    if config.precision == "float64":
+        model = model.double()
+    for part in frozen(model, config):
+        part.requires_grad_(False)
+    if not any(p.requires_grad for p in model.image.parameters()) and not any(
+        p.requires_grad for p in model.text.parameters()
+    ):
+        raise ConfigError("freeze leaves nothing to train: name fewer parts.")
+    return model.to(device)
+
+
+def _fits(name: str, value: Tensor, ours: Mapping[str, Tensor]) -> bool:
+    return name in ours and ours[name].shape == value.shape

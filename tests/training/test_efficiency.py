@@ -1,0 +1,125 @@
+"""The efficiency table: torch's counter, closed forms and memory agree, for LIFT and for CLIP."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+
+from lift import recipes
+from lift.config import Part
+
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+PAPER = "lift_b16_512m"
+
+
+@pytest.fixture(scope="module")
+def benchmark() -> Iterator[ModuleType]:
+    sys.path.insert(0, str(BENCHMARKS))
+    yield importlib.import_module("efficiency")
+    sys.path.remove(str(BENCHMARKS))
+
+
+@pytest.fixture(scope="module")
+def counting(benchmark: ModuleType) -> ModuleType:
+    return importlib.import_module("_counting")
+
+
+@pytest.mark.parametrize("recipe", ["quickstart", "products_tiny", PAPER])
+def test_the_counter_and_the_closed_form_agree(counting: ModuleType, recipe: str) -> None:
+    base = recipes.get(recipe)
+    if not base.dimensions:
+        base = dataclasses.replace(base, dimensions=384)
+    for config in (
+        base,
+        counting.clip_of(base, 20),
+        counting.clip_of(base, 323),
+        counting.clip_of(base, 20, matched=True),
+    ):
+        closed = counting.closed_flops(config)
+        assert counting.counted_flops(config) == pytest.approx(closed, rel=0.01), config
+
+
+def test_the_papers_shapes_cost_what_the_notes_say(
+    counting: ModuleType, benchmark: ModuleType
+) -> None:
+    base = recipes.get(PAPER)
+    lift = counting.closed_flops(base)
+    assert lift / 1e9 == pytest.approx(105.3, abs=0.1)
+    saved = {}
+    for tokens, gf in ((77, 123.0), (323, 186.0)):
+        found = counting.closed_flops(counting.clip_of(base, tokens))
+        assert found / 1e9 == pytest.approx(gf, abs=0.1)
+        saved[tokens] = 1 - lift / found
+    assert saved == pytest.approx({77: 0.144, 323: 0.434}, abs=0.001)
+    # The savings of the abstract need captions of about these lengths.
+    assert benchmark.reached_at(base, 0.255, False) == pytest.approx(150, abs=5)
+    assert benchmark.reached_at(base, 0.357, False) == pytest.approx(240, abs=10)
+
+
+def small(**tower: object) -> recipes.RunConfig:
+    base = recipes.get("quickstart")
+    options = {**base.tower.options, **tower}
+    return dataclasses.replace(base, tower=Part("towers", "vit", options), dimensions=384)
+
+
+def test_what_is_kept_of_a_pair_is_what_a_real_step_keeps(counting: ModuleType) -> None:
+    config = small()
+    (side, shape), *_ = counting.sides(config)
+    kept = []
+    for count in (2, 4):
+        images = torch.randn(count, *shape)
+        sizes: dict[int, int] = {}
+        weights = {p.untyped_storage().data_ptr() for p in side.parameters()}
+
+        def pack(x: torch.Tensor, sizes=sizes, weights=weights) -> torch.Tensor:
+            storage = x.untyped_storage()
+            if storage.data_ptr() not in weights:
+                sizes[storage.data_ptr()] = storage.nbytes()
+            return x
+
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda x: x):
+            alive = side(images)
+        assert alive.requires_grad
+        kept.append(sum(sizes.values()) - images.nbytes)
+    found = counting.kept_of_a_pair(config, "float32").kept
+    assert found == pytest.approx((kept[1] - kept[0]) / 2, rel=0.01)
+
+
+def test_checkpointing_keeps_less_and_computes_more(counting: ModuleType) -> None:
+    base = small(depth=8)
+    for config in (base, counting.clip_of(base, 77)):
+        again = counting.checkpointed(config)
+        plain, slim = (counting.kept_of_a_pair(c, "float32") for c in (config, again))
+        assert slim.kept < 0.25 * plain.kept
+        assert slim.again > 0 == plain.again
+        assert counting.closed_flops(again) == counting.closed_flops(config)
+        # Forward again without the last product of a block: less than a third more.
+        assert 1.15 < counting.counted_flops(again) / counting.counted_flops(config) < 1 / 3 + 1
+
+
+def test_bfloat16_keeps_less_than_float32_and_more_than_half(counting: ModuleType) -> None:
+    kept = {p: counting.kept_of_a_pair(small(), p).kept for p in ("float32", "bfloat16")}
+    assert 0.5 < kept["bfloat16"] / kept["float32"] < 0.75
+
+
+def test_the_tables_say_it_all(benchmark: ModuleType) -> None:
+    base = small()
+    made = {
+        "recipe": "quickstart",
+        "batch": base.step_samples,
+        "lengths": [20, 77],
+        **benchmark.rows(base, [20, 77], False),
+        "claimed": {"short captions": {"saving": 0.255, "tokens_needed": 150}},
+        "offline": benchmark.offline(base),
+    }
+    text = benchmark.markdown(made)
+    for words in ("longest of the batch 20", "all padded to 323", "states 25.5%", "NV-Embed-v2"):
+        assert words in text, text
+    assert 0 < made["CLIP"]["20"]["saving"] < made["CLIP"]["77"]["saving"] < 1
