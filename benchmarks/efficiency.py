@@ -151,10 +151,11 @@ def measured(base: RunConfig, args: argparse.Namespace) -> dict[str, Any]:
     batch = args.batch or (256 if device.type == "cuda" else 4)
     found: dict[str, Any] = {"batch": batch, "precision": args.precision}
     works, peaks = {}, {}
+    lengths = args.measure_lengths or ([77, 323] if device.type == "cuda" else [77])
     for again in (False, True):
         tower = plugins.configure((checkpointed(base) if again else base).tower)
         assert isinstance(tower, vit.Config), "recipes' towers are ViTs"
-        for tokens in (0, *args.measure_lengths):
+        for tokens in (0, *lengths):
             name = f"CLIP, {tokens} tokens" if tokens else "LIFT"
             name += ", checkpointed" if again else ""
             setting = Setting(
@@ -282,7 +283,9 @@ def main() -> None:
     parser.add_argument("--lengths", nargs="+", type=int, default=list(LENGTHS))
     parser.add_argument("--matched", action="store_true", help="CLIP with LIFT's head and width")
     parser.add_argument("--measure", action="store_true")
-    parser.add_argument("--measure-lengths", nargs="+", type=int, default=[77, 323])
+    parser.add_argument(
+        "--measure-lengths", nargs="+", type=int, help="of CLIP's captions; 77, on a GPU 323 too"
+    )
     parser.add_argument("--batch", type=int, default=0, help="measured; 0: 256 on a GPU, else 4")
     parser.add_argument("--precision", choices=["float32", "bfloat16"], default="float32")
     parser.add_argument("--rounds", type=int, default=10)

@@ -172,7 +172,7 @@ def test_bad_input_is_told_in_a_sentence(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="can't be loaded"):
         lift.load(folder)
     path = folder / "bundle.json"
-    path.write_text(path.read_text().replace('"format": 1', '"format": 99'))
+    path.write_text(path.read_text().replace(f'"format": {bundle.FORMAT}', '"format": 99'))
     with pytest.raises(CheckpointError, match="upgrade lift-align"):
         lift.load(folder)
     path.write_text(path.read_text().replace('"format": 99', '"format": "2"'))

@@ -200,6 +200,7 @@ CASES = [(name, options) for name, several in OPTIONS.items() for options in sev
 
 FACTS = {
     "plain": {},
+    "no text repeats": {"distinct": True},
     "weights": {"weights": True},
     "some weights are 0": {"weights": True, "zeros": True},
     "extra texts": {"further": 9},
@@ -209,7 +210,7 @@ FACTS = {
 
 
 def step(images=7, more=6, width=8, seed=0, *, weights=False, zeros=False, further=0,
-         sort=False, lonely=True, dtype=torch.float64):  # fmt: skip
+         sort=False, lonely=True, distinct=False, dtype=torch.float64):  # fmt: skip
     """Return image vectors and the texts of a step: some images have several, some texts repeat.
 
     Args:
@@ -218,6 +219,7 @@ def step(images=7, more=6, width=8, seed=0, *, weights=False, zeros=False, furth
         further: how many extra texts; some equal a text of the step, some are close to one.
         sort: texts of one image stand together, in the order of images.
         lonely: the last image but one has no text.
+        distinct: no text equals another one.
     """
     draw = torch.Generator().manual_seed(seed)
     z_image = unit(torch.randn(images, width, generator=draw, dtype=torch.float64))
@@ -229,6 +231,8 @@ def step(images=7, more=6, width=8, seed=0, *, weights=False, zeros=False, furth
         owner = owner.sort().values
     row = torch.randint(100, 103, (len(owner),), generator=draw)
     row[::2] = torch.arange(len(row[::2]))
+    if distinct:
+        row = torch.randperm(len(owner), generator=draw) + 100
     rows = torch.cat([row, torch.arange(1000, 1000 + further)])
     if further:
         taken = torch.randint(0, len(row), (len(rows[-further::2]),), generator=draw)

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from objectives import rank_program
 from safetensors.torch import load_file
 
 from lift.ranks import ALONE
+from objectives import rank_program
 
 PROGRAM = Path(rank_program.__file__)
 

@@ -46,7 +46,7 @@ def test_every_text_comes_back(trained):
 
 
 def test_a_word_is_the_same_anywhere(trained):
-    """At the start, in the middle, in capitals, with other white space: one caption is one input."""
+    """At the start, in the middle, in capitals, with other white space."""
     same = ["a red circle", "A  RED\ncircle ", "\ta red circle"]
     ids = trained.encode(same, 77).ids
     assert ids[0] == ids[1] == ids[2]

@@ -18,7 +18,14 @@ from lift.text_towers import pretrained
 
 transformers = pytest.importorskip("transformers")
 
-TEXTS = ["a dog", "A red car on the street, at night .", "日本語 🎉", "", "one  two\tthree", "x " * 400]
+TEXTS = [
+    "a dog",
+    "A red car on the street, at night .",
+    "日本語 🎉",
+    "",
+    "one  two\tthree",
+    "x " * 400,
+]
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +61,7 @@ def test_everything_in_it_learns(minilm):
 
 
 def test_dropout_is_an_option(minilm):
-    named, tokenizer, _ = minilm
+    _, tokenizer, _ = minilm
     dropping = plugins.build(part("text_towers", "pretrained", dropout=0.1, context=32)).train()
     ids = padded(tokenizer, TEXTS[:2], 32)
     assert not torch.equal(dropping(ids), dropping(ids))
@@ -97,7 +104,7 @@ def test_what_does_not_fit_is_told(decoder, tmp_path):
         named = part("text_towers", "pretrained", **options)
         return fitted(named, tokenizer_of(named, ()))
 
-    with pytest.raises(ConfigError, match="context=25, but .* reads at most 24 tokens"):
+    with pytest.raises(ConfigError, match=r"context=25, but .* reads at most 24 tokens"):
         fit(model=str(decoder), context=25)
     with pytest.raises(ConfigError, match="neither minilm, nor a folder, nor a hub model"):
         fit(model="nobody/nothing")

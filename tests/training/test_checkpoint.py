@@ -28,10 +28,8 @@ def state(seed: int, trained: int = 0) -> TrainState:
 def test_a_restored_state_goes_on_as_the_saved_one(tmp_path: Path) -> None:
     saved = state(1, trained=3)
     save(tmp_path, saved)
-    expected_draw = torch.rand(3)
     fresh = state(2)
     restore(tmp_path, fresh)
-    assert torch.equal(torch.rand(3), expected_draw)
     assert (fresh.step, fresh.counters, fresh.seconds) == (3, {"dropped": 1}, 1.5)
     data = torch.randn(5, 4)
     for each in (saved, fresh):
@@ -63,6 +61,6 @@ def test_a_damaged_checkpoint_is_named(tmp_path: Path) -> None:
 
 def test_a_newer_format_is_named(tmp_path: Path) -> None:
     path = save(tmp_path, state(1, trained=1)) / "state.json"
-    path.write_text(path.read_text().replace('"format": 1', '"format": 9'))
-    with pytest.raises(CheckpointError, match="has format 9, this version reads 1"):
+    path.write_text(path.read_text().replace('"format": 2', '"format": 9'))
+    with pytest.raises(CheckpointError, match="has format 9, this version reads 2"):
         restore(tmp_path, state(2))

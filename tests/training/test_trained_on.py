@@ -272,9 +272,13 @@ def _batch(index: list[int], prints: list[tuple[int, int]]) -> Batch:
 
 
 def test_the_first_showing_stands(tmp_path: Path) -> None:
+    TrainedOn.begin(tmp_path, 5)
     kept = TrainedOn(tmp_path, 5)
     kept.add(_batch([3, 1, 3], [(7, 1), (8, 0), (7, 2)]))
     kept.add(_batch([1, 2], [(8, 9), (0, 0)]))
+    kept.collect()
+    kept.add(_batch([1], [(8, 5)]))
+    kept.collect()
     expected = [[0, 0], [8, 0], [0, 0], [7, 1], [0, 0]]
     assert kept.prints.tolist() == expected
     kept.flush()

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Float32, Int64, UInt8
+from jaxtyping import Int64, Shaped, UInt8
 from torch import Tensor
 from torch.utils.data import Sampler
 
@@ -226,7 +226,7 @@ class Loader:
                     raise batch
                 yield batch
 
-    def decode(self, texts: Tensor) -> Float32[Tensor, "c d"]:
+    def decode(self, texts: Tensor) -> Shaped[Tensor, "c d"]:
         """Return the rows of a batch's texts, computed on the device where those are."""
         return texts if self._config.policy.mixes else self._cache.decode(texts)
 

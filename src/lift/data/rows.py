@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Float32
+from jaxtyping import Shaped
 from torch import Tensor
 
 from lift.data import kinds
@@ -35,7 +35,7 @@ class Rows(Protocol):
         """Return the rows of these numbers as they are stored [n w]."""
         ...
 
-    def decode(self, stored: Tensor) -> Float32[Tensor, "n d"]:
+    def decode(self, stored: Tensor) -> Shaped[Tensor, "n d"]:
         """Return the rows of stored ones, computed where those are."""
         ...
 

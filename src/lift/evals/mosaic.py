@@ -1,4 +1,4 @@
-"""Tile recovery: does the vector of a tile of a mosaic belong to the tile's own caption?"""
+"""Tile recovery: whether the vector of a tile of a mosaic belongs to the tile's own caption."""
 
 from __future__ import annotations
 

@@ -6,6 +6,7 @@ import contextlib
 import functools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int64
@@ -20,6 +21,9 @@ CELLS = {"cpu": 1 << 20, "cuda": 1 << 23}
 _EXTRA_ROWS = 2048
 """Extra texts in memory at a time, unless tiles are smaller."""
 
+_PRODUCTS: tuple[Any, ...] = (torch.backends.cuda.matmul, torch.backends.mkldnn.matmul)
+"""Where it is said how products of float32 are rounded, by `set_float32_matmul_precision` too."""
+
 
 @contextlib.contextmanager
 def exactly(device: torch.device) -> Iterator[None]:
@@ -28,15 +32,16 @@ def exactly(device: torch.device) -> Iterator[None]:
     Logits reach 100, where bfloat16 steps by 0.5: neither an outer autocast nor products of
     float32 that are rounded to less ("high", "medium") may touch them.
     """
-    before = torch.get_float32_matmul_precision()
-    if before != "highest":
-        torch.set_float32_matmul_precision("highest")
+    rounded = [(part, part.fp32_precision) for part in _PRODUCTS]
+    rounded = [(part, how) for part, how in rounded if how in ("tf32", "bf16")]
+    for part, _ in rounded:
+        part.fp32_precision = "ieee"
     try:
         with torch.autocast(device.type, enabled=False):
             yield
     finally:
-        if before != "highest":
-            torch.set_float32_matmul_precision(before)
+        for part, how in rounded:
+            part.fp32_precision = how
 
 
 def spans(start: int, stop: int, size: int) -> list[slice]:
@@ -114,7 +119,8 @@ class Grid:
         self.cells = CELLS.get(self.z.device.type, CELLS["cpu"])
         height, width = sides(images, len(self.z), self.cells)
         self.rows, self.columns = spans(0, images, height), spans(0, len(self.z), width)
-        self._ignore_above, self._keep_untaught = ignore_above, keep_untaught
+        self._keep_untaught = keep_untaught
+        self._drops, self._ignore_above = ignore_above is not None, ignore_above or 0.0
         self.targets: Targets = targets(texts, self.rows, share_equal, dtype, most)
         self._extra_links: Links | None = None
         self._extra_known: list[tuple[slice, Tensor, bool]] = []
@@ -141,7 +147,7 @@ class Grid:
                 right = found.links.tile(span, rows.start, shape, place)
                 right = replace(right, copy_of=copy_of)
                 dropped = None
-                if self._ignore_above is not None:
+                if self._drops:
                     dropped = self._near(span, z) & (right.dense() == 0)
                     if self._keep_untaught:
                         dropped &= (found.image[rows] > 0)[:, None] & (found.text[columns] > 0)
@@ -161,7 +167,7 @@ class Grid:
                     place, copy_of = _places(known, self._extra_links.distinct)
                     own = self._extra_links.tile(span, rows.start, shape, place)
                     dropped = replace(own, copy_of=copy_of).dense() > 0
-                if self._ignore_above is not None:
+                if self._drops:
                     near = self._near(span, z)
                     dropped = near if dropped is None else dropped | near
                 right = Right(shape, none, none, none.to(self.z.dtype))

@@ -100,7 +100,7 @@ class _Loss(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *factors: Tensor) -> Any:
+    def backward(ctx: Any, *factors: Tensor) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
         z_image, z_text, text, image, share = ctx.saved_tensors
         slope = (share * -factors[0])[:, None]
         image_slope, text_slope = torch.zeros_like(z_image), None

@@ -181,7 +181,7 @@ class _Loss(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *factors: Tensor) -> Any:
+    def backward(ctx: Any, *factors: Tensor) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
         found, ctx.found = ctx.found, None
         if found is None:
             z_image, log_scale, bias = ctx.saved_tensors

@@ -61,7 +61,7 @@ class Softmax(nn.Module):
     text of image i is t_i, the unit vector of the mean of its own captions by weight. An image's
     soft target over captions j is softmax_j(t_i z_j / soft_temperature), that of a caption over
     images that have a target softmax_i of the same; pairs that `ignore_above` leaves out, and
-    extra texts, take no part.
+    extra texts, take no part. No gradient goes through a target.
 
     Extra texts (`Candidates.extra`: a bank of stored captions, hard negatives) stand in the
     denominators of images only. They help the image-to-text direction alone: no image of theirs
@@ -136,6 +136,22 @@ class _Shifts:
     soft_text: Float[Tensor, " c"] | None = None
 
 
+class _Sums:
+    """What tiles add up to, of own images with texts.
+
+    Attributes:
+        image, text: log-sum-exps of the logits of each own image and each text.
+        soft_image, soft_text: the same of text-text logits, and the mean logit they weigh.
+        pulled, text_pulled: sums of how right times logit.
+    """
+
+    def __init__(self, z_image: Float[Tensor, "b d"], texts: int) -> None:
+        images = len(z_image)
+        self.image, self.text = Growing(z_image, images), Growing(z_image, texts)
+        self.soft_image, self.soft_text = Growing(z_image, images), Growing(z_image, texts)
+        self.pulled, self.text_pulled = z_image.new_zeros(images), z_image.new_zeros(texts)
+
+
 class _Step:
     """The loss of one step, in two passes over the same tiles."""
 
@@ -162,7 +178,7 @@ class _Step:
         # What an image's and a text's cross-entropy counts in the loss; 0 without a target.
         self.image = torch.where(right.image > 0, share / right.images, zero)
         self.text = torch.where(right.text > 0, share / right.texts, zero)
-        # The same, over the sum of their targets: what a pair's logit counts, times how right it is.
+        # The same over the sum of their targets: what a pair's logit counts, if it is right by 1.
         hard = 1.0 - self.soft
         self._image_right = torch.where(right.image > 0, hard * self.image / right.image, zero)
         self._text_right = torch.where(right.text > 0, hard * self.text / right.text, zero)
@@ -171,49 +187,51 @@ class _Step:
         self, z_image: Float[Tensor, "b d"], scale: Float[Tensor, ""]
     ) -> tuple[Tensor, Tensor, _Shifts]:
         """Go over all tiles once; return the own part, each image's own loss, and shifts."""
-        grid, both = self.grid, self.both
-        image, text = Growing(z_image, grid.images), Growing(z_image, len(grid.z))
-        soft_image, soft_text = Growing(z_image, grid.images), Growing(z_image, len(grid.z))
-        pulled, text_pulled = torch.zeros_like(self.image), torch.zeros_like(self.text)
-        for tile in grid.tiles():
+        sums = self._sums(z_image, scale)
+        by_image = self.image * sums.image.finite() - self._image_right * sums.pulled
+        by_image -= self.soft * self.image * sums.soft_image.mean
+        each = torch.where(self.image > 0, by_image / self.image, 0.0)
+        shift = sums.image.shift(self.image)
+        soft_shift = sums.soft_image.shift(self.soft * self.image) if self.soft else None
+        if not self.both:
+            return by_image.sum(), each, _Shifts(shift, None, soft_shift)
+        own_part = sums.soft_text.log_sum
+        _over_ranks([sums.text, sums.soft_text] if self.soft else [sums.text], self.texts.ranks)
+        own = self.text * own_texts(self.texts, self.grid.images)
+        by_text = own * sums.text.finite() - self._text_right * sums.text_pulled
+        if not self.soft:
+            shifts = _Shifts(shift, sums.text.shift(self.text))
+            return by_image.sum() + by_text.sum(), each, shifts
+        own_share = 1.0
+        by_text -= self.soft * self.text * own_share * sums.soft_text.mean
+        soft_text_shift = sums.soft_text.shift(self.soft * self.text)
+        shifts = _Shifts(shift, sums.text.shift(self.text), soft_shift, soft_text_shift)
+        return by_image.sum() + by_text.sum(), each, shifts
+
+    def _sums(self, z_image: Float[Tensor, "b d"], scale: Float[Tensor, ""]) -> _Sums:
+        """Go over all tiles once, those of extra texts last."""
+        sums = _Sums(z_image, len(self.grid.z))
+        for tile in self.grid.tiles():
             logits = _logits(z_image, tile, scale)
             over_texts, over_images = tile.right.sums(logits)
-            pulled[tile.images] += over_texts
-            text_pulled[tile.texts] += over_images
+            sums.pulled[tile.images] += over_texts
+            sums.text_pulled[tile.texts] += over_images
             if self.soft:
                 near = self._near(tile)
-                soft_image.add(tile.images, near, 1, logits)
-                if both:
-                    soft_text.add(tile.texts, near, 0, logits)
+                sums.soft_image.add(tile.images, near, 1, logits)
+                if self.both:
+                    sums.soft_text.add(tile.texts, near, 0, logits)
             if tile.dropped is not None:
                 logits.masked_fill_(tile.dropped, -math.inf)
-            image.add(tile.images, logits, 1)
-            if both:
-                text.add(tile.texts, logits, 0)
-        for tile in grid.extra_tiles():
+            sums.image.add(tile.images, logits, 1)
+            if self.both:
+                sums.text.add(tile.texts, logits, 0)
+        for tile in self.grid.extra_tiles():
             logits = _logits(z_image, tile, scale)
             if tile.dropped is not None:
                 logits.masked_fill_(tile.dropped, -math.inf)
-            image.add(tile.images, logits, 1)
-        by_image = self.image * image.finite() - self._image_right * pulled
-        if self.soft:
-            by_image -= self.soft * self.image * soft_image.mean
-        loss = by_image.sum()
-        each = torch.where(self.image > 0, by_image / self.image, 0.0)
-        shift = image.shift(self.image)
-        soft_shift = soft_image.shift(self.soft * self.image) if self.soft else None
-        if not both:
-            return loss, each, _Shifts(shift, None, soft_shift)
-        own_part = soft_text.log_sum
-        _over_ranks([text, soft_text] if self.soft else [text], self.texts.ranks)
-        own = self.text * own_texts(self.texts, grid.images)
-        loss = loss + (own * text.finite()).sum() - (self._text_right * text_pulled).sum()
-        soft_text_shift = None
-        if self.soft:
-            known = (own_part - soft_text.finite()).exp() * soft_text.mean
-            loss = loss - self.soft * (self.text * known).sum()
-            soft_text_shift = soft_text.shift(self.soft * self.text)
-        return loss, each, _Shifts(shift, text.shift(self.text), soft_shift, soft_text_shift)
+            sums.image.add(tile.images, logits, 1)
+        return sums
 
     def gradients(
         self,
@@ -299,7 +317,7 @@ class _Loss(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *factors: Tensor) -> Any:
+    def backward(ctx: Any, *factors: Tensor) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
         z_image, log_scale = ctx.saved_tensors
         of_text = ctx.needs_input_grad[1]
         with exactly(z_image.device):

@@ -202,7 +202,7 @@ class PretrainedText(nn.Module):
         size = getattr(shape, "vocab_size", 0)
         self._pad: int = pad if isinstance(pad, int) and 0 <= pad < size else 0
         if isinstance(getattr(network, "pooler", None), nn.Module):
-            network.pooler = None  # nobody reads it, so it would never get a gradient
+            setattr(network, "pooler", None)  # noqa: B010 - nobody reads it: it would never learn
         if config.checkpoint_activations:
             enable: Any = getattr(network, "activation_checkpointing_enable", None)
             enable = enable or network.gradient_checkpointing_enable  # its older name

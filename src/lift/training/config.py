@@ -212,8 +212,16 @@ class RunConfig:
                 "A trained text side makes a space of its own: say how wide with "
                 "--set dimensions=512."
             )
+        conditioned = self.condition.kind != "none"
         require(
             {
+                "condition needs stored rows: leave it out where text is trained": (
+                    self.text_tower is None or not conditioned
+                ),
+                "condition and objective=matryoshka exclude each other: a prefix of a conditioned "
+                "row is no prefix of the row that an index holds": (
+                    self.objective.name != "matryoshka" or not conditioned
+                ),
                 f"ema must lie between 0 and 1, or be none, not {self.ema}": (
                     self.ema is None or 0 < self.ema < 1
                 ),

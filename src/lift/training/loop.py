@@ -159,10 +159,10 @@ def _leave_if_asked(run: Run, stop: StopRequest) -> None:
     state = run.state
     counting = Counting(run)
     counting.collect()
-    if run.ranks.first and state.step:
-        if checkpoint.steps(run.folder.checkpoints)[-1:] != [state.step]:
+    with run.ranks.together():
+        kept = checkpoint.steps(run.folder.checkpoints) if run.ranks.first else [state.step]
+        if state.step and kept[-1:] != [state.step]:
             checkpoint.save(run.folder.checkpoints, state)
-    run.ranks.wait()
     sentence = (
         f"Stopped by {stop.name or 'a signal'} after step {state.step} of {run.config.steps}; the "
         "state is saved. Run the same command again to go on."
@@ -201,9 +201,11 @@ def _once_in_a_while(
     if config.evaluate_every and due(config.evaluate_every) and not last:
         run.log.evaluation(state.step, _judge(run))
         run.train_mode()
-    if due(config.checkpoint_every) and run.ranks.first:
-        run.trained_on.flush()
-        checkpoint.save(run.folder.checkpoints, state)
+    if due(config.checkpoint_every):
+        with run.ranks.together():
+            if run.ranks.first:
+                run.trained_on.flush()
+                checkpoint.save(run.folder.checkpoints, state)
 
 
 def _is_due(run: Run, step: int, every: int) -> bool:

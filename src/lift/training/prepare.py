@@ -108,11 +108,16 @@ class Run:
         }
         samples = self.state.step * config.step_samples
 
-        def record(*, head: Any = config.head, **more: Any) -> BundleRecord:
+        def record(*, head: Any = config.head, gain: float = 1.0, **more: Any) -> BundleRecord:
+            scalars = self.model.objective.scalars()  # type: ignore[operator]
+            if "scale" in scalars:
+                scalars["scale"] *= gain
+            if "temperature" in scalars:
+                scalars["temperature"] /= gain
             return BundleRecord(
                 image=SideConfig(tower=config.tower, head=head),
                 transform=config.transform,
-                scalars=self.model.objective.scalars(),  # type: ignore[operator]
+                scalars=scalars,
                 origin={**origin, "samples": samples, "versions": versions()},
                 **more,
             )

@@ -6,7 +6,7 @@ import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from safetensors.torch import load_file
@@ -34,6 +34,7 @@ from lift.training.folding import folded
 CONDITION = "condition.safetensors"
 
 
+@runtime_checkable
 class Texts(Protocol):
     """What a run knows of its texts.
 
@@ -130,8 +131,11 @@ class _FixedTexts(_Kept):
         image, head = sides.image, self._head
         if self.condition is not None:
             image, head = folded(image, head, self.condition)
+        # A temperature is one of the conditioned space: the slope of cosines between the two.
+        gain = 1.0 if self.condition is None else self.condition.gain
         made = record(
             head=head,
+            gain=gain,
             space=self.cache.space,
             encoder=self.cache.part,
             saw=self.cache.saw,
