@@ -23,6 +23,7 @@ table: per caption, and the epochs after which it is paid for.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import math
 from pathlib import Path
@@ -44,9 +45,7 @@ from lift import plugins, recipes
 from lift.config import part
 from lift.towers import vit
 from lift.training.config import RunConfig
-from lift.training.cost import cost
-from lift.training.devices import get_device
-from lift.training.encoder_cost import CaptionLengths, encoder_size
+from lift.training.encoder_cost import encoder_size
 from lift.world import choose_device
 
 LENGTHS = (20, 77, 128, 150, 240, 323, 1024)
@@ -59,8 +58,10 @@ MODELS = (
     "Qwen/Qwen3-Embedding-0.6B",
     "sentence-transformers/all-MiniLM-L6-v2",
 )
-MEAN_TOKENS = {"short": (16, 77), "long": (66, 323)}
-"""Mean and longest caption, in tokens: ten words, and the paper's rewrites of 49.4 words."""
+MEAN_TOKENS = {"short": 16, "long": 66}
+"""Of a caption: ten words, and the paper's rewrites of 49.4 words."""
+MINILM = 384
+"""Dimensions of the rows that recipes for small data are used with."""
 WITHIN = 0.01
 
 
@@ -114,32 +115,42 @@ def reached_at(base: RunConfig, saving: float, matched: bool) -> float:
     return high
 
 
-def offline(base: RunConfig) -> list[dict[str, Any]]:
-    """Return what the captions' embedding costs and when it is paid for, by text encoder."""
+def offline(base: RunConfig, matched: bool) -> list[dict[str, Any]]:
+    """Return what the captions' embedding costs and when it is paid for, by text encoder.
+
+    Epochs are of all models on these rows together, a caption a pair and epoch. `lift budget`
+    prints the same for the user's own captions, with hours, money and storage.
+    """
     found = []
-    image = closed_flops(base)
+    lift = closed_flops(base)
+    epochs = base.samples / base.pairs if base.pairs else math.nan
     for model in MODELS:
         name = "minilm" if model.endswith("MiniLM-L6-v2") else "nv_embed"
         options = {} if name == "minilm" else {"model": model}
         size = encoder_size(part("text/encoders", name, **options))
-        for kind, (mean, longest) in MEAN_TOKENS.items():
+        for kind, mean in MEAN_TOKENS.items():
             flops = size.flops(mean)
             if flops is None:
                 continue
-            captions = CaptionLengths(count=base.pairs or 1, mean=mean, longest=longest)
-            bill = cost(base, dimensions=base.dimensions or 384, captions=captions, encoder=size,
-                        device=get_device("h200"), context=longest)  # fmt: skip
+            feeds = {f"padded to {n}": n for n in FIXED} | {"not padded": mean}
+            clip = {
+                feed: closed_flops(clip_of(base, n, matched=matched)) for feed, n in feeds.items()
+            }
             found.append(
                 {
                     "encoder": model,
                     "captions": f"{kind}, {mean} tokens on average",
                     "gf_a_caption": round(flops / 1e9, 2),
-                    "training_steps": round(flops / image, 2),
+                    "training_steps": round(flops / lift, 2),
                     "break_even_epochs": {
-                        a.name: a.cheaper_from and round(a.cheaper_from, 2) for a in bill.against
+                        feed: round(flops / (c - lift), 2) if c > lift else math.inf
+                        for feed, c in clip.items()
                     },
-                    "times_clip": {a.name: a.ratio and round(a.ratio, 3) for a in bill.against},
-                    "epochs_of_the_recipe": round(bill.epochs, 2),
+                    "times_clip": {
+                        feed: round((lift * epochs + flops) / (c * epochs), 3)
+                        for feed, c in clip.items()
+                    },
+                    "epochs_of_the_recipe": round(epochs, 2),
                 }
             )
     return found
@@ -162,7 +173,7 @@ def measured(base: RunConfig, args: argparse.Namespace) -> dict[str, Any]:
                 tower=tower,
                 batch=batch,
                 tokens=tokens or 77,
-                dimensions=base.dimensions or 384,
+                dimensions=base.dimensions,
                 precision=args.precision,
                 device=device,
             )
@@ -281,6 +292,7 @@ def main() -> None:
     )
     parser.add_argument("--recipe", default="lift_b16_512m")
     parser.add_argument("--lengths", nargs="+", type=int, default=list(LENGTHS))
+    parser.add_argument("--dimensions", type=int, default=0, help="0: the recipe's, else 384")
     parser.add_argument("--matched", action="store_true", help="CLIP with LIFT's head and width")
     parser.add_argument("--measure", action="store_true")
     parser.add_argument(
@@ -295,6 +307,7 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(1)
     base = recipes.get(args.recipe)
+    base = dataclasses.replace(base, dimensions=args.dimensions or base.dimensions or MINILM)
     made: dict[str, Any] = {
         **facts(choose_device(args.device)),
         "recipe": args.recipe,
@@ -306,7 +319,7 @@ def main() -> None:
             kind: {"saving": saving, "tokens_needed": reached_at(base, saving, args.matched)}
             for kind, saving in CLAIMED.items()
         },
-        "offline": offline(base),
+        "offline": offline(base, args.matched),
     }
     if args.measure:
         made["measured"] = measured(base, args)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-COMMANDS = ["quickstart", "embed", "train", "eval", "report", "audit", "card", "budget"]
+COMMANDS = ["quickstart", "embed", "train", "compare", "eval", "report", "audit", "card", "budget"]
 COMMANDS += ["import", "recipes"]
 
 
@@ -67,6 +67,10 @@ def test_public_names_are_functions_and_classes() -> None:
             "Did you mean 'width'?",
         ),
         (["train", "quickstart"], "Give the run's folder with --out"),
+        (["train", "quickstart+clp", "--out", "x"], "Did you mean 'clip'?"),
+        (["train", "quickstart+lit", "--out", "x"], "say whose with --set start="),
+        (["budget", "quickstart+clip"], "without +METHOD"),
+        (["compare", "quickstart", "--out", "x"], "needs two arms"),
         (["train", "quickstart", "--out", "x"], "make one with `lift embed`"),
         (["train", "quickstart", "--out", "x", "--resume", "--cache", "c"], "no run to resume"),
         (["embed", "--data", "nowhere.tar", "--out", "x"], "nowhere.tar"),
@@ -94,6 +98,8 @@ def test_recipes_are_listed() -> None:
     done = lift("recipes")
     assert done.returncode == 0
     for name in ("quickstart", "flickr8k_tiny", "products_tiny", "lift_b16_1280m_cosine"):
+        assert name in done.stdout
+    for name in ("+clip ", "+frozen_minilm ", "clip_reference_long "):
         assert name in done.stdout
 
 

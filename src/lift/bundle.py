@@ -13,7 +13,6 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +24,7 @@ from tqdm import tqdm
 
 from lift import text_side as texts_of
 from lift.bundle_record import FORMAT as FORMAT
-from lift.bundle_record import MARKER, WEIGHTS, BundleRecord, read_record
+from lift.bundle_record import MARKER, WEIGHTS, BundleRecord, Guess, read_record
 from lift.cache.manifest import PROBES
 from lift.cache.place import place_of
 from lift.cache.probes import Probes, dump, require_near
@@ -44,14 +43,6 @@ from lift.text.space import TextSpace
 from lift.text.tokenizer import Tokenizer
 from lift.text_side import TrainedText, at_rest
 from lift.world import Precision, autocast, choose_device
-
-
-@dataclass(frozen=True)
-class Guess:
-    """One label of `Bundle.classify` and how sure the model is of it."""
-
-    label: str
-    probability: float
 
 
 class Bundle:
@@ -155,7 +146,6 @@ class Bundle:
             require_near(self.probes, encoder, f"the model {self.name}")
         return encoder
 
-    @torch.inference_mode()
     def encode_images(
         self,
         images: ImageLike | Iterable[ImageLike],
@@ -175,20 +165,47 @@ class Bundle:
         Raises:
             DataError: an image can't be read.
         """
-        if batch_size < 1:
-            raise ConfigError(f"batch_size must be at least 1, not {batch_size}.")
+        return self._rows(images, batch_size, progress)
+
+    def encode_regions(
+        self,
+        images: ImageLike | Iterable[ImageLike],
+        tiles: int = 2,
+        *,
+        batch_size: int = 64,
+        progress: bool = False,
+    ) -> Float32[np.ndarray, "n d"]:
+        """Return one unit-length row an image, from the patches of its tile in a mosaic.
+
+        The first `tiles` x `tiles` images make one mosaic, row by row, and so on; what is left of
+        the last shows the first images of its batch again. Else as `encode_images`.
+
+        Raises:
+            ConfigError: the tower has no patches, or these tiles don't fit them.
+            DataError: an image can't be read.
+        """
+        if not hasattr(self.side.tower, "regions"):
+            raise ConfigError(f"The tower of {self.name} has no patches to tell tiles apart by.")
+        whole = max(tiles, 1) ** 2  # whole mosaics go through the tower together
+        return self._rows(images, -(-batch_size // whole) * whole, progress, tiles)
+
+    @torch.inference_mode()
+    def _rows(
+        self, images: ImageLike | Iterable[ImageLike], size: int, progress: bool, tiles: int = 1
+    ) -> Float32[np.ndarray, "n d"]:
+        if size < 1:
+            raise ConfigError(f"batch_size must be at least 1, not {size}.")
         stream = as_many(images)
         total = len(stream) if isinstance(stream, Sequence | np.ndarray) else None
-        rows: list[np.ndarray] = []
+        rows: list[np.ndarray] = [np.zeros((0, self.space.dimensions), np.float32)]
         with at_rest(self.side), tqdm(total=total, unit="img", disable=not progress) as bar:
-            for chunk in chunks(stream, batch_size):
+            for chunk in chunks(stream, size):
                 pixels = torch.stack([self.transform.evaluate(image) for image in chunk])
+                pixels = self.transform.normalise(pixels.to(self.device))
                 with autocast(self.device, self.precision):
-                    z = self.side(self.transform.normalise(pixels.to(self.device)))
+                    z = self.side(pixels, tiles)
                 rows.append(z.float().cpu().numpy())
                 bar.update(len(chunk))
-        if not rows:
-            return np.zeros((0, self.space.dimensions), np.float32)
         return np.concatenate(rows)
 
     def encode_texts(self, texts: str | Sequence[str]) -> Float32[np.ndarray, "n d"]:

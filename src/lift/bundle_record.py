@@ -80,3 +80,11 @@ def read_record(path: Path) -> BundleRecord:
             "it was made."
         )
     return record
+
+
+@dataclass(frozen=True)
+class Guess:
+    """One label of `Bundle.classify` and how sure the model is of it."""
+
+    label: str
+    probability: float

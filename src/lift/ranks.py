@@ -18,6 +18,8 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.distributed.distributed_c10d import PrefixStore
+from torch.distributed.rendezvous import rendezvous
 
 from lift.errors import Echo, LiftError, RankLost
 from lift.world import Worker, worker
@@ -204,9 +206,9 @@ def joined(device: torch.device, silence_s: float = SILENCE_S) -> Iterator[Ranks
         torch.cuda.set_device(device)
     with telling():
         patience = datetime.timedelta(seconds=silence_s)
-        store, rank, size = next(dist.rendezvous("env://", timeout=patience))
+        store, rank, size = next(rendezvous("env://", timeout=patience))
         # A second group of the same processes must not read the first one's addresses.
-        store = dist.PrefixStore(f"lift-{next(_GROUPS)}", store)
+        store = PrefixStore(f"lift-{next(_GROUPS)}", store)
         dist.init_process_group(
             "nccl" if cuda else "gloo",
             store=store,

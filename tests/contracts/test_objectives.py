@@ -8,10 +8,11 @@ import pytest
 import torch
 
 from lift import plugins
+from lift.candidates import Candidates, Extra
 from lift.config import part, to_dict
 from lift.errors import ConfigError
 from lift.objectives import _tiles
-from lift.terms import Candidates, Extra, unit
+from lift.terms import unit
 from objectives.naive import CASES, FACTS, OPTIONS, REFERENCES, step
 
 NAMES = plugins.names("objectives")

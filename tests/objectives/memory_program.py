@@ -17,8 +17,9 @@ from pathlib import Path
 import torch
 
 from lift import plugins
+from lift.candidates import Candidates, Extra
 from lift.config import part
-from lift.terms import Candidates, Extra, unit
+from lift.terms import unit
 
 MIB = 1 << 20
 

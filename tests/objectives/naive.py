@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import torch
 
-from lift.terms import Candidates, Extra, unit
+from lift.candidates import Candidates, Extra
+from lift.terms import unit
 
 
 def total(values):
@@ -231,6 +232,8 @@ def step(images=7, more=6, width=8, seed=0, *, weights=False, zeros=False, furth
         owner = owner.sort().values
     row = torch.randint(100, 103, (len(owner),), generator=draw)
     row[::2] = torch.arange(len(row[::2]))
+    first, second = (owner == 0).nonzero()[:2, 0].tolist()
+    row[second] = row[first]  # an image may have a text twice
     if distinct:
         row = torch.randperm(len(owner), generator=draw) + 100
     rows = torch.cat([row, torch.arange(1000, 1000 + further)])

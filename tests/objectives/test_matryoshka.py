@@ -9,10 +9,11 @@ import pytest
 import torch
 
 from lift import plugins
+from lift.candidates import Candidates, Extra
 from lift.config import Part, from_dict, part, to_dict
 from lift.errors import ConfigError
 from lift.objectives import matryoshka, softmax
-from lift.terms import Candidates, Extra, unit
+from lift.terms import unit
 
 
 def step(width=8):

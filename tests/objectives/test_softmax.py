@@ -9,9 +9,10 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from lift.candidates import Candidates, Extra
 from lift.errors import ConfigError
 from lift.objectives import sigmoid, softmax
-from lift.terms import Candidates, Extra, unit
+from lift.terms import unit
 
 
 def test_paper_options_are_plain_infonce():

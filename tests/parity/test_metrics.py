@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from lift import plugins
+from lift.candidates import Candidates
 from lift.config import part
-from lift.terms import Candidates, Caption, Sample, unit
+from lift.terms import Caption, Sample, unit
 
 pytestmark = pytest.mark.parity
 

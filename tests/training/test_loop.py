@@ -143,7 +143,7 @@ def test_a_run_goes_on_in_its_own_text_space_and_on_its_own_pairs(
     record = json.loads((out / "run.json").read_text())
     del record["pairs"]["order"]  # as an older lift wrote it
     (out / "run.json").write_text(json.dumps(record))
-    with pytest.raises(CheckpointError, match="goes through the data in another order"):
+    with pytest.raises(CheckpointError, match="to which a seed meant another order"):
         run(config, out, progress=False)
 
 

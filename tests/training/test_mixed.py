@@ -13,8 +13,8 @@ from PIL import Image
 import lift
 from lift.data.source import open_source
 from lift.errors import DataError
-from lift.training import loop
 from lift.training.loop import run
+from lift.training.step import Stepper
 
 A, B = "scenes:count=40,resolution=32,seed=1", "scenes:count=24,resolution=32,seed=2"
 MIXED = f"{A}@3::{B}@1"
@@ -59,7 +59,7 @@ def test_losses_and_images_of_each_source(config, tmp_path):
 
 def test_a_run_on_two_sources_goes_on_to_the_bit(config, tmp_path, monkeypatch):
     whole = run(config(every=6), tmp_path / "whole", progress=False)
-    original, calls = loop.train_step, []
+    original, calls = Stepper.take, []
 
     def failing(*args, **more):
         calls.append(1)
@@ -67,10 +67,10 @@ def test_a_run_on_two_sources_goes_on_to_the_bit(config, tmp_path, monkeypatch):
             raise KeyboardInterrupt
         return original(*args, **more)
 
-    monkeypatch.setattr(loop, "train_step", failing)
+    monkeypatch.setattr(Stepper, "take", failing)
     with pytest.raises(KeyboardInterrupt):
         run(config(every=6), tmp_path / "part", progress=False)
-    monkeypatch.setattr(loop, "train_step", original)
+    monkeypatch.setattr(Stepper, "take", original)
     part = run(config(every=6), tmp_path / "part", progress=False)
     assert part.counters == whole.counters
     weights = [result.folder / "model" / "model.safetensors" for result in (whole, part)]
@@ -131,7 +131,7 @@ def test_workers_end_with_the_run_though_its_error_is_held(config, tmp_path, mon
     def failing(*args, **more):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(loop, "train_step", failing)
+    monkeypatch.setattr(Stepper, "take", failing)
     with pytest.raises(KeyboardInterrupt) as held:
         run(config(workers=2), tmp_path / "run", progress=False)
     assert not set(multiprocessing.active_children()) - before, held

@@ -9,11 +9,12 @@ import pytest
 import torch
 
 from lift import plugins
+from lift.candidates import Candidates
 from lift.config import part
 from lift.data.transform import Transform
 from lift.errors import NotFinite
 from lift.model import HeadConfig, SideConfig, TwoSided, build_side
-from lift.terms import Batch, Candidates
+from lift.terms import Batch
 from lift.training.config import OptimConfig
 from lift.training.optim import make_optimizer
 from lift.training.passes import Means

@@ -179,10 +179,17 @@ def budget(
         options: `key=value` words that change the recipe.
     """
     from lift.data.source import parse_part
+    from lift.errors import ConfigError
     from lift.training.bill import Given, bill
 
+    config = _configured(recipe, options, data, "", str(cache)).resolved()
+    if config.text_tower is not None:
+        raise ConfigError(
+            f"The bill is that of stored rows against a trained text side; {config.recipe} trains "
+            "one: give a recipe of LIFT, without +METHOD."
+        )
     return bill(
-        _configured(recipe, options, data, "", str(cache)).resolved(),
+        config,
         encoder=parse_part("text/encoders", encoder) if encoder else None,
         given=Given(captions=captions, tokens=tokens, longest=longest),
         device=device,

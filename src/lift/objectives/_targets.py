@@ -13,8 +13,8 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
+from lift.candidates import Candidates
 from lift.errors import ConfigError
-from lift.terms import Candidates
 
 
 def check_ignore_above(value: float | None, where: str) -> None:

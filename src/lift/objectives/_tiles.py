@@ -12,16 +12,18 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
+from lift.candidates import Candidates
 from lift.errors import ConfigError
 from lift.objectives._targets import Links, Right, Targets, check_rows, targets
-from lift.terms import Candidates, unit
+from lift.terms import unit
 
 CELLS = {"cpu": 1 << 20, "cuda": 1 << 23}
 """Numbers in a tile: on a CPU a few such tiles stay in its caches; a GPU wants large products."""
 _EXTRA_ROWS = 2048
 """Extra texts in memory at a time, unless tiles are smaller."""
 
-_PRODUCTS: tuple[Any, ...] = (torch.backends.cuda.matmul, torch.backends.mkldnn.matmul)
+_BACKENDS: tuple[Any, ...] = (torch.backends.cuda, torch.backends.mkldnn)
+_PRODUCTS = tuple(backend.matmul for backend in _BACKENDS)
 """Where it is said how products of float32 are rounded, by `set_float32_matmul_precision` too."""
 
 

@@ -10,9 +10,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from lift.candidates import Candidates
 from lift.objectives._targets import own_texts
 from lift.objectives._tiles import exactly, spans
-from lift.terms import Candidates
 
 _ROWS = 1024
 """Captions in a piece."""
@@ -39,8 +39,8 @@ class Cosine(nn.Module):
     ) -> Float[Tensor, ""]:
         """Return the own part of the loss, in [0, 2], a mean over captions by `weight`.
 
-        The mean is over all captions of the step; the rest as in `lift.terms.Objective`, `row` is
-        not used. Weights that are all 0 give 0.
+        The mean is over all captions of the step; the rest as in `lift.candidates.Objective`,
+        `row` is not used. Weights that are all 0 give 0.
         """
         with exactly(z_image.device):
             share = _shares(z_image, texts)

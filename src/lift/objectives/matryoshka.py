@@ -11,9 +11,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from lift import plugins
+from lift.candidates import Candidates, Extra
 from lift.config import Part, part_field
 from lift.errors import ConfigError
-from lift.terms import Candidates, Extra, unit
+from lift.terms import unit
 
 _ROOM = "objectives"
 
@@ -56,7 +57,7 @@ class Matryoshka(nn.Module):
         z_image: Float[Tensor, "b d"],
         texts: Candidates,
     ) -> Float[Tensor, ""]:
-        """Return the own part of the loss; the rest as in `lift.terms.Objective`.
+        """Return the own part of the loss; the rest as in `lift.candidates.Objective`.
 
         Raises:
             ConfigError: a prefix is not shorter than the space.

@@ -11,10 +11,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from lift.candidates import Candidates
 from lift.errors import ConfigError
 from lift.objectives._targets import check_ignore_above
 from lift.objectives._tiles import Grid, exactly
-from lift.terms import Candidates
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,12 +11,12 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from lift.candidates import Candidates
 from lift.errors import ConfigError
 from lift.objectives._growing import Growing
 from lift.objectives._targets import check_ignore_above, own_texts
 from lift.objectives._tiles import Grid, Tile, exactly
 from lift.ranks import Ranks
-from lift.terms import Candidates
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,7 +87,7 @@ class Softmax(nn.Module):
         z_image: Float[Tensor, "b d"],
         texts: Candidates,
     ) -> Float[Tensor, ""]:
-        """Return the own part of the loss in nats; the rest as in `lift.terms.Objective`.
+        """Return the own part of the loss in nats; the rest as in `lift.candidates.Objective`.
 
         Its gradients are those of the whole loss, so every rank has to send the same factor back.
         Those of `texts.z`, where it has any, are of the own images: the sum over ranks is whole.
@@ -202,7 +202,7 @@ class _Step:
         if not self.soft:
             shifts = _Shifts(shift, sums.text.shift(self.text))
             return by_image.sum() + by_text.sum(), each, shifts
-        own_share = 1.0
+        own_share = (own_part - sums.soft_text.finite()).exp()
         by_text -= self.soft * self.text * own_share * sums.soft_text.mean
         soft_text_shift = sums.soft_text.shift(self.soft * self.text)
         shifts = _Shifts(shift, sums.text.shift(self.text), soft_shift, soft_text_shift)

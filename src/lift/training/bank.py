@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from lift.cache.rows import StoredRows
+from lift.candidates import Extra
 from lift.data.dice import generator
-from lift.terms import Extra
 
 _BANK = 6
 """Purpose of the dice: the stored captions of a step."""

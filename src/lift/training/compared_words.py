@@ -119,7 +119,8 @@ def _embedding(arm: ArmRecord) -> str:
     if cost.embedding_flops is None:
         return "unknown"
     share = cost.embedding_flops / cost.run_flops
-    return f"{cost.embedding_flops:.3g} ({share:.0%} of a run)"
+    runs = f"{share:.0%} of a run" if share < 10 else f"{share:,.0f} runs"
+    return f"{cost.embedding_flops:.3g} ({runs})"
 
 
 def _mean(arm: ArmRecord, of: Callable[[Ran], float | None]) -> str:

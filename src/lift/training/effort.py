@@ -170,7 +170,7 @@ def _side(
     A matrix costs its forward pass again for the gradient of its weights, and again for that of
     its input where something below it is trained.
     """
-    passes = 1 + 2 * head
+    passes = 1 + head + tower
     return (training if tower else forward) + passes * head_forward
 
 

@@ -43,8 +43,10 @@ def parameter_groups(
     ]
 
 
-_BLOCK = re.compile(r"((?:.*\.)?tower)\.blocks\.(\d+)\.")
-_INPUT = re.compile(r"((?:.*\.)?tower)\.(?:patch|position|class_token|norm_pre|token)\b")
+_BLOCK = re.compile(r"((?:.*\.)?tower)\.(?:blocks|.*\.layers?)\.(\d+)\.")
+_INPUT = re.compile(
+    r"((?:.*\.)?tower)\.(?:patch|position|class_token|norm_pre|token|.*\bembeddings)\b"
+)
 
 
 def _depths(model: nn.Module) -> dict[str, int]:

@@ -13,11 +13,12 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from lift.candidates import Candidates, Extra
 from lift.data.dice import generator
 from lift.data.transform import Transform
 from lift.model import TwoSided
 from lift.ranks import ALONE, Ranks
-from lift.terms import Batch, Candidates, Extra
+from lift.terms import Batch
 from lift.training.bank import Bank
 from lift.training.gathered import Gathered
 from lift.world import Precision, autocast

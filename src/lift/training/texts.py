@@ -27,7 +27,7 @@ from lift.terms import Encoder, Source
 from lift.text.conditioning import Condition
 from lift.text.encoder import space_of
 from lift.text.tokenizer import Tokenizer
-from lift.text_side import fitted, stored, text_space_of, tokenizer_of
+from lift.text_side import fitted, saw, stored, text_space_of, tokenizer_of
 from lift.training.config import RunConfig
 from lift.training.folding import folded
 
@@ -170,7 +170,7 @@ class _TrainedTexts(_Kept):
         with ranks.together():
             made = made or tokenizer_of(tower, captions_of(source, roles), folder)
         assert made is not None
-        self._tokenizer = made
+        self._tokenizer, self._tower = made, tower
         with ranks.together():
             part = fitted(tower, made)
             rows = TokenRows(
@@ -189,6 +189,7 @@ class _TrainedTexts(_Kept):
             text=stored(sides.text, self.side),
             space=text_space_of(sides.text, self._tokenizer, self.side),
             encoder=None,
+            saw=saw(self._tower),
         )
         return Bundle(sides.image, made, text_side=sides.text, tokenizer=self._tokenizer, **more)
 
