@@ -71,7 +71,7 @@ def test_commands_in_the_documents_parse() -> None:
     import sys
 
     helps: dict[str, str] = {}
-    for name in ("README.md", "docs/data.md", "docs/reproduce.md", "docs/text.md"):
+    for name in ("README.md", *(f"docs/{n}.md" for n in ("data", "reproduce", "text", "training"))):
         text = (ROOT / name).read_text().replace("\\\n", " ")
         for line in re.findall(r"^\s*(?:\$ )?lift ([^\n#]+)", text, flags=re.MULTILINE):
             words = line.split()
