@@ -8,7 +8,14 @@ import pytest
 import torch
 
 from lift.errors import ConfigError
-from lift.world import autocast, choose_device, probe_precision, threads
+from lift.world import (
+    autocast,
+    choose_device,
+    probe_precision,
+    probe_products,
+    products,
+    threads,
+)
 
 
 def test_a_device_that_is_not_there_is_refused() -> None:
@@ -46,3 +53,38 @@ def test_autocast_is_off_in_float32() -> None:
         assert not torch.is_autocast_enabled("cpu")
     with autocast(torch.device("cpu"), "bfloat16"):
         assert torch.is_autocast_enabled("cpu")
+
+
+def test_products_are_put_back() -> None:
+    with products("medium"):
+        assert torch.get_float32_matmul_precision() == "medium"
+    assert torch.get_float32_matmul_precision() == "highest"
+
+
+@pytest.mark.parametrize("faster", ["highest", "medium"])
+def test_the_faster_way_to_multiply_wins_where_it_is_as_exact(faster: str) -> None:
+    def step() -> None:
+        time.sleep(0.002 if torch.get_float32_matmul_precision() == faster else 0.02)
+
+    chosen, measured = probe_products(step, torch.device("cpu"))
+    exact = measured["error, medium"] <= 2 * measured["error, highest"]
+    assert chosen == (faster if exact else "highest")
+    assert torch.get_float32_matmul_precision() == "highest"
+
+
+def test_products_that_round_to_less_are_never_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a CPU with bfloat16 units."""
+    multiply = torch.Tensor.__matmul__
+
+    def rounded(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+        if torch.get_float32_matmul_precision() == "medium" and a.dtype == torch.float32:
+            return multiply(a.bfloat16(), b.bfloat16()).float()
+        return multiply(a, b)
+
+    monkeypatch.setattr(torch.Tensor, "__matmul__", rounded)
+    chosen, measured = probe_products(lambda: time.sleep(1), torch.device("cpu"))
+    assert chosen == "highest" and measured["error, medium"] > 10 * measured["error, highest"]
+
+
+def test_gpus_keep_full_products() -> None:
+    assert probe_products(lambda: None, torch.device("cuda")) == ("highest", {})

@@ -73,10 +73,12 @@ def from_dict(kind: type[ConfigT], values: Mapping[str, Any], where: str = "") -
     for name in values:
         if name not in known:
             raise unknown(f"option of {where or kind.__name__}:", name, known)
-    built = {
-        name: convert(hints[name], value, f"{where}.{name}" if where else name)
-        for name, value in values.items()
-    }
+    built = {}
+    for name, value in values.items():
+        room = known[name].metadata.get("room")
+        if room and isinstance(value, str):  # a part by its bare name
+            value = Part(room, value)
+        built[name] = convert(hints[name], value, f"{where}.{name}" if where else name)
     missing = [
         f.name
         for f in known.values()

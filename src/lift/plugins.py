@@ -6,6 +6,7 @@ Nothing else registers it. A file that needs an extra declares `NEEDS = {"packag
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import importlib.util
 from pathlib import Path
@@ -70,4 +71,7 @@ def build(part: Part, *args: Any) -> Any:
 
 def resolve(part: Part) -> Part:
     """Return the part with every option spelled out, so that a saved config repeats the run."""
-    return Part(part.room, part.name, to_dict(configure(part)))
+    config = configure(part)
+    inner = {f.name: getattr(config, f.name) for f in dataclasses.fields(config)}
+    inner = {name: resolve(value) for name, value in inner.items() if isinstance(value, Part)}
+    return Part(part.room, part.name, to_dict(dataclasses.replace(config, **inner)))

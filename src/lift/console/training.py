@@ -83,7 +83,8 @@ def train(
         progress=not quiet,
     )
     _print_run(result)
-    print(f"page: lift report {out}")
+    if result.told:
+        print(f"page: lift report {out}")
 
 
 def compare(
@@ -222,9 +223,11 @@ def recipes() -> None:
 
 
 def _print_run(result) -> None:
-    """Print what a run ended with."""
+    """Print what a run ended with; of several processes one speaks."""
     from lift.evaluation import table
 
+    if not result.told:
+        return
     if result.results:
         print(table(result.results))
     for name, count in result.counters.items():

@@ -64,6 +64,11 @@ class LinkedCaptions:
         self._starts, self._records = _by_number(found, len(source))
         if not self.counts:
             wanted = f" of the roles {', '.join(roles)}" if roles else ""
+            if tuple(roles) == (NEVER,):
+                raise DataError(
+                    f"The cache ties no negative to the keys of {source.name}: embed the captions "
+                    "with --derive negative, or leave out loader.negatives."
+                )
             raise DataError(
                 f"The cache ties no caption{wanted} to the keys of {source.name}: embed captions "
                 "with the keys of their images (texts:path=...,key=COLUMN,role=...), or leave out "

@@ -159,8 +159,8 @@ class RunConfig:
         compile: what `torch.compile` makes faster: nothing, each repeated "block" of the towers
             (quick to compile), or each "side" as a whole. On CPUs it gains nothing.
         profile: steps that torch's profiler watches, from the tenth on; 0 for none.
-        precision: "auto" times both once, when the run is created, and keeps the faster;
-            "float64" is for checks.
+        precision: "auto" times bfloat16 and, on CPUs, two ways to multiply float32, once, when the
+            run is created, and keeps the fastest that is exact enough; "float64" is for checks.
         threads: torch threads on CPU; None takes torch's own count when the run is created.
     """
 

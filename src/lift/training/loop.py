@@ -29,7 +29,7 @@ from lift.training.prepare import Run, prepare
 from lift.training.profile import Watch
 from lift.training.stop import StopRequest
 from lift.training.transfer import moved
-from lift.world import choose_device, threads
+from lift.world import choose_device, products, threads
 
 
 @dataclass(frozen=True)
@@ -87,9 +87,10 @@ def run(config: RunConfig, out: Path, *, resume: bool = False, progress: bool = 
             held.enter_context(threads(ranks.agree(count)))
             current = prepare(config, folder, device, ranks, progress and ranks.first)
             try:
-                if not folder.finished:
-                    _loop(current, stop)
-                return _finish(current, stop)
+                with products(current.folder.facts.get("products", "highest")):
+                    if not folder.finished:
+                        _loop(current, stop)
+                    return _finish(current, stop)
             finally:
                 current.close()
 
@@ -135,7 +136,7 @@ def _steps(run: Run, stop: StopRequest, batches: Iterator[Batch], end: int) -> N
                 sources=len(run.loader.sources) if _wants_sources(run) else 0,
             )
             if state.mean is not None and config.ema is not None:
-                update_mean(state.mean, run.model.image, config.ema, state.step)
+                update_mean(state.mean, run.model, config.ema, state.step)
             state.step += 1
             run.log.advance()
             watch.step()

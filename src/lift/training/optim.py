@@ -98,10 +98,11 @@ def update_mean(mean: nn.Module, model: nn.Module, decay: float, step: int) -> N
     """Move the running mean of weights towards the model's: `mean += (1 - decay) * difference`.
 
     Early steps use the smaller decay (1 + step) / (10 + step), so that the mean does not carry
-    the random start around.
+    the random start around. What the mean lacks of the model (the objective) has no mean.
     """
     rate = 1 - min(decay, (1 + step) / (10 + step))
-    for held, new in zip(mean.parameters(), model.parameters(), strict=True):
-        held.lerp_(new, rate)
-    for held, new in zip(mean.buffers(), model.buffers(), strict=True):
-        held.copy_(new)
+    new = {**dict(model.named_parameters()), **dict(model.named_buffers())}
+    for name, held in mean.named_parameters():
+        held.lerp_(new[name], rate)
+    for name, held in mean.named_buffers():
+        held.copy_(new[name])

@@ -37,7 +37,7 @@ from lift.training.sides import build_model, frozen
 from lift.training.step import Stepper
 from lift.training.texts import Texts, mean_of, open_texts
 from lift.training.trained_on import TrainedOn
-from lift.world import Precision, probe_precision
+from lift.world import Precision, Products, probe_precision, probe_products
 
 ORDER = 3
 """Version of what a seed means. Batches of version 1 did not go on over an epoch's end, and what
@@ -147,12 +147,13 @@ def prepare(
         _try_sizes(config, model, loader, device)
         _require_same_world(folder, texts, loader, device)
     if folder.facts["status"] == "new":
-        precision, seconds = _choose_precision(config, model, loader, device, ranks)
+        precision, how, measured = _choose_precision(config, model, loader, device, ranks)
         facts = {
             **texts.facts,
             "recipe": config.recipe,
             "precision": precision,
-            "probe": seconds,
+            "products": how,
+            "probe": measured,
             "threads": torch.get_num_threads(),
             "versions": versions(),
             "parameters": _parameters(model),
@@ -296,26 +297,31 @@ def _plans(config: RunConfig, texts: Texts) -> list[Plan]:
 
 def _choose_precision(
     config: RunConfig, model: TwoSided, loader: Loader, device: torch.device, ranks: Ranks
-) -> tuple[Precision, dict[str, float]]:
-    """Return the run's precision: the config's, or the faster of two timed on a real batch."""
+) -> tuple[Precision, Products, dict[str, float]]:
+    """Return the run's precision: the config's, or the fastest of those timed on a real batch."""
     if config.precision != "auto":
-        return config.precision, {}
+        return config.precision, "highest", {}
     chosen: Precision = "float32"
-    seconds: dict[str, float] = {}
-    if ranks.first:
-        batch = next(iter(loader.batches(0, 1)))
-        images = config.transform.normalise(loader.images(batch.to(device)))
-        model.train()
+    how: Products = "highest"
+    measured: dict[str, float] = {}
+    with ranks.together():
+        if ranks.first:
+            batch = next(iter(loader.batches(0, 1)))
+            images = config.transform.normalise(loader.images(batch.to(device)))
+            model.train()
 
-        def step() -> None:
+            def step() -> None:
+                model.zero_grad(set_to_none=True)
+                z = model.image(images)
+                z.backward(torch.ones_like(z))
+
+            chosen, measured = probe_precision(step, device)
+            if chosen == "float32":
+                how, more = probe_products(step, device)
+                measured |= more
             model.zero_grad(set_to_none=True)
-            z = model.image(images)
-            z.backward(torch.ones_like(z))
-
-        chosen, seconds = probe_precision(step, device)
-        model.zero_grad(set_to_none=True)
-    chosen, seconds = ranks.agree([chosen, seconds])
-    return chosen, seconds
+    chosen, how, measured = ranks.agree([chosen, how, measured])
+    return chosen, how, measured
 
 
 def _parameters(model: TwoSided) -> dict[str, int]:
