@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from lift.training.folder import versions
 
@@ -98,28 +97,6 @@ def matmul_precision(name: str) -> Iterator[None]:
         yield
     finally:
         torch.set_float32_matmul_precision(before)
-
-
-def kept_bytes(forward: Callable[[], object], but: Iterator[Tensor]) -> int:
-    """Return the bytes of distinct storages that autograd keeps for the backward pass.
-
-    Args:
-        forward: builds a graph; it is not run backward.
-        but: what is there anyway: weights and inputs.
-    """
-    known = {tensor.untyped_storage()._cdata for tensor in but}
-    kept: dict[int, torch.UntypedStorage] = {}
-
-    def pack(tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        if storage._cdata not in known:
-            kept[storage._cdata] = storage  # held, so that no number is used twice
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        graph = forward()
-    del graph
-    return sum(storage.nbytes() for storage in kept.values())
 
 
 def peak_of_steps(build: Callable[[], Work], device: torch.device, steps: int = 2) -> int:

@@ -31,21 +31,16 @@ from typing import Any
 
 import torch
 from _contenders import Contender, Setting, our_clip, our_lift
-from _counting import (
-    checkpointed,
-    clip_of,
-    closed_flops,
-    counted_flops,
-    kept_of_a_pair,
-    loss_flops,
-)
+from _counting import closed_flops, counted_flops, loss_flops
 from _timing import facts, peak_of_steps, quantiles, take_turns
 
 from lift import plugins, recipes
 from lift.config import part
 from lift.towers import vit
 from lift.training.config import RunConfig
+from lift.training.cost import clip_beside
 from lift.training.encoder_cost import encoder_size
+from lift.training.kept import kept_of_a_pair
 from lift.world import choose_device
 
 LENGTHS = (20, 77, 128, 150, 240, 323, 1024)
@@ -71,16 +66,16 @@ def counted(config: RunConfig) -> dict[str, float]:
     Raises:
         SystemExit: the two ways differ by 1% or more.
     """
-    again = checkpointed(config)
+    again = config.with_checkpointing()
     found = {"gf": counted_flops(config) / 1e9, "gf_closed": closed_flops(config) / 1e9}
     if abs(found["gf"] / found["gf_closed"] - 1) >= WITHIN:
         raise SystemExit(f"{config.recipe}: counter and closed form differ: {found}.")
     found["gf_executed_checkpointed"] = counted_flops(again) / 1e9
     for precision in ("float32", "bfloat16"):
-        found[f"mb_{precision}"] = kept_of_a_pair(config, precision).kept / 1e6
-        slim = kept_of_a_pair(again, precision)
+        found[f"mb_{precision}"] = kept_of_a_pair(config, config.dimensions, precision).kept / 1e6
+        slim = kept_of_a_pair(again, config.dimensions, precision)
         found[f"mb_{precision}_checkpointed"] = slim.kept / 1e6
-        found[f"mb_{precision}_checkpointed_at_once"] = (slim.kept + slim.again) / 1e6
+        found[f"mb_{precision}_checkpointed_at_once"] = slim.most / 1e6
     found["gf_loss"] = loss_flops(config) / 1e9
     return {name: round(value, 4) for name, value in found.items()}
 
@@ -90,7 +85,7 @@ def rows(base: RunConfig, lengths: list[int], matched: bool) -> dict[str, Any]:
     lift = counted(base)
     clip = {}
     for tokens in sorted({*lengths, *FIXED}):
-        found = counted(clip_of(base, tokens, matched=matched))
+        found = counted(clip_beside(base, context=tokens, matched=matched))
         found["saving"] = round(1 - lift["gf"] / found["gf"], 4)
         found["saving_with_loss"] = round(
             1 - (lift["gf"] + lift["gf_loss"]) / (found["gf"] + found["gf_loss"]), 4
@@ -105,7 +100,7 @@ def reached_at(base: RunConfig, saving: float, matched: bool) -> float:
     low, high = 3, 1 << 16
 
     def saved(tokens: int) -> float:
-        return 1 - lift / closed_flops(clip_of(base, tokens, matched=matched))
+        return 1 - lift / closed_flops(clip_beside(base, context=tokens, matched=matched))
 
     if saved(high) < saving:
         return math.inf
@@ -134,7 +129,8 @@ def offline(base: RunConfig, matched: bool) -> list[dict[str, Any]]:
                 continue
             feeds = {f"padded to {n}": n for n in FIXED} | {"not padded": mean}
             clip = {
-                feed: closed_flops(clip_of(base, n, matched=matched)) for feed, n in feeds.items()
+                feed: closed_flops(clip_beside(base, context=n, matched=matched))
+                for feed, n in feeds.items()
             }
             found.append(
                 {
@@ -164,7 +160,7 @@ def measured(base: RunConfig, args: argparse.Namespace) -> dict[str, Any]:
     works, peaks = {}, {}
     lengths = args.measure_lengths or ([77, 323] if device.type == "cuda" else [77])
     for again in (False, True):
-        tower = plugins.configure((checkpointed(base) if again else base).tower)
+        tower = plugins.configure((base.with_checkpointing() if again else base).tower)
         assert isinstance(tower, vit.Config), "recipes' towers are ViTs"
         for tokens in (0, *lengths):
             name = f"CLIP, {tokens} tokens" if tokens else "LIFT"

@@ -58,7 +58,6 @@ from _tables import slopes, table, utilisation
 from _timing import (
     ceilings,
     facts,
-    kept_bytes,
     matmul_precision,
     quantiles,
     speed_ratio,
@@ -66,6 +65,7 @@ from _timing import (
 )
 
 from lift.config import to_dict
+from lift.training.kept import kept_bytes
 from lift.world import choose_device
 
 PAIRS = (

@@ -163,8 +163,8 @@ def budget(
 ) -> None:
     """Count what LIFT costs with the embedding in it, against CLIP, and say which is cheaper.
 
-    CLIP is the recipe's image tower with the text tower of CLIP-B (12 blocks of 512), for every
-    recipe. Nothing is fetched: what is not on this disk is said to be unknown.
+    CLIP is the recipe's image tower with a text tower in proportion to it: that of CLIP-B (12
+    blocks of 512) beside ViT-B. Nothing is fetched: what is not on this disk is said to be unknown.
 
     For example:
 

@@ -258,8 +258,13 @@ class RunConfig:
 
     def with_checkpointing(self) -> RunConfig:
         """Return the same run with activations computed twice instead of kept, where it can."""
-        options = {**self.tower.options, "checkpoint_activations": True}
-        return dataclasses.replace(self, tower=dataclasses.replace(self.tower, options=options))
+
+        def twice(tower: Part) -> Part:
+            options = {**tower.options, "checkpoint_activations": True}
+            return dataclasses.replace(tower, options=options)
+
+        text = self.text_tower and twice(self.text_tower)
+        return dataclasses.replace(self, tower=twice(self.tower), text_tower=text)
 
     @property
     def image(self) -> SideConfig:

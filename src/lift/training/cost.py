@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from dataclasses import dataclass
 
@@ -9,30 +10,39 @@ from lift import plugins
 from lift.config import Part
 from lift.errors import ConfigError
 from lift.text.encoder import KEY_BYTES
-from lift.training.budget import budget
+from lift.training import methods
 from lift.training.config import RunConfig
 from lift.training.devices import Device
+from lift.training.effort import image_flops, text_flops
 from lift.training.encoder_cost import CaptionLengths, EncoderSize
+from lift.training.methods import CONTEXT
 
 CODECS = ("float32", "float16", "int8", "int4")
 ROW_EXTRA = KEY_BYTES + 4
 """Bytes a row beside the codec's: the key and the token count."""
 
-CLIP_TOKENS = 77
-"""Context of CLIP's text tower, to which released configurations pad every caption."""
 
-CLIP_LAYERS, CLIP_WIDTH = 12, 512
-"""Of CLIP-B's text tower (Radford et al. 2021), 63 million parameters with its embeddings."""
+def clip_beside(base: RunConfig, *, context: int = CONTEXT, matched: bool = False) -> RunConfig:
+    """Return CLIP with the image tower of a recipe, its captions padded to `context`.
 
+    Its text tower is in proportion to the image tower (`methods.text_shape`): 12 x 512 beside
+    B/16, which is CLIP-B's (Radford et al. 2021).
 
-def clip_text_flops(tokens: float) -> float:
-    """Return FLOPs of training CLIP-B's text tower on one caption: forward and backward, 3 : 1.
-
-    Per block and token 24 width^2 in the matrices and 4 tokens width in attention, all pairs
-    counted (1 multiply-add = 2 FLOPs); embeddings, norms and the projection are left out (0.02%).
+    Args:
+        base: a recipe of LIFT, its dimensions known.
+        context: tokens of every caption.
+        matched: keep LIFT's head and the width of its space; else both sides have CLIP's matrix,
+            into a space as wide as the text tower.
     """
-    a_block = tokens * (24 * CLIP_WIDTH**2 + 4 * tokens * CLIP_WIDTH)
-    return 3 * CLIP_LAYERS * a_block
+    config = methods.apply("clip", base)
+    assert config.text_tower is not None, "the method has a text tower"
+    options = {**config.text_tower.options, "context": context, "pad_to": "context"}
+    config = dataclasses.replace(
+        config, text_tower=dataclasses.replace(config.text_tower, options=options)
+    )
+    if matched:
+        return config
+    return dataclasses.replace(config, head=config.text_head, dimensions=options["width"])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,6 +84,7 @@ class Cost:
         unit: what an epoch is counted in: "pairs", or "images" with however many captions.
         image_flops: training of the image side on one image (tower and head).
         caption_flops: embedding of one caption; None where the encoder's size is unknown.
+        text_tower: blocks and width of CLIP's text tower.
         against: CLIP padded as released, padded to the captions' context, and not padded.
         price: of embedding everything through a server, None where no price was given.
         storage: bytes of the cache by codec.
@@ -89,6 +100,7 @@ class Cost:
     models: int
     image_flops: float
     caption_flops: float | None
+    text_tower: tuple[int, int]
     against: tuple[Against, ...]
     price: float | None
     storage: dict[str, int]
@@ -113,7 +125,7 @@ class Cost:
     @property
     def usual(self) -> Against:
         """CLIP as it would be trained on these captions: padded so that few are cut."""
-        return self.against[0 if self.captions.mean <= CLIP_TOKENS / 2 else len(self.against) - 2]
+        return self.against[0 if self.captions.mean <= CONTEXT / 2 else len(self.against) - 2]
 
     def verdict(self) -> str:
         """Return in plain sentences whether LIFT is cheaper than CLIP."""
@@ -145,8 +157,7 @@ def cost(
 ) -> Cost:
     """Count what LIFT costs, embedding included, and what CLIP with the same image tower would.
 
-    CLIP's text tower is CLIP-B's (12 blocks of 512), one caption an image and step, and its image
-    side is the recipe's tower without LIFT's head. Losses, data and optimiser are counted in
+    CLIP is that of `clip_beside`, and reads one caption an image and step. Losses, data and optimiser are counted in
     neither. All of it is arithmetic; `Device.hours` adds the assumption of a utilisation.
 
     Args:
@@ -167,21 +178,31 @@ def cost(
         ConfigError: a number that is out of range.
     """
     _require(models, pairs, price_per_million_tokens)
-    counted = budget(config, dimensions)
     pairs = pairs or config.pairs or captions.count
-    context = context or max(CLIP_TOKENS, captions.longest)
-    image = float(counted.step_flops)
+    context = context or max(CONTEXT, captions.longest)
+    image = image_flops(config, dimensions)
     caption = encoder.flops(captions.mean)
-    samples = counted.samples * models
-    clip_image = image - 6 * counted.head_parameters  # 2 FLOPs a parameter, forward and backward
-    feeds = {f"padded to {n} tokens": float(n) for n in (CLIP_TOKENS, context)}
+    seen = config.steps * config.step_samples
+    clip = clip_beside(dataclasses.replace(config, dimensions=dimensions))
+    assert clip.text_tower is not None, "CLIP has one"
+    shape = plugins.configure(clip.text_tower)
+    clip_image = image_flops(clip, clip.dimensions)
+    feeds = {f"padded to {n} tokens": float(n) for n in (CONTEXT, context)}
     feeds["not padded"] = tower_tokens or captions.mean
     whole = None if caption is None else caption * captions.count
     against = [
-        _against(name, tokens, image=image, clip_image=clip_image, samples=samples, pairs=pairs,
-                 embedding=whole)
+        _against(
+            name,
+            tokens,
+            step=text_flops(clip, clip.text_tower, tokens),
+            image=image,
+            clip_image=clip_image,
+            samples=seen * models,
+            pairs=pairs,
+            embedding=whole,
+        )
         for name, tokens in feeds.items()
-    ]  # fmt: skip
+    ]
     return Cost(
         recipe=config.recipe,
         captions=captions,
@@ -189,10 +210,11 @@ def cost(
         device=device,
         dimensions=dimensions,
         pairs=pairs,
-        samples=counted.samples,
+        samples=seen,
         models=models,
         image_flops=image,
         caption_flops=caption,
+        text_tower=(shape.depth, shape.width),
         against=tuple(against),
         price=_price(captions, price_per_million_tokens),
         storage=_storage(captions, dimensions),
@@ -225,14 +247,14 @@ def _against(
     name: str,
     tokens: float,
     *,
+    step: float,
     image: float,
     clip_image: float,
     samples: int,
     pairs: int,
     embedding: float | None,
 ) -> Against:
-    """Compare `samples` images of training with CLIP's, its text tower reading `tokens` each."""
-    step = clip_text_flops(tokens)
+    """Compare `samples` images of training with CLIP's, its text tower reading `tokens` each, at `step` FLOPs."""
     clip = samples * (clip_image + step)
     saved = clip_image + step - image
     known = embedding is not None

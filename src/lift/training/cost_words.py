@@ -6,16 +6,16 @@ import math
 from typing import TYPE_CHECKING
 
 from lift.training import amounts
-from lift.training.cost import CLIP_LAYERS, CLIP_WIDTH
 
 if TYPE_CHECKING:
     from lift.training.cost import Against, Cost
     from lift.training.encoder_cost import EncoderSize
 
-CLIP_TOWER = f"CLIP-B, {CLIP_LAYERS} x {CLIP_WIDTH}"
+CLIP_B = (12, 512)
+"""Blocks and width of CLIP-B's text tower (Radford et al. 2021)."""
 
 SEVERAL = 3.0
-"""Times its image tower that a text tower costs where a comparison says little about LIFT."""
+"""Times its image tower that a text tower costs where a comparison is one of caption lengths."""
 
 
 def verdict(bill: Cost) -> str:
@@ -24,14 +24,20 @@ def verdict(bill: Cost) -> str:
 
 
 def _caution(bill: Cost) -> str:
-    """Say where CLIP's cost is nearly all that of a text tower too large for the recipe."""
+    """Say where CLIP's cost is nearly all that of long captions beside small images."""
     if (times := _times(bill)) < SEVERAL:
         return ""
     return (
-        f" Beware: that text tower costs {amounts.number(times)} times as much as this recipe's "
-        "image tower. The comparison says how small the image tower is; it is no finding about "
-        "LIFT."
+        f" Beware: {bill.usual.name}, that text tower costs {amounts.number(times)} times as much "
+        "as this recipe's image tower. The comparison says how long the captions are beside the "
+        "images; it is no finding about LIFT."
     )
+
+
+def _tower(bill: Cost) -> str:
+    blocks, width = bill.text_tower
+    of = "CLIP-B" if bill.text_tower == CLIP_B else "as deep as the image tower"
+    return f"{of}, {blocks} x {width}"
 
 
 def _times(bill: Cost) -> float:
@@ -43,7 +49,7 @@ def _times(bill: Cost) -> float:
 def _verdict(bill: Cost) -> str:
     usual, bare = bill.usual, bill.against[-1]
     share = f"At {amounts.epochs(bill.epochs)}"
-    tower = f"text tower {CLIP_TOWER}, {usual.name}"
+    tower = f"text tower {_tower(bill)}, {usual.name}"
     if usual.ratio is None or usual.cheaper_from is None:
         saved = 1 - bill.training_flops / usual.clip_flops
         return (
@@ -103,7 +109,7 @@ def table(bill: Cost) -> str:
         total = bill.training_flops + bill.embedding_flops
         rows.append(("LIFT in all", _flops_and_hours(bill, total)))
     times = f"{amounts.number(_times(bill))} times the FLOPs of the image tower"
-    rows.append(("CLIP's text tower", f"of {CLIP_TOWER}: {times}"))
+    rows.append(("CLIP's text tower", f"{_tower(bill)}: {times}"))
     for clip in bill.against:
         ratio = "" if clip.ratio is None else f"; LIFT {_ratio(clip.ratio)}"
         saved = amounts.flops(clip.step_flops * bill.pairs)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -101,19 +101,29 @@ def image_flops(config: RunConfig, dimensions: int) -> float:
     Raises:
         ConfigError: a tower without closed forms.
     """
-    module, tower = _forms(config.tower), plugins.configure(config.tower)
+    module = _forms(config.tower)
+    tower = dataclasses.replace(
+        plugins.configure(config.tower), resolution=config.transform.resolution
+    )
     head = head_flops(config.head, tower.width, dimensions)
-    low = config.low_resolution
+    low, mosaic = config.low_resolution, config.mosaic
     parts = [(1.0, tower)]
     if low.resolution:
         small = dataclasses.replace(tower, resolution=low.resolution)
         parts = [(low.share, small), (1 - low.share, tower)]
+    # One step in so many puts tiles^2 images into one.
+    whole = 1 - (1 - mosaic.tiles**-2) / mosaic.every if mosaic.every else 1.0
     trained = {name: f"image.{name}" not in config.freeze for name in ("tower", "head")}
     return sum(
         share
-        * _side(module.forward_flops(shape), module.training_flops(shape), head, **trained)
+        * _side(
+            whole * module.forward_flops(shape),
+            whole * module.training_flops(shape),
+            head,
+            **trained,
+        )
         for share, shape in parts
-    )  # fmt: skip
+    )
 
 
 def text_flops(config: RunConfig, part: Part, tokens: float) -> float:
@@ -122,7 +132,7 @@ def text_flops(config: RunConfig, part: Part, tokens: float) -> float:
     Args:
         config: the run, for the head and what is frozen.
         part: its text tower, with the vocabulary and context that it came out with.
-        tokens: that the tower computes, padding included.
+        tokens: that the tower computes, padding included; between two lengths a mean.
 
     Raises:
         ConfigError: a tower without closed forms.
@@ -132,12 +142,19 @@ def text_flops(config: RunConfig, part: Part, tokens: float) -> float:
         forward, training, width = _pretrained(part, tokens)
     else:
         module, tower = _forms(part), plugins.configure(part)
-        length, width = math.ceil(tokens), tower.width
+        width = tower.width
         forward, training = (
-            f(tower, length) for f in (module.forward_flops, module.training_flops)
+            _between(lambda length, f=f: f(tower, length), tokens)
+            for f in (module.forward_flops, module.training_flops)
         )
     head = head_flops(config.text_head, width, config.dimensions)
     return _side(forward, training, head, **trained)
+
+
+def _between(flops: Callable[[int], float], tokens: float) -> float:
+    """Return what texts of two neighbouring lengths cost on average."""
+    low = math.floor(tokens)
+    return flops(low) + (tokens - low) * (flops(low + 1) - flops(low))
 
 
 def _pretrained(part: Part, tokens: float) -> tuple[float, float, int]:
@@ -219,11 +236,16 @@ def _captions(config: RunConfig) -> tuple[Part, list[int], float]:
     if not kept:
         raise ConfigError(f"{source.name} has no caption to count; name a source that has some.")
     encoded = tokenizer.encode(kept, part.options["context"])
-    shares = config.loader.policy.shares
-    shown = sum(shares.values()) if shares else 1.0
+    shown = captions_shown(config)
     if config.loader.captions == "all":
         shown = count / len(source)
     return part, [len(ids) for ids in encoded.ids], shown
+
+
+def captions_shown(config: RunConfig) -> float:
+    """Return how many captions of an image a step shows; 1 where all, whose number is the data's."""
+    shares = config.loader.policy.shares
+    return sum(shares.values()) if shares else 1.0
 
 
 def _every_nth(texts: Iterable[str]) -> tuple[int, list[str]]:

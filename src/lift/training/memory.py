@@ -51,8 +51,7 @@ def shortage(
     """
     batch = -(-config.loader.batch_size // ranks)
     total = total_bytes(device)
-    half = 2 if device.type == "cuda" else 1  # bfloat16 activations where precision allows it
-    one, slim = (b.activation_bytes // half for b in (needs, checkpointed))
+    one, slim = (_each(budget, config, device) for budget in (needs, checkpointed))
     spare = max(0.0, 0.9 * total - needs.weight_bytes)
     fits = max(1, int(spare / max(one, 1)))
     pieces = 1
@@ -72,11 +71,24 @@ def shortage(
         )
     else:
         say.append("Say --set loader.batch_size=N with a smaller N;")
+    if slim < one:
+        towers = ("tower", "text_tower") if config.text_tower else ("tower",)
+        words = " ".join(f"{tower}.checkpoint_activations=true" for tower in towers)
+        say.append(f"or --set {words}: about {_gb(slim * batch)}, a third slower.")
     say.append(
-        f"or --set tower.checkpoint_activations=true: about {_gb(slim * batch)}, a third slower. "
         "The last checkpoint is whole, but those options begin another run: give another --out."
     )
     return NotEnoughMemory(" ".join(say))
+
+
+def _each(budget: Budget, config: RunConfig, device: torch.device) -> int:
+    """Return what an image and its captions add in the precision of the run, as far as known."""
+    if config.precision == "float64":
+        return 2 * budget.activation_bytes
+    narrow = config.precision == "bfloat16" or (
+        config.precision == "auto" and device.type == "cuda"
+    )
+    return budget.bfloat16_bytes if narrow else budget.activation_bytes
 
 
 def _gb(count: float) -> str:

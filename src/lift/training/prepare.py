@@ -147,28 +147,7 @@ def prepare(
         _try_sizes(config, model, loader, device)
         _require_same_world(folder, texts, loader, device)
     if folder.facts["status"] == "new":
-        precision, how, measured = _choose_precision(config, model, loader, device, ranks)
-        facts = {
-            **texts.facts,
-            "recipe": config.recipe,
-            "precision": precision,
-            "products": how,
-            "probe": measured,
-            "threads": torch.get_num_threads(),
-            "versions": versions(),
-            "parameters": _parameters(model),
-            "pairs": {
-                "source": source.name,
-                "samples": len(source),
-                "digest": loader.pairs.digest,
-                "order": ORDER,
-            },
-            "device": device.type,
-        }
-        with ranks.together():
-            if ranks.first:
-                folder.write(status="running", **facts)
-        folder.facts.update(status="running", **facts)
+        _begin(config, folder, texts, model, loader, device, ranks)
     with ranks.together():
         if ranks.first:
             TrainedOn.begin(folder.path, len(source))
@@ -192,6 +171,40 @@ def prepare(
         _warn_of_equal_captions(config, loader, log)
     stepper = _stepper(config, folder.facts["precision"], state, texts, loader, device, ranks)
     return Run(config, folder, loader, texts, state, stepper, device, plans, log, trained_on, ranks)
+
+
+def _begin(
+    config: RunConfig,
+    folder: RunFolder,
+    texts: Texts,
+    model: TwoSided,
+    loader: Loader,
+    device: torch.device,
+    ranks: Ranks,
+) -> None:
+    """Choose what is chosen once, and write down what a resumed run has to find again."""
+    precision, how, measured = _choose_precision(config, model, loader, device, ranks)
+    facts = {
+        **texts.facts,
+        "recipe": config.recipe,
+        "precision": precision,
+        "products": how,
+        "probe": measured,
+        "threads": torch.get_num_threads(),
+        "versions": versions(),
+        "parameters": _parameters(model),
+        "pairs": {
+            "source": loader.source.name,
+            "samples": len(loader.source),
+            "digest": loader.pairs.digest,
+            "order": ORDER,
+        },
+        "device": device.type,
+    }
+    with ranks.together():
+        if ranks.first:
+            folder.write(status="running", **facts)
+    folder.facts.update(status="running", **facts)
 
 
 def _open_data(config: RunConfig) -> Source:
