@@ -137,7 +137,7 @@ def offline(base: RunConfig, matched: bool) -> list[dict[str, Any]]:
                     "encoder": model,
                     "captions": f"{kind}, {mean} tokens on average",
                     "gf_a_caption": round(flops / 1e9, 2),
-                    "training_steps": round(flops / lift, 2),
+                    "training_steps": round(flops / lift, 3),
                     "break_even_epochs": {
                         feed: round(flops / (c - lift), 2) if c > lift else math.inf
                         for feed, c in clip.items()
@@ -203,16 +203,17 @@ def markdown(made: dict[str, Any]) -> str:
         "LIFT saves",
         "with loss",
         "kept, MB a pair, bf16 (fp32)",
-        "LIFT's",
+        "LIFT keeps",
         "checkpointed: GF executed",
-        "kept, MB, bf16",
+        "kept, MB, bf16 (with the block at hand)",
     ]
     lines = [
         f"Recipe {made['recipe']}: LIFT {lift['gf']:.2f} GF a pair forward and backward "
         f"({lift['gf_executed_checkpointed']:.2f} executed with checkpointing), "
         f"{lift['gf_loss']:.2f} GF of loss at batch {made['batch']:,}; keeps "
         f"{lift['mb_bfloat16']:.1f} MB a pair in bfloat16, {lift['mb_float32']:.1f} in float32, "
-        f"{lift['mb_bfloat16_checkpointed']:.1f} checkpointed.",
+        f"{lift['mb_bfloat16_checkpointed']:.1f} checkpointed in bfloat16 "
+        f"({lift['mb_bfloat16_checkpointed_at_once']:.1f} with the block that is computed again).",
         "",
         "| " + " | ".join(head) + " |",
         "| --- " + "| ---: " * (len(head) - 1) + "|",
@@ -230,7 +231,8 @@ def markdown(made: dict[str, Any]) -> str:
             f"{row['mb_bfloat16']:.1f} ({row['mb_float32']:.1f})",
             f"{1 - lift['mb_bfloat16'] / row['mb_bfloat16']:.1%} less",
             f"{row['gf_executed_checkpointed']:.2f}",
-            f"{row['mb_bfloat16_checkpointed']:.1f}",
+            f"{row['mb_bfloat16_checkpointed']:.1f} "
+            f"({row['mb_bfloat16_checkpointed_at_once']:.1f})",
         ]
         lines.append("| " + " | ".join(cells) + " |")
     lines.append("")
@@ -256,10 +258,18 @@ def _offline_lines(found: list[dict[str, Any]]) -> list[str]:
     ]
     for row in found:
         epochs = [row["break_even_epochs"].get(name) for name in feeds]
-        words = ["" if e is None else "never" if e == math.inf else f"{e:,.1f}" for e in epochs]
+        words = [_epochs(e) for e in epochs]
         numbers = f"{row['gf_a_caption']:g}", f"{row['training_steps']:g}"
         lines.append("| " + " | ".join([row["encoder"], row["captions"], *numbers, *words]) + " |")
     return [*lines, ""]
+
+
+def _epochs(number: float | None) -> str:
+    if number is None:
+        return ""
+    if math.isinf(number):
+        return "never"
+    return "under 0.1" if number < 0.1 else f"{number:,.1f}"
 
 
 def _measured_lines(made: dict[str, Any]) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 import json
 import math
@@ -17,8 +18,9 @@ from lift.cache.reader import EmbeddingCache
 from lift.config import Part
 from lift.errors import ConfigError, DataError
 from lift.training import amounts
-from lift.training.cost import Cost, clip_text_flops, cost
+from lift.training.cost import Cost, clip_beside, cost
 from lift.training.devices import CARDS, Device, get_device
+from lift.training.effort import image_flops, text_flops
 from lift.training.encoder_cost import (
     CaptionLengths,
     EncoderSize,
@@ -46,6 +48,12 @@ def bill(captions: CaptionLengths, encoder: EncoderSize, **options: object) -> C
         device=H200,
         **options,  # type: ignore[arg-type]
     )
+
+
+def clip_text_flops(tokens: float) -> float:
+    clip = clip_beside(recipes.get(PAPER))
+    assert clip.text_tower is not None
+    return text_flops(clip, clip.text_tower, tokens)
 
 
 def test_flops_a_caption_are_the_published_ones() -> None:
@@ -187,15 +195,41 @@ def test_a_head_dearer_than_what_it_saves_costs_more_and_never_minus_less() -> N
         assert "% more than CLIP's" in told and "-" not in told.split("CLIP")[0], told
 
 
-def test_a_text_tower_much_larger_than_the_image_tower_is_no_finding() -> None:
+def test_the_text_tower_is_in_proportion_to_the_image_tower() -> None:
+    """A tiny image tower beside CLIP-B's text tower would say nothing about LIFT."""
     captions = CaptionLengths(count=13_000, mean=12, longest=30)
+    config = recipes.get("flickr8k_tiny")
+    found = cost(config, dimensions=384, captions=captions, encoder=B01, device=H200)
+    assert found.text_tower == (4, 64) and bill(LONG, B7).text_tower == (12, 512)
+    assert "as deep as the image tower, 4 x 64" in found.table()
+    assert "Beware" not in found.verdict() and "Beware" not in bill(LONG, B7).verdict()
+    # What its parts cost is what a comparison with the recipe's own CLIP would count.
+    matched = recipes.get("flickr8k_tiny+clip", ["dimensions=384"])
+    assert matched.text_tower is not None
+    own = text_flops(matched, matched.text_tower, 77)
+    assert found.against[0].step_flops == pytest.approx(own, rel=0.02)  # another width behind it
+    assert found.image_flops == image_flops(config, 384)
+
+
+def test_captions_much_longer_than_images_are_no_finding() -> None:
+    captions = CaptionLengths(count=13_000, mean=600, longest=1_024)
     found = cost(
-        recipes.get("flickr8k_tiny"), dimensions=384, captions=captions, encoder=B01, device=H200
+        recipes.get("products_tiny"), dimensions=384, captions=captions, encoder=B01, device=H200
     )
-    assert found.usual.ratio is not None and found.usual.ratio < 0.2
-    assert "Beware: that text tower costs" in found.verdict()
-    assert "no finding about LIFT" in found.verdict() and "Beware" not in bill(LONG, B7).verdict()
-    assert "of CLIP-B, 12 x 512" in found.table()
+    assert "Beware: padded to 1024 tokens, that text tower costs" in found.verdict()
+    assert "no finding about LIFT" in found.verdict()
+
+
+def test_clip_beside_a_recipe_is_the_notes_clip() -> None:
+    base = recipes.get(PAPER)
+    clip = clip_beside(base, context=20)
+    assert clip.text_tower is not None and clip.text_tower.options["context"] == 20
+    assert (clip.dimensions, clip.head.layers, clip.text_head.layers) == (512, 1, 1)
+    assert clip.tower == base.tower and clip.transform == base.transform
+    matched = clip_beside(base, matched=True)
+    assert (matched.dimensions, matched.head) == (4096, base.head)
+    with pytest.raises(ConfigError, match="trains its text side already"):
+        clip_beside(dataclasses.replace(clip))
 
 
 def test_small_amounts_are_words() -> None:

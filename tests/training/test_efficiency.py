@@ -10,11 +10,12 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-import torch
 
 from lift import recipes
 from lift.config import Part
 from lift.training.config import RunConfig
+from lift.training.cost import clip_beside
+from lift.training.kept import kept_of_a_pair
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 PAPER = "lift_b16_512m"
@@ -41,7 +42,11 @@ def small(**tower: object) -> RunConfig:
 @pytest.mark.parametrize("pooling", ["mean", "attention"])
 def test_the_counter_and_the_closed_form_agree(counting: ModuleType, pooling: str) -> None:
     base = small(pooling=pooling)
-    for config in (base, counting.clip_of(base, 20), counting.clip_of(base, 323, matched=True)):
+    for config in (
+        base,
+        clip_beside(base, context=20),
+        clip_beside(base, context=323, matched=True),
+    ):
         closed = counting.closed_flops(config)
         assert counting.counted_flops(config) == pytest.approx(closed, rel=0.01), config
 
@@ -49,7 +54,7 @@ def test_the_counter_and_the_closed_form_agree(counting: ModuleType, pooling: st
 @pytest.mark.parametrize("tokens", [0, 77])
 def test_they_agree_for_the_papers_shapes(counting: ModuleType, tokens: int) -> None:
     base = recipes.get(PAPER)
-    config = counting.clip_of(base, tokens) if tokens else base
+    config = clip_beside(base, context=tokens) if tokens else base
     closed = counting.closed_flops(config)
     assert counting.counted_flops(config) == pytest.approx(closed, rel=0.01)
 
@@ -62,7 +67,7 @@ def test_the_papers_shapes_cost_what_the_notes_say(
     assert lift / 1e9 == pytest.approx(105.3, abs=0.1)
     saved = {}
     for tokens, gf in ((77, 123.0), (323, 186.0)):
-        found = counting.closed_flops(counting.clip_of(base, tokens))
+        found = counting.closed_flops(clip_beside(base, context=tokens))
         assert found / 1e9 == pytest.approx(gf, abs=0.1)
         saved[tokens] = 1 - lift / found
     assert saved == pytest.approx({77: 0.144, 323: 0.434}, abs=0.001)
@@ -71,44 +76,16 @@ def test_the_papers_shapes_cost_what_the_notes_say(
     assert benchmark.reached_at(base, 0.357, False) == pytest.approx(240, abs=10)
 
 
-def test_what_is_kept_of_a_pair_is_what_a_real_step_keeps(counting: ModuleType) -> None:
-    config = small()
-    (side, shape), *_ = counting.sides(config)
-    kept = []
-    for count in (2, 4):
-        images = torch.randn(count, *shape)
-        sizes: dict[int, int] = {}
-        weights = {p.untyped_storage().data_ptr() for p in side.parameters()}
-
-        def pack(x: torch.Tensor, sizes=sizes, weights=weights) -> torch.Tensor:
-            storage = x.untyped_storage()
-            if storage.data_ptr() not in weights:
-                sizes[storage.data_ptr()] = storage.nbytes()
-            return x
-
-        with torch.autograd.graph.saved_tensors_hooks(pack, lambda x: x):
-            alive = side(images)
-        assert alive.requires_grad
-        kept.append(sum(sizes.values()) - images.nbytes)
-    found = counting.kept_of_a_pair(config, "float32").kept
-    assert found == pytest.approx((kept[1] - kept[0]) / 2, rel=0.01)
-
-
 def test_checkpointing_keeps_less_and_computes_more(counting: ModuleType) -> None:
     base = small(depth=4)
-    for config in (base, counting.clip_of(base, 20)):
-        again = counting.checkpointed(config)
-        plain, slim = (counting.kept_of_a_pair(c, "float32") for c in (config, again))
+    for config in (base, clip_beside(base, context=20)):
+        again = config.with_checkpointing()
+        plain, slim = (kept_of_a_pair(c, c.dimensions) for c in (config, again))
         assert slim.kept < 0.3 * plain.kept
         assert slim.again > 0 == plain.again
         assert counting.closed_flops(again) == counting.closed_flops(config)
         # Forward again without the last product of a block: less than a third more.
         assert 1.15 < counting.counted_flops(again) / counting.counted_flops(config) < 1 / 3 + 1
-
-
-def test_bfloat16_keeps_less_than_float32_and_more_than_half(counting: ModuleType) -> None:
-    kept = {p: counting.kept_of_a_pair(small(), p).kept for p in ("float32", "bfloat16")}
-    assert 0.5 < kept["bfloat16"] / kept["float32"] < 0.75
 
 
 def test_the_tables_say_it_all(
@@ -130,7 +107,7 @@ def test_the_tables_say_it_all(
         assert words in text, text
     # 16 tokens of a 7 B encoder are 224 GF; each epoch saves what CLIP costs more.
     (short, _) = made["offline"]
-    clip = counting.closed_flops(counting.clip_of(base, 77)) / 1e9
+    clip = counting.closed_flops(clip_beside(base, context=77)) / 1e9
     lift = counting.closed_flops(base) / 1e9
     expected = 223.5 / (clip - lift)
     assert short["break_even_epochs"]["padded to 77"] == pytest.approx(expected, rel=0.001)

@@ -12,10 +12,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from lift import recipes
 from lift.cache.reader import EmbeddingCache
-from lift.config import Part, part
+from lift.config import part
 from lift.errors import ConfigError
 from lift.model import HeadConfig, Side, build_side
-from lift.training.config import LowResolutionConfig, RunConfig
+from lift.training.config import LowResolutionConfig, MosaicConfig, RunConfig
 from lift.training.effort import (
     effort,
     embedding_of,
@@ -83,10 +83,37 @@ def test_small_images_cost_their_share() -> None:
     small = dataclasses.replace(
         config, low_resolution=LowResolutionConfig(resolution=24, share=0.75)
     )
-    options = {**config.tower.options, "resolution": 24}
-    only = dataclasses.replace(config, tower=Part("towers", "vit", options))
+    only = recipes.get("quickstart", ["transform.resolution=24", "tower.resolution=24"])
     mixed = 0.75 * image_flops(only, 384) + 0.25 * image_flops(config, 384)
     assert image_flops(small, 384) == pytest.approx(mixed)
+
+
+def test_images_cost_what_their_own_size_does() -> None:
+    """A tower may be shown another size than its positions were learned for."""
+    config = recipes.get("quickstart", ["transform.resolution=64", "transform.canvas=64"])
+    with torch.device("meta"):
+        side, x = build_side(config.image, None, 384), images(config)
+    assert x.shape[-1] == 64 and config.tower.options["resolution"] == 48
+    assert image_flops(config, 384) == pytest.approx(counted(side, x), rel=0.01)
+
+
+def test_mosaics_cost_their_share() -> None:
+    config = recipes.get("quickstart", ["mosaic.every=3", "tower.depth=2"])
+    plain = dataclasses.replace(config, mosaic=MosaicConfig())
+    with torch.device("meta"):
+        side, x = build_side(config.image, None, 384), torch.empty(4, 3, 48, 48)
+    with FlopCounterMode(display=False) as counter:
+        side(x, 2).sum().backward()
+    mosaic = counter.get_total_flops() / 4
+    expected = (2 * image_flops(plain, 384) + mosaic) / 3
+    assert image_flops(config, 384) == pytest.approx(expected, rel=0.01)
+
+
+def test_a_mean_length_is_between_its_neighbours() -> None:
+    config = recipes.get("clip_reference").resolved()
+    assert config.text_tower is not None
+    low, middle, high = (text_flops(config, config.text_tower, n) for n in (20, 20.25, 21))
+    assert middle == pytest.approx(0.75 * low + 0.25 * high)
 
 
 def test_padding_is_the_mean_longest_of_a_batch() -> None:

@@ -134,6 +134,8 @@ def dry_run(
     from lift.training.budget import budget as count
 
     config = _configured(recipe, options, data, "", str(cache)).resolved()
+    if config.text_tower is not None:
+        return count(config, config.dimensions)
     if config.cache:
         dimensions = EmbeddingCache.open(config.cache).dimensions
     elif config.dimensions or config.encoder is None:

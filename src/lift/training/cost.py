@@ -157,8 +157,9 @@ def cost(
 ) -> Cost:
     """Count what LIFT costs, embedding included, and what CLIP with the same image tower would.
 
-    CLIP is that of `clip_beside`, and reads one caption an image and step. Losses, data and optimiser are counted in
-    neither. All of it is arithmetic; `Device.hours` adds the assumption of a utilisation.
+    CLIP is that of `clip_beside`, and reads one caption an image and step. Losses, data and
+    optimiser are counted in neither. All of it is arithmetic; `Device.hours` adds the assumption
+    of a utilisation.
 
     Args:
         config: the recipe.
@@ -254,7 +255,7 @@ def _against(
     pairs: int,
     embedding: float | None,
 ) -> Against:
-    """Compare `samples` images of training with CLIP's, its text tower reading `tokens` each, at `step` FLOPs."""
+    """Compare `samples` images of training with CLIP's, whose text tower takes `step` for each."""
     clip = samples * (clip_image + step)
     saved = clip_image + step - image
     known = embedding is not None

@@ -243,7 +243,7 @@ def _captions(config: RunConfig) -> tuple[Part, list[int], float]:
 
 
 def captions_shown(config: RunConfig) -> float:
-    """Return how many captions of an image a step shows; 1 where all, whose number is the data's."""
+    """Return how many captions of an image a step shows; 1 where all: the data say how many."""
     shares = config.loader.policy.shares
     return sum(shares.values()) if shares else 1.0
 

@@ -54,7 +54,7 @@ def shortage(
     one, slim = (_each(budget, config, device) for budget in (needs, checkpointed))
     spare = max(0.0, 0.9 * total - needs.weight_bytes)
     fits = max(1, int(spare / max(one, 1)))
-    pieces = 1
+    pieces = min(2, batch)  # it did not fit, whatever is told here: others may hold memory too
     while batch / pieces > fits and pieces < batch:
         pieces *= 2
     smaller = config.loader.batch_size // pieces

@@ -37,7 +37,8 @@ from lift.training.sides import build_model, frozen
 from lift.training.step import Stepper
 from lift.training.texts import Texts, mean_of, open_texts
 from lift.training.trained_on import TrainedOn
-from lift.world import Precision, Products, probe_precision, probe_products
+from lift.training.trying import choose_precision, try_sizes
+from lift.world import Precision
 
 ORDER = 3
 """Version of what a seed means. Batches of version 1 did not go on over an epoch's end, and what
@@ -144,7 +145,7 @@ def prepare(
         )
         plans = _plans(config, texts)
         model = build_model(config, texts, device)
-        _try_sizes(config, model, loader, device)
+        try_sizes(config, model, loader, device)
         _require_same_world(folder, texts, loader, device)
     if folder.facts["status"] == "new":
         _begin(config, folder, texts, model, loader, device, ranks)
@@ -183,7 +184,7 @@ def _begin(
     ranks: Ranks,
 ) -> None:
     """Choose what is chosen once, and write down what a resumed run has to find again."""
-    precision, how, measured = _choose_precision(config, model, loader, device, ranks)
+    precision, how, measured = choose_precision(config, model, loader, device, ranks)
     facts = {
         **texts.facts,
         "recipe": config.recipe,
@@ -281,21 +282,6 @@ def _require_same_world(
         )
 
 
-def _try_sizes(config: RunConfig, model: TwoSided, loader: Loader, device: torch.device) -> None:
-    """Raise ConfigError, before anything is written, for images that the tower can't take."""
-    sizes = [(config.transform.resolution, config.mosaic.tiles if config.mosaic.every else 1)]
-    if config.low_steps:
-        small = config.low_resolution.resolution
-        loader.at_resolution(small)
-        sizes.append((small, 1))
-    kind = torch.float64 if config.precision == "float64" else torch.float32
-    model.eval()
-    with torch.no_grad():
-        for side, tiles in sizes:
-            images = torch.zeros(tiles * tiles, 3, side, side, dtype=torch.uint8, device=device)
-            model.image(config.transform.normalise(images).to(kind), tiles)
-
-
 def _plans(config: RunConfig, texts: Texts) -> list[Plan]:
     """Return the evaluations to run, having checked that their captions have rows."""
     if not config.evaluations or not config.validation:
@@ -306,35 +292,6 @@ def _plans(config: RunConfig, texts: Texts) -> list[Plan]:
         if isinstance(texts.rows, EmbeddingCache):
             require_rows(source, texts.rows)
     return plans
-
-
-def _choose_precision(
-    config: RunConfig, model: TwoSided, loader: Loader, device: torch.device, ranks: Ranks
-) -> tuple[Precision, Products, dict[str, float]]:
-    """Return the run's precision: the config's, or the fastest of those timed on a real batch."""
-    if config.precision != "auto":
-        return config.precision, "highest", {}
-    chosen: Precision = "float32"
-    how: Products = "highest"
-    measured: dict[str, float] = {}
-    with ranks.together():
-        if ranks.first:
-            batch = next(iter(loader.batches(0, 1)))
-            images = config.transform.normalise(loader.images(batch.to(device)))
-            model.train()
-
-            def step() -> None:
-                model.zero_grad(set_to_none=True)
-                z = model.image(images)
-                z.backward(torch.ones_like(z))
-
-            chosen, measured = probe_precision(step, device)
-            if chosen == "float32":
-                how, more = probe_products(step, device)
-                measured |= more
-            model.zero_grad(set_to_none=True)
-    chosen, how, measured = ranks.agree([chosen, how, measured])
-    return chosen, how, measured
 
 
 def _parameters(model: TwoSided) -> dict[str, int]:
