@@ -69,6 +69,7 @@ def test_public_names_are_functions_and_classes() -> None:
         (["train", "quickstart"], "Give the run's folder with --out"),
         (["train", "quickstart+clp", "--out", "x"], "Did you mean 'clip'?"),
         (["train", "quickstart+lit", "--out", "x"], "say whose with --set start="),
+        (["train", "quickstart+lit", "--dry-run"], "say whose with --set start="),
         (["budget", "quickstart+clip"], "without +METHOD"),
         (["compare", "quickstart", "--out", "x"], "needs two arms"),
         (["train", "quickstart", "--out", "x"], "make one with `lift embed`"),

@@ -8,7 +8,16 @@ from typing import Literal
 
 import pytest
 
-from lift.config import Part, from_dict, override, part, part_field, to_dict, to_json
+from lift.config import (
+    Part,
+    from_dict,
+    from_options,
+    override,
+    part,
+    part_field,
+    to_dict,
+    to_json,
+)
 from lift.errors import ConfigError
 
 
@@ -43,7 +52,8 @@ def test_a_config_survives_json() -> None:
         ({"name": "a", "count": True}, r"count must be int, not True"),
         ({"name": "a", "flag": 1}, r"flag must be bool, not 1"),
         ({"name": "a", "limit": float("nan")}, r"limit must be a finite number"),
-        ({"name": "a", "sizes": "12"}, r"sizes must be"),
+        ({"name": "a", "sizes": "12"}, r"sizes must be a list, as \[64,128\], not '12'"),
+        ({"name": "a", "sizes": 12}, r"sizes must be a list, as \[64,128\], not 12"),
         ({"name": "a", "inner": {"kind": "maen"}}, r"'maen'. Did you mean 'mean'\?"),
         ({"count": 2}, r"lacks the option\(s\) name"),
     ],
@@ -96,6 +106,125 @@ def test_a_bare_word_is_a_list_of_one() -> None:
     assert override(Pair(), ["names=one"]).names == ("one",)
     assert override(Pair(), ['names=["one","two"]']).names == ("one", "two")
     assert override(Pair(), ["names=[]"]).names == ()
+    assert override(Pair(names=("one",)), ["names="]).names == ()
+
+
+@dataclass(frozen=True)
+class Lists:
+    sizes: tuple[int, ...] = ()
+    rates: tuple[float, ...] | None = None
+    names: tuple[str, ...] = ()
+    either: str | tuple[str, ...] = ""
+    plain: str = ""
+    of: Part = part_field("objectives", "softmax", soft=0.1)
+    teacher: Part | None = part_field("objectives", None)
+
+
+LISTS = [
+    ("sizes=64,512", {"sizes": (64, 512)}),
+    ("sizes=64", {"sizes": (64,)}),
+    ("sizes=[64,512]", {"sizes": (64, 512)}),
+    ("rates=0.9,1", {"rates": (0.9, 1.0)}),
+    ("rates=1e-3", {"rates": (1e-3,)}),
+    ("rates=none", {"rates": None}),
+    ("names=image.tower,image.head", {"names": ("image.tower", "image.head")}),
+    ("names=[image.tower, image.head]", {"names": ("image.tower", "image.head")}),
+    ("names=[a photo of a {}.,{}]", {"names": ("a photo of a {}.", "{}")}),
+    ("names=CC BY 4.0, see the page", {"names": ("CC BY 4.0, see the page",)}),
+    ("names=retrieval:role=a,examples=3", {"names": ("retrieval:role=a,examples=3",)}),
+    ("plain=a,b", {"plain": "a,b"}),
+    ("plain=[a,b]", {"plain": "[a,b]"}),
+    ("plain=a::b,c", {"plain": "a::b,c"}),
+    ("either=a,b", {"either": "a,b"}),
+    ("either=[ab].tar,c.tar", {"either": "[ab].tar,c.tar"}),
+    ("either=[a,b]", {"either": "[a,b]"}),
+]
+
+
+@pytest.mark.parametrize(("word", "expected"), LISTS)
+def test_lists_are_written_with_commas_and_strings_keep_theirs(word: str, expected: dict) -> None:
+    assert override(Lists(), [word]) == Lists(**expected)
+
+
+@pytest.mark.parametrize(("word", "expected"), LISTS)
+def test_so_they_are_as_options_of_a_part(word: str, expected: dict) -> None:
+    """They are converted later, and may have been JSON before."""
+    outer = override(Outer(name="a"), ["tower=lists", f"tower.{word}"])
+    again = from_dict(Outer, json.loads(to_json(outer)))
+    assert from_options(Lists, again.tower.options, "towers/lists") == Lists(**expected)
+
+
+@pytest.mark.parametrize(
+    ("word", "sentence"),
+    [
+        ("sizes=many", r"sizes must be a list, as \[64,128\], not 'many'"),
+        ("sizes=[64", r"sizes must be a list, as \[64,128\], not '\[64'"),
+        ("sizes=1,x", r"sizes\[1\] must be int, not 'x'"),
+        ("sizes=1.5", r"sizes(\[0\])? must be"),
+        ("rates=x", r"rates must be a list, as \[0.9,0.98\], not 'x'"),
+    ],
+)
+def test_what_is_no_list_is_told_how_to_write_one(word: str, sentence: str) -> None:
+    with pytest.raises(ConfigError, match=sentence):
+        override(Lists(), [word])
+    outer = override(Outer(name="a"), ["tower=lists", f"tower.{word}"])
+    with pytest.raises(ConfigError, match=f"towers/lists.{sentence}"):
+        from_options(Lists, outer.tower.options, "towers/lists")
+
+
+def test_a_limit_is_not_none_because_a_word_is_wrong() -> None:
+    with pytest.raises(ConfigError, match="limit must be float, not 'many'"):
+        override(Outer(name="a"), ["limit=many"])
+
+
+BARE = Part("towers", "lists")
+
+
+def _inner(words: list[str], before: Part = BARE, key: str = "of") -> Part:
+    """Return the part inside a part, by way of JSON."""
+    outer = override(Outer(name="a", tower=before), [f"tower.{word}" for word in words])
+    again = from_dict(Outer, json.loads(to_json(outer)))
+    assert again == from_dict(Outer, to_dict(outer))
+    return getattr(from_options(Lists, again.tower.options, "towers/lists"), key)
+
+
+def test_words_reach_into_a_part_inside_a_part() -> None:
+    assert _inner(["of.soft=0.2"]) == part("objectives", "softmax", soft=0.2)
+    assert _inner(["of.share=true"]) == part("objectives", "softmax", soft=0.1, share=True)
+    assert _inner(["of=sigmoid", "of.bias=-5"]) == part("objectives", "sigmoid", bias=-5)
+    assert _inner(["of=sigmoid", "of.bias=-5", "of.x=a"]).options == {"bias": -5, "x": "a"}
+    assert _inner(["of.bias=-5", "of=sigmoid"]) == part("objectives", "sigmoid")
+    taught = _inner(["teacher=cosine", "teacher.x=1"], key="teacher")
+    assert taught == part("objectives", "cosine", x=1)
+    with pytest.raises(ConfigError, match=r"lists.teacher is none: give teacher=NAME before"):
+        _inner(["teacher.x=1"], key="teacher")
+
+
+@pytest.mark.parametrize(
+    "there",
+    [part("objectives", "sigmoid", bias=3), to_dict(part("objectives", "sigmoid", bias=3))],
+)
+def test_a_part_that_is_there_already_is_changed(there: object) -> None:
+    before = part("towers", "lists", of=there)
+    assert _inner(["of.x=1"], before) == part("objectives", "sigmoid", bias=3, x=1)
+    assert _inner(["of.bias=4"], before) == part("objectives", "sigmoid", bias=4)
+    assert _inner(["of=cosine", "of.x=1"], before) == part("objectives", "cosine", x=1)
+    assert before.options == {"of": there}
+    named = part("towers", "lists", of="sigmoid")
+    assert _inner(["of.bias=4"], named) == part("objectives", "sigmoid", bias=4)
+
+
+def test_words_go_any_number_of_parts_deep() -> None:
+    middle = _inner(["of=sigmoid", "of.of.soft=0.3", "of.of.x=1", "of.sizes=1,2"])
+    deep = from_options(Lists, middle.options, "objectives/lists")
+    assert deep.of == part("objectives", "softmax", soft=0.3, x=1) and deep.sizes == (1, 2)
+
+
+def test_only_parts_have_options() -> None:
+    with pytest.raises(ConfigError, match=r"lists.plain is no part.*plain.x goes deeper than"):
+        _inner(["plain.x=1"])
+    with pytest.raises(ConfigError, match=r"tower.width.x goes deeper than the options do"):
+        override(Outer(name="a"), ["tower.width.x=1"])
 
 
 def test_a_part_that_has_to_be_there_can_not_be_none() -> None:

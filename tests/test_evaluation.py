@@ -7,6 +7,7 @@ import hashlib
 import io
 import json
 import tarfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,9 +20,9 @@ from lift.cache.reader import EmbeddingCache
 from lift.cache.writer import embed
 from lift.config import Part, from_dict, part, to_dict
 from lift.data.image import decode
+from lift.encoders import CachedTexts
 from lift.errors import ConfigError, DataError, StorageError
 from lift.evaluation import (
-    CachedTexts,
     Plan,
     evaluate,
     parse_plan,
@@ -121,6 +122,17 @@ def test_strings_stay_strings():
     assert parse_plan("retrieval:data=x,role=none").evaluation.options == {"role": None}
 
 
+def test_an_option_of_evaluation_and_data_is_whose_it_plainly_is():
+    plan = parse_plan("mosaic:data=[scenes:count=60,seed=2]")
+    assert plan == Plan(Part("evals", "mosaic"), "scenes:count=60,seed=2")
+    theirs = Plan(part("evals", "mosaic", seed=2), "scenes:count=60")
+    assert parse_plan("mosaic:seed=2,data=scenes:count=60") == theirs
+    assert parse_plan("mosaic:data=[scenes:count=60],seed=2") == theirs
+    assert parse_plan("mosaic:seed=2", data="scenes:count=60") == theirs
+    assert parse_plan("mosaic:data=few.tar,seed=2").data == "few.tar"
+    assert parse_plan("mosaic:data=scenes:count=60,tiles=2").evaluation.options == {"tiles": 2}
+
+
 def test_data_may_be_given_aside():
     assert parse_plan("retrieval", data="val.tar") == Plan(Part("evals", "retrieval"), "val.tar")
     assert parse_plan("retrieval:data=b", data="a").data == "b"
@@ -143,6 +155,11 @@ def test_plans_survive_json():
         ("retrieval:data=x,examples", "write it as key=value"),
         ("retrieval:data=table:path=x,caption=y", r"data=\[table:path=x,...\]"),
         ("retrieval", "write retrieval:data=PATH"),
+        (
+            "mosaic:data=scenes:count=60,seed=2",
+            r"seed=2 after data=scenes:count=60 may be .*: write mosaic:data=\[scenes:count=60,"
+            r"seed=2\] for the data, or mosaic:seed=2,data=scenes:count=60 for the evaluation",
+        ),
     ],
 )
 def test_faults_of_shorthand(text, words):
@@ -175,6 +192,13 @@ def test_evaluate_opens_everything_before_it_encodes(photos):
     with pytest.raises((ConfigError, DataError)):
         evaluate(encoder, plans, progress=False)
     assert encoder.asked == []
+
+
+def test_a_model_with_texts_of_its_own_takes_no_cache(cache):
+    """No cache can hold its vectors, and fingerprints would not say so."""
+    model = Path(__file__).parent / "fixtures" / "bundle-v2"
+    with pytest.raises(ConfigError, match=r"text side of its own, .*: leave --cache out\.$"):
+        lift.evaluate(model, on=["retrieval:data=scenes:count=3"], cache=cache.folder)
 
 
 # --- files -------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import re
 import types
 import typing
 from collections.abc import Mapping, Sequence
@@ -91,6 +92,47 @@ def from_dict(kind: type[ConfigT], values: Mapping[str, Any], where: str = "") -
     return kind(**built)
 
 
+def from_options(kind: type[ConfigT], options: Mapping[str, Any], where: str) -> ConfigT:
+    """Build a part's `Config` from its options, which words may have written.
+
+    More is understood than by `from_dict`: one value, or values with commas between them, where
+    an option is a list; and words about a part inside the part, as `override` leaves them.
+
+    Raises:
+        ConfigError: as `from_dict`, or options of what has none.
+    """
+    known = {f.name: f for f in fields(typing.cast(Any, kind))}
+    hints = typing.get_type_hints(kind)
+    values = dict(options)
+    for name in known.keys() & options.keys():
+        value = options[name]
+        if isinstance(value, Mapping) and _NAME in value:
+            values[name] = _inner_part(known[name], value, f"{where}.{name}")
+        elif (items := _items(hints[name], value)) is not None:
+            values[name] = items
+    return from_dict(kind, values, where)
+
+
+_NAME = ""
+"""Key of a part's name among words about it, where nobody knows its room and defaults yet: such a
+part is `{"": its name or None for the default's, option: value, ...}`. No option is called so."""
+
+
+def _inner_part(known: dataclasses.Field, told: Mapping[str, Any], where: str) -> Part:
+    """Return the part that words name, or its field's default with their options."""
+    room, name = known.metadata.get("room"), told[_NAME]
+    options = {key: value for key, value in told.items() if key != _NAME}
+    if not room:
+        deeper = ", ".join(f"{known.name}.{key}" for key in options)
+        raise ConfigError(f"{where} is no part with options: {deeper} goes deeper than they do.")
+    if name is not None:
+        return Part(room, name, options)
+    default = typing.cast(Any, known.default_factory)()
+    if default is None:
+        raise ConfigError(f"{where} is none: give {known.name}=NAME before options of it.")
+    return dataclasses.replace(default, options={**default.options, **options})
+
+
 def convert(hint: Any, value: Any, where: str) -> Any:
     """Return `value` as the annotated type `hint`, or raise ConfigError naming `where`."""
     origin = get_origin(hint) or hint
@@ -155,16 +197,22 @@ def _convert_scalar(hint: Any, value: Any, where: str) -> Any:
     raise _wrong_type(hint, value, where)
 
 
+_EXAMPLES = {int: "[64,128]", float: "[0.9,0.98]"}
+
+
 def _wrong_type(hint: Any, value: Any, where: str) -> ConfigError:
     name = getattr(hint, "__name__", None) if get_origin(hint) is None else None
+    if get_origin(hint) is tuple:
+        name = f"a list, as {_EXAMPLES.get(get_args(hint)[0], '[one,two]')}"
     return ConfigError(f"{where} must be {name or hint}, not {value!r}.")
 
 
 def override(config: ConfigT, words: Sequence[str]) -> ConfigT:
     """Return a copy of `config` with `path=value` words applied, left to right.
 
-    A path goes through nested dataclasses and into the options of a `Part`. Giving a part a bare
-    name (`objective=cosine`) swaps it for that file's defaults.
+    A path goes through nested dataclasses and into the options of a `Part`, and of a part inside
+    it. Giving a part a bare name (`objective=cosine`) swaps it for that file's defaults. A list is
+    `[64,128]`, or without the brackets; one value stands for a list of one.
 
     Raises:
         ConfigError: no `=`, unknown path (with the nearest match), or wrong type.
@@ -187,9 +235,8 @@ def _note(config: Any, path: Sequence[str], text: str, whole: str, changes: dict
     name, rest = path[0], path[1:]
     config = changes.get(_WHOLE, config)
     if isinstance(config, Part):
-        if rest:
-            raise ConfigError(f"{whole} goes deeper than the options do.")
-        changes[name] = _literal(text)
+        before = changes.get(name, config.options.get(name))
+        changes[name] = _deepened(before, rest, text, whole) if rest else _literal(text)
         return
     if not is_dataclass(config):
         raise ConfigError(f"{whole} goes deeper than the options do.")
@@ -205,6 +252,23 @@ def _note(config: Any, path: Sequence[str], text: str, whole: str, changes: dict
         changes[name] = {_WHOLE: None if empty else Part(room, text)}
     else:
         changes[name] = _read(hint, text, whole)
+
+
+def _deepened(value: Any, path: Sequence[str], text: str, whole: str) -> dict[str, Any]:
+    """Return an option of a part that is a part itself, with one word about it put in."""
+    if isinstance(value, Part):
+        value = to_dict(value)
+    if isinstance(value, Mapping) and value.keys() == {"room", "name", "options"}:
+        told: dict[str, Any] = {_NAME: value["name"], **value["options"]}
+    elif isinstance(value, Mapping) and _NAME in value:
+        told = dict(value)
+    elif value is None or isinstance(value, str):
+        told = {_NAME: value}
+    else:
+        raise ConfigError(f"{whole} goes deeper than the options do.")
+    name, rest = path[0], path[1:]
+    told[name] = _deepened(told.get(name), rest, text, whole) if rest else _literal(text)
+    return told
 
 
 _WHOLE = object()
@@ -226,16 +290,46 @@ def _rebuild(config: Any, changes: dict) -> Any:
 
 
 def _read(hint: Any, text: str, whole: str) -> Any:
-    """Return a word as the type of its option; a bare word may stand for a list of one."""
+    """Return a word as the type of its option."""
     tries: list[Any] = [_literal(text), text]
-    if get_origin(hint) is tuple:
-        tries.append([text])
-    for value in tries:
+    items = _items(hint, text)
+    for value in tries if items is None else [*tries, items]:
         try:
             return convert(hint, value, whole)
         except ConfigError:
             continue
-    return convert(hint, tries[0], whole)  # raises, about what was written
+    return convert(hint, items or tries[0], whole)  # raises, about what was written
+
+
+_IN_BRACKETS = re.compile(r"(?:[^][{}\"]|\{\})+")
+_BARE = re.compile(r"[\w.+*/-]+")
+"""An item of a list without brackets: nothing that a sentence, or a part with options, has."""
+
+
+def _items(hint: Any, value: Any) -> list[Any] | None:
+    """Return the list that a value stands for where an option is one; None: leave it as it is.
+
+    `a,b` and `[a,b]` are lists of words, nothing is an empty one, and everything that can't be
+    more is a list of one. Where the option may also be a plain string it is that, whatever commas
+    it has.
+    """
+    kinds = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
+    inner = next((get_args(kind)[0] for kind in kinds if get_origin(kind) is tuple), None)
+    if inner is None or value is None or isinstance(value, Mapping | list | tuple):
+        return None
+    if not isinstance(value, str):
+        return [value]
+    if str in kinds:
+        return None
+    if not value:
+        return []
+    pieces, allowed = value.split(","), _BARE
+    if value.startswith("[") and value.endswith("]"):
+        pieces, allowed = [piece.strip() for piece in value[1:-1].split(",")], _IN_BRACKETS
+    if not all(allowed.fullmatch(piece) for piece in pieces):
+        return None if allowed is _IN_BRACKETS or inner is not str else [value]
+    items = pieces if inner is str else [_literal(piece) for piece in pieces]
+    return None if inner is not str and items == [value] else items
 
 
 def _literal(text: str) -> Any:

@@ -47,7 +47,8 @@ class Shared:
         if self._ranks.size == 1:
             return encode(items)
         own = np.array_split(np.arange(len(items)), self._ranks.size)[self._ranks.worker.rank]
-        rows = torch.from_numpy(encode([items[int(at)] for at in own]))
+        with self._ranks.together():  # an image that can't be read is one that none can read
+            rows = torch.from_numpy(encode([items[int(at)] for at in own]))
         return self._ranks.gather(rows).numpy()
 
 

@@ -19,7 +19,12 @@ class LiftError(Exception):
     """Base of the errors below; the command line prints its message and leaves with 2.
 
     A name of a million characters in somebody's data is shown by its two ends.
+
+    Attributes:
+        of_all_ranks: whether every process of a run raises it, or an echo of it, at the same point.
     """
+
+    of_all_ranks = False
 
     def __str__(self) -> str:
         return shortened(super().__str__())
@@ -98,6 +103,12 @@ class NotEnoughMemory(LiftError):
 
 class Echo(LiftError):
     """What another process of a run complained about; that one says it."""
+
+    of_all_ranks = True
+
+
+class DataEcho(Echo, DataError):
+    """The same, of pairs."""
 
 
 class Stopped(Exception):

@@ -18,6 +18,7 @@ import lift
 from lift import plugins
 from lift.config import Part, from_dict, override, to_dict
 from lift.data.provenance import Provenance
+from lift.data.source import ROOM as FORMATS
 from lift.data.source import left_out, open_source
 from lift.errors import ConfigError, DataError
 from lift.files import write_text
@@ -46,15 +47,15 @@ def parse_plan(text: str, data: str = "") -> Plan:
     """Return the plan of a shorthand such as "retrieval:data=val.tar,protocol=first-caption".
 
     A value in square brackets may hold commas: `data=[table:path=x.parquet,caption=title]`,
-    `templates=["a {}.", "the {}."]`.
+    `templates=["a {}.", "the {}."]`. Without brackets all keys but `data` are the evaluation's.
 
     Args:
         text: `NAME` or `NAME:key=value,...`; the keys are `data` and the options of the part.
         data: the pairs where the text names none.
 
     Raises:
-        ConfigError: unknown evaluation or option (with the nearest match), a wrong value, or no
-            data.
+        ConfigError: unknown evaluation or option (with the nearest match), a wrong value, no
+            data, or an option that may be of either.
     """
     name, _, rest = text.partition(":")
     kind = plugins.load(ROOM, name).Config
@@ -67,6 +68,8 @@ def parse_plan(text: str, data: str = "") -> Plan:
     if not data:
         raise ConfigError(f"{text!r} does not say on what to run: write {name}:data=PATH.")
     options = [word for word in words if word not in given]
+    if given and not given[-1].endswith("]"):
+        _require_clear(name, data, words[words.index(given[-1]) + 1 :])
     try:
         config = override(kind(), options)
     except ConfigError as error:
@@ -76,6 +79,22 @@ def parse_plan(text: str, data: str = "") -> Plan:
         raise
     keys = {word.partition("=")[0] for word in options}
     return Plan(Part(ROOM, name, {key: getattr(config, key) for key in sorted(keys)}), data)
+
+
+def _require_clear(name: str, data: str, after: Sequence[str]) -> None:
+    """Raise ConfigError if a word after the data may be meant for the data, as it stands there."""
+    form, colon, _ = data.partition(":")
+    if not colon or form not in plugins.names(FORMATS):
+        return
+    both = {f.name for f in dataclasses.fields(plugins.load(ROOM, name).Config)}
+    both &= {f.name for f in dataclasses.fields(plugins.load(FORMATS, form).Config)}
+    for word in after:
+        if word.partition("=")[0] in both:
+            raise ConfigError(
+                f"{word} after data={data} may be an option of {form} or of {name}: write "
+                f"{name}:data=[{data},{word}] for the data, or {name}:{word},data={data} for the "
+                "evaluation."
+            )
 
 
 def _split(text: str) -> Iterator[str]:

@@ -27,7 +27,7 @@ _DISK_REFUSED = {
 }
 _ASIDE = ".partial-"
 _OLD = ".replaced-"
-_LOCK = ".lock"
+LOCK = ".lock"
 _BLOCK = 1 << 20
 
 
@@ -153,7 +153,7 @@ def sole_writer(folder: Path) -> Iterator[None]:
     created = not folder.exists()
     with told_plainly(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        lock = open(folder / _LOCK, "w")
+        lock = open(folder / LOCK, "w")
     with lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -169,14 +169,14 @@ def sole_writer(folder: Path) -> Iterator[None]:
         try:
             yield
         finally:
-            if created and [path.name for path in folder.iterdir()] == [_LOCK]:
-                (folder / _LOCK).unlink()
+            if created and [path.name for path in folder.iterdir()] == [LOCK]:
+                (folder / LOCK).unlink()
                 folder.rmdir()
 
 
 def is_leftover(name: str) -> bool:
     """Return whether a file of this name is a lock, or was left aside by a killed writer."""
-    return name == _LOCK or name.startswith((_ASIDE, _OLD))
+    return name == LOCK or name.startswith((_ASIDE, _OLD))
 
 
 def is_ours_or_empty(folder: Path, marker: str) -> bool:

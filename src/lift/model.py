@@ -125,9 +125,11 @@ def build_side(config: SideConfig, width_in: int | None, shared: int) -> Side:
     assert width is not None, "a side without tower needs the width of its rows"
     if config.head.layers == 0:
         if width != shared:
+            is_text = config.tower is None or config.tower.room == "text_towers"
+            side, head = ("text", "text_head") if is_text else ("image", "head")
             raise ConfigError(
-                f"A side without head gives {width} numbers, the shared space has {shared}: "
-                "set head.layers to 1 or 2."
+                f"The {side} side has no head and gives {width} numbers, the shared space has "
+                f"{shared}: set {head}.layers to 1 or 2."
             )
         return Side(tower, None)
     return Side(tower, MLPHead(config.head, width, shared))

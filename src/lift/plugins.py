@@ -13,7 +13,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from lift.config import Part, from_dict, to_dict
+from lift.config import Part, from_options, to_dict
 from lift.errors import MissingPackage, unknown
 
 ROOMS = (
@@ -61,7 +61,7 @@ def require(package: str, extra: str, wanted_by: str) -> None:
 def configure(part: Part) -> Any:
     """Return the part's `Config` with its options checked."""
     module = load(part.room, part.name)
-    return from_dict(module.Config, part.options, f"{part.room}/{part.name}")
+    return from_options(module.Config, part.options, f"{part.room}/{part.name}")
 
 
 def build(part: Part, *args: Any) -> Any:

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import gc
 import itertools
 import json
 import math
 import re
+import traceback
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -21,16 +23,21 @@ from torch import Tensor
 from torch.distributed.distributed_c10d import PrefixStore
 from torch.distributed.rendezvous import rendezvous
 
-from lift.errors import Echo, LiftError, RankLost
+from lift.errors import ConfigError, DataEcho, DataError, Echo, LiftError, RankLost, Stopped
 from lift.world import Worker, worker
 
-SILENCE_S = 1800.0
-"""Seconds without an answer after which a rank counts as lost: reading captions takes minutes."""
+SILENCE_S = 7200.0
+"""Seconds without an answer after which a rank counts as lost: the first one reads all captions,
+and writes what was trained on, while the others wait. That a rank died is noticed at once by gloo;
+beside NCCL `torchrun` ends the others."""
 
 _GROUPS = itertools.count()
 """Numbers of the groups that this process joined."""
 
-_LOST = re.compile(r"gloo|nccl|connection|socket|store|peer|timed out|process group", re.IGNORECASE)
+_LOST = re.compile(
+    r"gloo|nccl|connection (?:closed|reset|refused)|closed by peer|timed out|process group",
+    re.IGNORECASE,
+)
 
 
 @dataclass(frozen=True)
@@ -69,7 +76,7 @@ class Ranks:
             return [len(x)]
         own = torch.tensor([len(x)], device=self.device)
         found = [torch.empty_like(own) for _ in range(self.size)]
-        with telling():
+        with self.telling():
             dist.all_gather(found, own)
         return [int(n) for n in torch.cat(found).tolist()]
 
@@ -91,7 +98,7 @@ class Ranks:
         padded = own.new_zeros(max(sizes), own.shape[1])
         padded[: len(own)] = own
         found = [torch.empty_like(padded) for _ in sizes]
-        with telling():
+        with self.telling():
             dist.all_gather(found, padded)
         rows = torch.cat([part[:n] for part, n in zip(found, sizes, strict=True)])
         return rows.reshape(-1).view(x.dtype).reshape(sum(sizes), *rest).to(x.device)
@@ -109,7 +116,7 @@ class Ranks:
         if self.size == 1:
             return x
         sent = x.detach().to(self.device).contiguous().clone()
-        with telling():
+        with self.telling():
             dist.broadcast(sent, 0)
         return sent.to(x.device)
 
@@ -139,13 +146,24 @@ class Ranks:
             if self.size == 1:
                 raise
             mine = error
-        told = self.hear("" if mine is None else str(mine))
-        speaker = next((rank for rank, sentence in enumerate(told) if sentence), None)
+        told = self.hear(None if mine is None else [isinstance(mine, DataError), str(mine)])
+        speaker = next((rank for rank, words in enumerate(told) if words is not None), None)
         if speaker is None:
             return
         if speaker == self.worker.rank and mine is not None:
+            mine.of_all_ranks = True
             raise mine
-        raise Echo(told[speaker])
+        about_data, sentence = told[speaker]
+        raise (DataEcho if about_data else Echo)(sentence)
+
+    def agreed(self, error: LiftError) -> LiftError:
+        """Return what to raise where all ranks have come to the same error: one of them says it."""
+        error.of_all_ranks = True
+        return error if self.first else Echo(str(error))
+
+    def telling(self) -> contextlib.AbstractContextManager[None]:
+        """Return the context in which other ranks are asked; see `telling`."""
+        return telling() if self.size > 1 else contextlib.nullcontext()
 
     def any(self, wish: bool) -> bool:
         """Return whether it is so on any rank."""
@@ -160,7 +178,7 @@ class Ranks:
         if self.size == 1:
             return x.detach()
         sent = x.detach().to(self.device, copy=True).contiguous()
-        with telling():
+        with self.telling():
             dist.all_reduce(sent, how)
         return sent.to(x.device)
 
@@ -195,6 +213,7 @@ def joined(device: torch.device, silence_s: float = SILENCE_S) -> Iterator[Ranks
         silence_s: seconds after which a rank that does not answer counts as lost.
 
     Raises:
+        ConfigError: what `torchrun` sets is not whole.
         RankLost: not all processes came.
     """
     own = worker()
@@ -206,7 +225,13 @@ def joined(device: torch.device, silence_s: float = SILENCE_S) -> Iterator[Ranks
         torch.cuda.set_device(device)
     with telling():
         patience = datetime.timedelta(seconds=silence_s)
-        store, rank, size = next(rendezvous("env://", timeout=patience))
+        try:
+            store, rank, size = next(rendezvous("env://", timeout=patience))
+        except ValueError as error:  # a variable is missing
+            raise ConfigError(
+                f"WORLD_SIZE={own.size} says that there are several processes, but {error}; start "
+                "with torchrun, or unset WORLD_SIZE."
+            ) from error
         # A second group of the same processes must not read the first one's addresses.
         store = PrefixStore(f"lift-{next(_GROUPS)}", store)
         dist.init_process_group(
@@ -221,13 +246,22 @@ def joined(device: torch.device, silence_s: float = SILENCE_S) -> Iterator[Ranks
     try:
         yield ranks
         ranks.wait()
+    except BaseException as error:
+        # Frames of the error hold the model that listens to the group, and would keep it alive.
+        traceback.clear_frames(error.__traceback__)
+        if isinstance(error, Stopped) or getattr(error, "of_all_ranks", False):
+            ranks.wait()
+        raise
     finally:
+        gc.collect()
         dist.destroy_process_group()
 
 
 @contextlib.contextmanager
 def telling() -> Iterator[None]:
     """Turn what a backend says of a lost process into one sentence.
+
+    NCCL itself says nothing: there `torchrun` ends the others.
 
     Raises:
         RankLost: another process of the run ended, or did not answer in time.
@@ -236,7 +270,8 @@ def telling() -> Iterator[None]:
         yield
     except RuntimeError as error:
         words = str(error)
-        if isinstance(error, torch.OutOfMemoryError) or not _LOST.search(words):
+        short = isinstance(error, torch.OutOfMemoryError) or "out of memory" in words.lower()
+        if short or not (isinstance(error, dist.DistError) or _LOST.search(words)):
             raise
         raise RankLost(
             "Another process of this run ended or does not answer "

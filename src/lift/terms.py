@@ -132,6 +132,7 @@ class Batch:
             look (`lift.data.likeness`); 0 and 0 for others.
         negatives: texts that describe none of the images, as the cache stores them, and
         negative_row: the row of each; None where the loader shows none.
+        own_row: rows of all captions of the images that take part, shown or not.
         dropped: samples that could not be used.
     """
 
@@ -145,6 +146,7 @@ class Batch:
     weight: Float32[Tensor, " c"] | None = None
     negatives: Shaped[Tensor, "e stored"] | None = None
     negative_row: Int64[Tensor, " e"] | None = None
+    own_row: Int64[Tensor, " o"] = field(default_factory=lambda: torch.empty(0, dtype=torch.int64))
     dropped: tuple[Dropped, ...] = ()
 
     def to(self, device: torch.device, non_blocking: bool = False) -> Batch:
@@ -162,7 +164,10 @@ class Batch:
 
     def _travelling(self) -> Iterator[tuple[str, Any]]:
         """Yield what the step needs on its device, by name."""
-        for name in ("images", "texts", "owner", "row", "weight", "negatives", "negative_row"):
+        for name in (
+            *("images", "texts", "owner", "row", "weight"),
+            *("negatives", "negative_row", "own_row"),
+        ):
             value = getattr(self, name)
             if value is not None:
                 yield name, value

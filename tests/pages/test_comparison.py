@@ -13,6 +13,7 @@ from lift.errors import DataError
 from lift.pages.comparison import curves, render, write_comparison
 from lift.training.compared import (
     ArmRecord,
+    Before,
     Comparison,
     Differs,
     Failed,
@@ -30,7 +31,9 @@ RECALL = "text_to_image/R@10"
 
 def score(metric: str, value: float, **changes) -> Score:
     given = {"evaluation": "retrieval", "version": 2, "protocol": "all-captions", "data": "val"}
-    return Score(**{**given, **changes}, metric=metric, primary=metric == RECALL, value=value)
+    main = metric == RECALL
+    given |= {"items": 60 if main else 12, "chance": 1 / 6 if main else None}
+    return Score(**{**given, **changes}, metric=metric, primary=main, value=value)
 
 
 def ran(arm: str, seed: int, recall: float, rank: float, **changes) -> Ran:
@@ -81,8 +84,11 @@ def test_the_page_says_it_all_and_asks_for_nothing(found: Comparison, tmp_path: 
     page = render(found, tmp_path)
     assert "<b>&better" not in page and "&lt;b&gt;&amp;better" in page
     assert not re.search(r"<script|https?://|src=|@import|url\((?!#)", page)
-    for words in ("+20.3", "higher", "lower", "one seed, no interval", "3 arms", "The loss is NaN"):
+    for words in ("+20.3", "better", "one seed, no interval", "3 arms", "The loss is NaN"):
         assert words in page, words
+    assert ">worse<" not in page and page.count(">better<") == 1  # the main metric alone
+    assert "all-captions, version 2, 60 items, chance 16.7%" in page and "n = 12" in page
+    assert '+1.0 <span class="small">seeds 1</span>' in page
     assert "loader.captions mix -&gt; one" in page and "7 of 9 runs" in page
     assert render(found, tmp_path) == page
 
@@ -124,9 +130,24 @@ def test_what_makes_a_comparison_unfair_is_said(found: Comparison) -> None:
     said = notes(dataclasses.replace(found, arms=tuple(arms), budget="flops"))
     assert any("precision was bfloat16 or float32" in note for note in said)
     assert any("whole steps leave <b>&better at +50% of the FLOPs" in note for note in said)
-    assert "seen in training" in said
+    assert "<b>&better, seed 0: seen in training" in said
+    every = [
+        dataclasses.replace(
+            arm, runs=tuple(dataclasses.replace(ran, notes=("small",)) for ran in arm.runs)
+        )
+        for arm in found.arms
+    ]
+    assert "Every run: small" in notes(dataclasses.replace(found, arms=tuple(every)))
     two = dataclasses.replace(found, seeds=(0, 1))
     assert any("take three or more" in note for note in notes(two))
+    assert any("there are 2 in comparison.json" in note for note in notes(found))
+    rows = dataclasses.replace(found.arms[0], before=(Before(what="MiniLM", text=True),))
+    start = dataclasses.replace(found.arms[1], before=(Before(what="m", samples=64, flops=2e9),))
+    said = notes(dataclasses.replace(found, arms=(rows, start, found.arms[2])))
+    assert any(
+        n.startswith("NOT MATCHED: start of <b>&better: 64 samples, 2e+09 FLOPs") for n in said
+    )
+    assert any(n.startswith("NOT MATCHED: the text encoder of rows was trained") for n in said)
 
 
 def test_curves_are_means_over_seeds_of_what_all_runs_have(

@@ -20,7 +20,8 @@ from lift.data.image import decode
 from lift.data.source import parse_part
 from lift.errors import CheckpointError, DataError
 from lift.evaluation import write_results
-from lift.pages.page import write_report
+from lift.pages.curves import _about_scale, guess_loss
+from lift.pages.page import _lede, write_report
 from lift.pages.pictures import data_uri
 from lift.pages.record import Record
 from lift.pages.repeat import commands_of, encoder_words
@@ -293,3 +294,37 @@ def test_before_the_end_the_page_says_so(run: Path) -> None:
 def test_a_folder_without_run_is_refused(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="give the folder that `lift train` wrote"):
         write_report(tmp_path)
+
+
+def test_a_run_with_two_trained_sides_is_told_as_one() -> None:
+    config = {
+        "data": "pairs",
+        "tower": {"name": "vit"},
+        "text_tower": {"name": "transformer"},
+        "dimensions": 384,
+        "freeze": ["image.tower"],
+    }
+    parameters = {"tower": 0, "head": 24, "text": 1_000, "objective": 1}
+    assert _lede({"config": config, "parameters": parameters}) == (
+        "An image encoder (vit) of 24 trained parameters and a text encoder (transformer) of 1,000 "
+        "trained parameters trained on pairs into a shared space of 384 dimensions, image tower "
+        "held still."
+    )
+    alone = {"config": {"tower": "vit"}, "parameters": {"tower": 7, "head": 1, "objective": 1}}
+    assert _lede(alone) == (
+        "An image encoder (vit) of 8 trained parameters into a fixed text space."
+    )
+
+
+@pytest.mark.parametrize("of", [False, True])
+def test_a_temperature_that_is_not_learned_does_not_grow(of: bool) -> None:
+    objective: dict = {"name": "softmax", "options": {"learn_temperature": False}}
+    if of:
+        objective = {"name": "matryoshka", "options": {"of": objective}}
+    assert "held still" in _about_scale({"config": {"objective": objective}})
+    assert "learned" in _about_scale({"config": {"objective": {"name": "softmax"}}})
+
+
+def test_the_loss_of_guessing_is_that_of_a_whole_step() -> None:
+    config = {"objective": "softmax", "loader": {"batch_size": 16}, "optim": {"accumulate": 4}}
+    assert guess_loss({"config": config}) == (pytest.approx(np.log(64)), 64)

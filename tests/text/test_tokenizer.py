@@ -15,6 +15,7 @@ import pytest
 from lift.data.source import open_source
 from lift.data.tokens import captions_of
 from lift.errors import ConfigError, DataError, MissingPackage
+from lift.text.loading import fault_of
 from lift.text.tokenizer import END, START, Tokenizer
 
 pytest.importorskip("tokenizers")
@@ -159,8 +160,15 @@ def test_what_cannot_be_used_is_told(tmp_path, monkeypatch):
         Tokenizer.trained(["a", "\ud800"], 300)
     with pytest.raises(ConfigError, match=r"has no tokenizer\.json; `AutoTokenizer"):
         Tokenizer.found(tmp_path)
-    with pytest.raises(ConfigError, match="neither bpe, nor a file or folder, nor a hub model"):
+    with pytest.raises(ConfigError) as told:
         Tokenizer.found("bpee")
+    assert str(told.value) == (
+        "'bpee' is neither bpe, nor a file or folder, nor a hub model whose tokenizer.json can be "
+        "had (the hub can't be reached and there is no copy here); check text_tower.tokenizer."
+    )
+    for name in ("nowhere.json", "./nowhere", "~/no/where", str(tmp_path / "none")):
+        with pytest.raises(ConfigError, match=rf"^There is no tokenizer file '{name}'; check the"):
+            Tokenizer.found(name)
     for text in ("", "{", "[]", "{}", '{"model": 3}', plain(vocab={}, merges=[])):
         with pytest.raises(ConfigError, match="here is no tokenizer that"):
             Tokenizer.from_json(text, "here")
@@ -177,6 +185,32 @@ def test_what_cannot_be_used_is_told(tmp_path, monkeypatch):
         Tokenizer.trained(["a"], 300)
     monkeypatch.undo()
     module._library.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [
+        ("GatedRepoError", "its owner has to let you in first"),
+        ("RepositoryNotFoundError", "there is none that you may see"),
+        ("RevisionNotFoundError", "it has no such revision"),
+        ("EntryNotFoundError", "it has no such file"),
+        ("RemoteEntryNotFoundError", "it has no such file"),
+        ("LocalEntryNotFoundError", "the hub can't be reached and there is no copy here"),
+        ("OfflineModeIsEnabled", "the hub can't be reached and there is no copy here"),
+        ("HFValidationError", "that is no name of a hub model"),
+    ],
+)
+def test_a_fault_of_the_hub_is_a_few_words_of_our_own(kind, words):
+    errors = pytest.importorskip("huggingface_hub.errors")
+    if not hasattr(errors, kind):
+        pytest.skip(f"this huggingface_hub knows no {kind}")
+    found = getattr(errors, kind)
+    assert fault_of(found.__new__(found, "much about its client")) == words
+
+
+def test_any_other_fault_ends_with_a_word():
+    told = fault_of(OSError("word " * 100))
+    assert told.startswith("OSError: word word") and told.endswith(" word ...")
 
 
 def test_forks_stay_silent_and_environment_clean():

@@ -106,8 +106,13 @@ def test_what_does_not_fit_is_told(decoder, tmp_path):
 
     with pytest.raises(ConfigError, match=r"context=25, but .* reads at most 24 tokens"):
         fit(model=str(decoder), context=25)
-    with pytest.raises(ConfigError, match="neither minilm, nor a folder, nor a hub model"):
+    with pytest.raises(ConfigError) as told:
         fit(model="nobody/nothing")
+    assert str(told.value) == (
+        "text_tower.model=nobody/nothing is neither minilm, nor a folder, nor a hub model that can "
+        "be had (the hub can't be reached and there is no copy here); check the name, or download "
+        "it and give its folder."
+    )
     (tmp_path / "tokenizer.json").write_text((decoder / "tokenizer.json").read_text())
     (tmp_path / "config.json").write_text((decoder / "config.json").read_text())
     (tmp_path / "pytorch_model.bin").write_bytes(b"\x80\x04")

@@ -18,7 +18,7 @@ from safetensors.numpy import load_file
 
 import lift
 from lift.errors import CheckpointError, DataError, LiftError, NotFinite, Stopped
-from lift.training import comparison
+from lift.training import compared_words, comparison
 from lift.training.compared import Comparison, figures, read_comparison
 from lift.training.comparison import Arm
 
@@ -154,7 +154,7 @@ def test_equal_arms_show_no_difference(compared: Maker) -> None:
     for figure in figures(found):
         one = figure.arms[1].difference
         assert one is not None and one.differences == (0, 0)
-        assert one.verdict == "no difference shown"
+        assert one.verdict() == "no difference shown"
     assert found.arms[1].method == () and found.arms[1].not_matched == ()
     assert "no option that makes one differs" in found.table()
 
@@ -165,6 +165,7 @@ def test_what_is_not_matched_is_said(compared: Maker) -> None:
     table = found.table()
     assert "NOT MATCHED" in table and "optim.lr 0.002 -> 0.0001" in table
     assert "One seed: no interval" in table and "one seed, no interval" in table
+    assert "% to " not in table  # the range of one value is none
 
 
 def test_finished_runs_are_not_run_again(compared: Maker, finished: Path) -> None:
@@ -249,6 +250,18 @@ def test_a_comparison_that_was_killed_in_its_first_run_goes_on(
         ((LIFT, COSINE), {"seeds": ()}, "different numbers"),
         ((LIFT, "quickstart:evaluations=compositional"), {}, "has evaluations="),
         ((LIFT, "quickstart:validation=scenes"), {"validation": ""}, "has validation="),
+        ((LIFT, "quickstart:validation=scenes"), {}, "has validation='scenes'"),
+        ((LIFT, "quickstart:data=scenes"), {}, "has data='scenes'"),
+        ((LIFT, "quickstart:seed=3"), {}, "give all arms theirs with --seeds"),
+        ((LIFT, COSINE), {"options": [*OPTIONS, "seed=3"]}, "with --seeds, not with --set"),
+        ((LIFT, "quickstart:cache=nowhere"), {}, "nowhere"),
+        ((LIFT, COSINE), {"cache": ""}, "give their folder with --cache"),
+        (
+            (LIFT, "quickstart+clip:freeze=[text.tower,text.head,image.tower,image.head]"),
+            {},
+            "freeze leaves nothing to train",
+        ),
+        ((LIFT, "quickstart:freeze=[text.tower]"), {}, "which this model does not have"),
         ((LIFT, "quickstart:evaluations=[]"), {}, "Nothing judges arm"),
         ((LIFT, "quickstart+clp"), {}, "Did you mean 'clip'?"),
         ((LIFT, "quickstart:optim.rl=1"), {}, "Did you mean 'optim.lr'?"),
@@ -274,11 +287,69 @@ def test_another_folder_is_left_alone(compared: Maker, tmp_path: Path) -> None:
         compared()
 
 
-def test_other_options_in_the_same_folder_are_a_failure_that_is_named(
-    compared: Maker, finished: Path
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"options": [*OPTIONS, "optim.lr=0.5"]}, "arm quickstart with optim.lr=0.002, not 0.5"),
+        ({"arms": (COSINE, LIFT)}, "compares with quickstart, not with quickstart:objective=cos"),
+        ({"budget": "flops"}, "at equal samples, not flops"),
+    ],
+)
+def test_what_does_not_go_on_with_a_comparison_is_refused(
+    compared: Maker, finished: Path, changes: dict, sentence: str
 ) -> None:
-    found = compared(seeds=(0,), options=[*OPTIONS, "optim.lr=0.5"])
-    assert len(found.failed) == 2 and "optim.lr=0.002" in found.failed[0].why
+    written = (finished / "comparison.json").read_bytes()
+    with pytest.raises(CheckpointError, match=sentence):
+        compared(**{"seeds": (0,), **changes})
+    assert (finished / "comparison.json").read_bytes() == written
+
+
+def test_a_smaller_call_keeps_what_is_there(compared: Maker, finished: Path) -> None:
+    whole = read_comparison(finished)
+    assert compared(seeds=(1,)) == whole == read_comparison(finished)
+    other = "quickstart:log_every=3"
+    found = compared((LIFT, other), seeds=(0,))
+    assert [arm.name for arm in found.arms] == [LIFT, other, COSINE]
+    assert [[ran.seed for ran in arm.runs] for arm in found.arms] == [[0, 1], [0], [0, 1]]
+    assert found.seeds == (0, 1) and found.arms[2] == whole.arms[1]
+    shutil.rmtree(finished / "quickstart-objective=cosine" / "seed-1")  # no longer there
+    found = compared((LIFT, other), seeds=(0,))
+    assert [ran.seed for ran in found.arms[2].runs] == [0]
+
+
+def test_another_cache_is_another_text_encoder(compared: Maker, tmp_path: Path) -> None:
+    rows = tmp_path / "rows"
+    lift.embed([TRAIN, VALIDATION], out=rows, encoder="hashing:dimensions=48", codec="float32",
+               progress=False)  # fmt: skip
+    arm = f"quickstart:cache={rows},encoder=none"
+    found = compared((LIFT, arm), seeds=(0,))
+    assert not found.failed, found.failed
+    assert found.arms[1].config["cache"] == str(rows) != found.arms[0].config["cache"]
+    method = {one.option: one for one in found.arms[1].method}
+    assert {"cache.space", "cache.codec"} <= method.keys()
+    assert "(48 dimensions)" in method["cache.space"].here
+    assert found.arms[1].not_matched == ()
+
+
+def test_items_and_chance_stand_in_the_heading(once: Path) -> None:
+    found = read_comparison(once)
+    main = next(figure for figure in figures(found) if figure.primary)
+    assert main.items and main.chance
+    table = found.table()
+    told = f"version {main.version}, {main.items:,} items, chance {100 * main.chance:.1f}%)"
+    assert f"({main.protocol}, {told}" in table
+    assert json.loads((once / "comparison.json").read_text())["figures"][0]["items"]
+    assert "Options were tuned for LIFT" in table and "those that are only judged" in table
+
+
+def test_only_the_main_metric_has_a_verdict(once: Path) -> None:
+    found = read_comparison(once)
+    for figure in figures(found):
+        one = figure.arms[1].difference
+        assert one is not None
+        words = compared_words.difference_words(figure, one)
+        assert bool(words[2]) == figure.primary
+        assert figure.lower_is_better == figure.metric.endswith(("rank", "rank (strict)"))
 
 
 def test_runs_on_other_pairs_do_not_compare(once: Path) -> None:
@@ -356,6 +427,11 @@ def test_lit_starts_from_a_lift_model(compared: Maker, once: Path) -> None:
     assert not found.failed, found.failed
     assert found.arms[1].effort is not None
     assert {"start", "freeze"} <= {one.option for one in found.arms[1].method}
+    (one,) = found.arms[1].before
+    assert one.samples == 48 and one.flops is not None and found.arms[0].effort is not None
+    assert one.flops == pytest.approx(found.arms[0].effort.run_flops)
+    told = f"start of {found.arms[1].name}: 48 samples, {one.flops:.3g} FLOPs"
+    assert f"NOT MATCHED: {told}" in found.table()
 
 
 def test_live_frozen_text_is_lift(tmp_path: Path) -> None:
@@ -370,6 +446,7 @@ def test_live_frozen_text_is_lift(tmp_path: Path) -> None:
     assert not found.failed, found.failed
     assert {one.option for one in found.arms[1].method} == {"encoder", "text_tower", "freeze"}
     assert found.arms[1].not_matched == ()
+    assert "\nthe text encoder of quickstart, quickstart+frozen_minilm was" in found.table()
     one, other = (
         load_file(tmp_path / "out" / arm / "seed-0" / "model" / "model.safetensors") for arm in arms
     )
@@ -398,7 +475,10 @@ def test_the_console_compares_and_reports(captions: Path, finished: Path, tmp_pa
     done = console("report", "out")
     assert done.returncode == 0, done.stderr
     assert (finished / "comparison.html").exists()
-    done = console(*words, "--set", *OPTIONS, "optim.lr=0.5")
+    shutil.rmtree(finished / "quickstart" / "seed-0")
+    (finished / "quickstart" / "seed-0").mkdir()
+    (finished / "quickstart" / "seed-0" / "mine.txt").write_text("x")
+    done = console(*words, "--set", *OPTIONS)
     assert done.returncode == 2
-    assert "4 of 4 runs failed. The first is quickstart, seed 0:" in done.stderr
+    assert "1 of 4 runs failed. The first is quickstart, seed 0:" in done.stderr
     assert "Traceback" not in done.stderr

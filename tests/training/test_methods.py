@@ -7,10 +7,11 @@ import dataclasses
 import pytest
 import torch
 
+import lift
 from lift import plugins, recipes
 from lift.config import part, to_dict
 from lift.data.loader import LoaderConfig
-from lift.errors import ConfigError
+from lift.errors import ConfigError, LiftError
 from lift.model import build_side, count_parameters
 from lift.text.conditioning import ConditionConfig
 from lift.training import methods
@@ -202,3 +203,21 @@ def test_methods_survive_json() -> None:
     for method in methods.METHODS:
         config = recipes.get(f"quickstart+{method}").resolved()
         assert from_dict(RunConfig, to_dict(config)).resolved() == config
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (["freeze=[text.tower]"], "which this model does not have"),
+        (["freeze=[image.tower,image.head]"], "nothing to train"),
+        (["start=nowhere"], "nowhere is no model"),
+    ],
+)
+def test_what_no_data_would_train_is_refused_by_a_dry_run(options: list, sentence: str) -> None:
+    with pytest.raises(LiftError, match=sentence):
+        lift.dry_run("quickstart", options=options)
+
+
+def test_a_text_tower_whose_tokenizer_is_to_be_made_has_at_most_so_many_parameters() -> None:
+    assert "at most" in lift.dry_run("quickstart+clip").table()
+    assert "at most" not in lift.dry_run("quickstart").table()

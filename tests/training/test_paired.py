@@ -68,22 +68,23 @@ def test_pairing_takes_out_what_a_seed_does_to_both_arms() -> None:
     seeds = (0, 1, 2, 3)
     luck = [0.30, 0.45, 0.20, 0.60]
     paired = difference(seeds, [x + d for x, d in zip(luck, (0.02, 0.03, 0.02, 0.03))], luck)  # noqa: B905
-    assert paired.verdict == "higher"
+    assert paired.verdict() == "better"
+    assert paired.verdict(lower_is_better=True) == "worse"  # as of a rank
     shuffled = difference(seeds, [luck[i] + 0.025 for i in (2, 3, 1, 0)], luck)
-    assert shuffled.verdict == "no difference shown"
-    assert difference(seeds, luck, [x + 0.02 + 0.01 * (x > 0.4) for x in luck]).verdict == "lower"
+    assert shuffled.verdict() == "no difference shown"
+    assert difference(seeds, luck, [x + 0.02 + 0.01 * (x > 0.4) for x in luck]).verdict() == "worse"
 
 
 def test_one_seed_has_no_interval() -> None:
     found = difference((7,), (0.4,), (0.3,))
     assert found.low is None and found.high is None
-    assert found.verdict == "one seed, no interval"
+    assert found.verdict() == "one seed, no interval"
 
 
 def test_equal_steps_of_a_coarse_figure_are_no_measure_of_spread() -> None:
     found = difference((0, 1), (0.1 + 0.05, 0.3 + 0.05), (0.1, 0.3))
-    assert found.low is None and found.verdict == "the same in every seed, no interval"
-    assert difference((0, 1), (0.5, 0.25), (0.5, 0.25)).verdict == "no difference shown"
+    assert found.low is None and found.verdict() == "the same in every seed, no interval"
+    assert difference((0, 1), (0.5, 0.25), (0.5, 0.25)).verdict() == "no difference shown"
 
 
 @pytest.mark.parametrize(("seeds", "ours"), [((), ()), ((0, 1), (0.5,))])

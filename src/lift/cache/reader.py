@@ -159,9 +159,16 @@ class EmbeddingCache(StoredRows):
         return zip(self._places, self.manifests, strict=True)
 
 
+_OF_A_MODEL = {"run.json", "bundle.json"}
+"""What lies in the folder of a run, and of a saved model."""
+
+
 def _why_not(place: Place, plan: records.Plan | None, missing: Sequence[int]) -> str:
     """Say why a folder that lacks a manifest is no cache."""
-    if plan is None and not any(records.is_ours(name) for name in place.names()):
+    there = place.names()
+    if plan is None and not _OF_A_MODEL.isdisjoint(there):
+        return f"{place} is a run (a model), not a cache; caches are made with `lift embed`."
+    if plan is None and not any(records.is_ours(name) for name in there):
         return f"There is no cache in {place}; make one with `lift embed`."
     parts = plan.parts if plan else 1
     rows = 0

@@ -52,7 +52,8 @@ def evaluate(
         model: folder of a run or of a bundle.
         on: evaluations: `retrieval:data=val.tar`, `zeroshot:data=test.parquet,label=article_type`,
             `compositional:data=scenes`.
-        cache: take text vectors from there where it has them.
+        cache: take text vectors from there where it has them; not of a model with a text side of
+            its own.
         out: where to write one JSON a result; None beside the model, in `evals`.
         device: auto, cpu, cuda or mps.
         leaks: look for the images and captions in what the model was trained on, and note it
@@ -67,6 +68,7 @@ def evaluate(
     from lift.cache.probes import require_alike
     from lift.cache.reader import EmbeddingCache
     from lift.encoders import CachedTexts
+    from lift.errors import ConfigError
     from lift.evaluation import evaluate as judge
     from lift.evaluation import parse_plan, write_results
     from lift.files import require_writable
@@ -76,6 +78,11 @@ def evaluate(
     encoder = bundle.load(model, device=device)
     judged = encoder
     if cache is not None:
+        if encoder.record.encoder is None:
+            raise ConfigError(
+                f"The model {model} has a text side of its own, and no cache holds its vectors: "
+                "leave --cache out."
+            )
         stored = EmbeddingCache.open(cache)
         stored.space.require_same(encoder.space, ours=f"the cache {cache}", theirs=f"model {model}")
         require_alike(

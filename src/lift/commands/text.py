@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     from lift.cache.audit import AuditReport
     from lift.cache.writer import EmbedReport
+    from lift.config import Part
     from lift.text.card import Card
 
 
@@ -58,7 +59,7 @@ def embed(
 
     return run(
         [data] if isinstance(data, str) else data,
-        parse_part("text/encoders", encoder),
+        _encoder(encoder),
         out,
         part=part,
         codec=parse_part("cache/codecs", codec) if codec else None,
@@ -98,14 +99,14 @@ def audit(
     """
     from lift.cache.audit import audit as prove
     from lift.cache.reader import EmbeddingCache
-    from lift.data.source import Captions, open_source, parse_part
+    from lift.data.source import Captions, open_source
     from lift.errors import ConfigError, MissingPackage, ServerError
     from lift.text.encoder import build_encoder
 
     captions = Captions([open_source(spec) for spec in data]) if data else None
     built, not_live = None, ""
     if live:
-        words = parse_part("text/encoders", encoder) if encoder else None
+        words = _encoder(encoder) if encoder else None
         try:
             built = build_encoder(words or EmbeddingCache.open(cache).part, trusted=bool(words))
         except (MissingPackage, ConfigError, ServerError) as error:
@@ -136,7 +137,7 @@ def card(
         limit: captions, and edits of all kinds together, that are looked at, drawn by hash.
         device: auto, cpu, cuda or mps.
     """
-    from lift.data.source import Captions, open_source, parse_part
+    from lift.data.source import Captions, open_source
     from lift.pages.card import write_card
     from lift.text.card import card as look
     from lift.text.pairs import read_pairs
@@ -145,7 +146,7 @@ def card(
     if not specs and not pairs:
         specs = ["scenes:count=400"]
     made = look(
-        [parse_part("text/encoders", words) for words in encoders],
+        [_encoder(words) for words in encoders],
         Captions([open_source(spec) for spec in specs]) if specs else None,
         read_pairs(pairs) if pairs else None,
         limit=limit,
@@ -154,3 +155,32 @@ def card(
     )
     write_card(made, out)
     return made
+
+
+def _encoder(words: str) -> Part:
+    """Return the text encoder that words name.
+
+    Raises:
+        ConfigError: none, a wrong option, or the folder of a run or a trained model.
+    """
+    from lift import plugins
+    from lift.bundle_record import MARKER, read_record
+    from lift.data.source import parse_part
+    from lift.errors import ConfigError
+
+    room = "text/encoders"
+    found = [path for path in (Path(words, MARKER), Path(words, "model", MARKER)) if path.exists()]
+    if words in plugins.names(room) or not (found or Path(words, "run.json").exists()):
+        return parse_part(room, words)
+    if not found:
+        raise ConfigError(f"{words} is a run that is not finished, not a text encoder.")
+    encoder = read_record(found[0]).encoder
+    if encoder is None:
+        raise ConfigError(
+            f"{words} is a trained model, not a text encoder: its texts have a space of its own, "
+            f"which can't be stored yet; use lift.load({words!r}).encode_texts."
+        )
+    raise ConfigError(
+        f"{words} is a trained model, not a text encoder: its texts are those of the text encoder "
+        f"{encoder.name}; give that one, with the options that {found[0]} tells."
+    )

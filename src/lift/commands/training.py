@@ -73,12 +73,14 @@ def compare(
 ) -> Comparison:
     """Train arms with several seeds on the same data, and return their paired differences.
 
-    The same call goes on where it was stopped; runs that are finished are not run again. A run
-    that fails is in `Comparison.failed`, and the others are trained all the same.
+    The same call goes on where it was stopped; runs that are finished are not run again, and those
+    of other seeds and arms in the same folder stay in the comparison. A run that fails is in
+    `Comparison.failed`, and the others are trained all the same.
 
     Args:
         arms: the others are compared with the first. Each is a recipe as for `train`; options of
-            its own may follow a colon: `flickr8k_tiny:objective=cosine,optim.lr=5e-4`.
+            its own may follow a colon: `flickr8k_tiny:objective=cosine,optim.lr=5e-4`. They win
+            over all others: `RECIPE:cache=FOLDER,encoder=none` has another text encoder.
         data, validation: pairs to train on, and to judge every arm on.
         cache: folder that `lift embed` made, for the arms that train against stored rows.
         out: the comparison's folder; runs go into `OUT/ARM/seed-N`.
@@ -93,7 +95,7 @@ def compare(
         LiftError: bad input, or arms that can't be compared; nothing was trained.
         Stopped: SIGTERM or Ctrl-C; the state is saved.
     """
-    from lift.errors import unknown
+    from lift.errors import ConfigError, unknown
     from lift.training.comparison import Arm
     from lift.training.comparison import compare as run_all
 
@@ -102,6 +104,8 @@ def compare(
     for name in more:
         if name not in arms:
             raise unknown("arm", name, arms)
+    if any(map(_is_seed, options)):
+        raise ConfigError("All arms have the same seeds: give them with --seeds, not with --set.")
     places = {"data": data, "validation": validation, "cache": str(cache)}
     return run_all(
         [Arm(arm, _arm(arm, options, more.get(arm, ()), places)) for arm in arms],
@@ -126,14 +130,19 @@ def dry_run(
         data: pairs to train on, to count captions; the recipe's own figure without it.
         cache: folder that `lift embed` made, for the width of its space; the encoder's without.
         options: `key=value` words that change the recipe.
+
+    Raises:
+        LiftError: bad input, or what could not be trained whatever the data.
     """
     from lift.cache.reader import EmbeddingCache
     from lift.data.source import Captions, open_source
     from lift.text.encoder import space_of
     from lift.text.keys import count_distinct
+    from lift.training.before import require_possible
     from lift.training.budget import budget as count
 
     config = _configured(recipe, options, data, "", str(cache)).resolved()
+    require_possible(config)
     if config.text_tower is not None:
         return count(config, config.dimensions)
     if config.cache:
@@ -238,22 +247,31 @@ _BETWEEN_COMMAS = re.compile(r"(?:[^,\[\]]|\[[^\]]*\])+")
 def _arm(
     arm: str, options: Sequence[str], more: Sequence[str], places: Mapping[str, str]
 ) -> RunConfig:
-    """Return the config of an arm `RECIPE` or `RECIPE:key=value,...`."""
+    """Return the config of an arm `RECIPE` or `RECIPE:key=value,...`; its own words win.
+
+    Raises:
+        LiftError: no such recipe or option, or a seed of its own.
+    """
     from lift import recipes
     from lift.config import override
+    from lift.errors import ConfigError
     from lift.training.folder import read_config
-    from lift.training.methods import require_start
 
     recipe, _, own = (arm, "", "") if Path(arm).exists() else arm.partition(":")
     if recipes.is_known(recipe) or not Path(recipe).exists():
         config = recipes.get(recipe, options)
     else:
         config = override(read_config(Path(recipe)), options)
-    config = override(config, [*_BETWEEN_COMMAS.findall(own), *more])
-    if config.text_tower is not None:  # it needs no cache
+    words = [*_BETWEEN_COMMAS.findall(own), *more]
+    if any(map(_is_seed, words)):
+        raise ConfigError(f"Arm {arm} has a seed of its own: give all arms theirs with --seeds.")
+    if override(config, words).text_tower is not None:  # it needs no cache
         places = {**places, "cache": ""}
-    require_start(config)
-    return _placed(config, places)
+    return override(_placed(config, places), words)
+
+
+def _is_seed(word: str) -> bool:
+    return word.partition("=")[0].strip() == "seed"
 
 
 def _configured(

@@ -30,7 +30,8 @@ def eval_(
     Args:
         model: the folder of a run or of a saved model.
         on: what to judge it on.
-        cache: take text vectors from there where it has them.
+        cache: take text vectors from there where it has them (not of a model whose text side was
+            trained, too).
         out: where the JSON goes; beside the model, in `evals`, if not given.
         device: auto, cpu, cuda or mps.
         leaks: look for images and captions in what the model was trained on, and note it.

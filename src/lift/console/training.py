@@ -101,7 +101,8 @@ def compare(
 ) -> None:
     """Train arms with several seeds on the same data; print their paired differences.
 
-    The same command goes on where it was stopped; finished runs are not run again.
+    The same command goes on where it was stopped; finished runs are not run again, and those of
+    other seeds and arms in the same folder stay in the comparison.
 
     For example:
 
@@ -112,7 +113,8 @@ def compare(
 
     Args:
         arms: the others are compared with the first. Each is a recipe's name, RECIPE+METHOD, or
-            the folder of a run; its own options may follow a colon (`RECIPE:optim.lr=5e-4`).
+            the folder of a run; its own options may follow a colon and win over all others
+            (`RECIPE:optim.lr=5e-4`; `RECIPE:cache=FOLDER,encoder=none` for another text encoder).
         out: the comparison's folder.
         data: pairs to train on.
         validation: pairs to judge every arm on.
@@ -136,11 +138,12 @@ def compare(
     )
     print(found.table())
     print(f"figures: {Path(out) / 'comparison.json'}; page: lift report {out}")
-    if found.failed:
-        of = len(found.arms) * len(found.seeds)
-        first = found.failed[0]
+    failed = [one for one in found.failed if one.arm in arms and one.seed in seeds]
+    if failed:
+        of = len(arms) * len(seeds)
+        first = failed[0]
         raise LiftError(
-            f"{len(found.failed)} of {of} runs failed. The first is {first.arm}, seed "
+            f"{len(failed)} of {of} runs failed. The first is {first.arm}, seed "
             f"{first.seed}: {first.why} The same command goes on with what is missing."
         )
 

@@ -239,20 +239,28 @@ class Loader:
         assert isinstance(images, Tensor), "a batch has tensors or crops"
         return images
 
-    def requests(self, start_step: int, stop_step: int) -> Iterator[Request]:
-        """Yield the epochs and sample numbers of the steps; made from the seed alone."""
-        size, rank = self._config.batch_size, self.worker.rank
+    def requests(
+        self, start_step: int, stop_step: int, worker: Worker | None = None
+    ) -> Iterator[Request]:
+        """Yield the epochs and sample numbers of the steps; made from the seed alone.
+
+        Args:
+            start_step, stop_step: from 0.
+            worker: the rank whose share it is; the own one if not given.
+        """
+        worker = worker or self.worker
+        size, rank = self._config.batch_size, worker.rank
         stretches = batches(self._order, size, start_step * size)
         for _ in range(start_step, stop_step):
             epochs, numbers = next(stretches)
-            own = np.array_split(np.arange(size), self.worker.size)[rank]
+            own = np.array_split(np.arange(size), worker.size)[rank]
             yield Request(epochs[own], numbers[own])
 
     def equal_caption_share(self, samples: int = 2048) -> float:
         """Return the share of captions that have a twin in their batch, over the first batches."""
         steps = max(1, min(self.samples_per_epoch, samples) // self._config.batch_size)
         twins = total = 0
-        for request in self.requests(0, steps):
+        for request in self.requests(0, steps, Worker()):
             rows = self._batches.rows(request)
             _, counts = np.unique(rows, return_counts=True)
             twins += int(counts[counts > 1].sum())

@@ -181,8 +181,7 @@ class BatchMaker(Dataset):
         self, images: Crops | Tensor, found: Sequence[_Found], lost: tuple[Dropped, ...]
     ) -> Batch:
         owner = np.repeat(np.arange(len(found)), [len(sample.shown) for sample in found])
-        rows = [sample.told.rows[sample.shown] for sample in found]
-        row = np.concatenate([np.empty(0, np.int64), *rows])
+        row = _joined([sample.told.rows[sample.shown] for sample in found]).numpy()
         wrong = self._wrong(found)
         mixtures = [self._mixture(sample) for sample in found] if self._policy.mixes else []
         texts = np.concatenate(mixtures) if mixtures else self._cache.take_stored(row)
@@ -203,6 +202,7 @@ class BatchMaker(Dataset):
             prints=torch.tensor([sample.prints for sample in found], dtype=torch.int64).reshape(
                 -1, 2
             ),
+            own_row=_joined([sample.told.rows for sample in found]),
             negatives=None if wrong is None else torch.from_numpy(self._cache.take_stored(wrong)),
             negative_row=None if wrong is None else torch.from_numpy(wrong),
             dropped=lost,
@@ -212,14 +212,14 @@ class BatchMaker(Dataset):
         """Return the rows of wrong texts that the samples bring along."""
         if self._negatives is None:
             return None
-        rows = [np.empty(0, np.int64)]
+        rows = []
         for sample in found:
             own = self._negatives.of(sample.number)[1]
             if len(own) > self._negatives_each:
                 rng = generator(self._seed, _WRONG, sample.epoch, sample.number)
                 own = rng.choice(own, self._negatives_each, replace=False)
             rows.append(own)
-        return np.concatenate(rows)
+        return _joined(rows).numpy()
 
     def _surviving(
         self, do: Callable[[_InT], _OutT], items: Iterable[_InT], lost: list[Dropped]
@@ -347,6 +347,10 @@ class BatchMaker(Dataset):
         texts /= np.maximum(np.linalg.norm(texts, axis=1, keepdims=True), 1e-12)
         rng = generator(self._seed, _MIX, sample.epoch, sample.number)
         return rng.dirichlet(np.ones(len(texts))).astype(np.float32)[None] @ texts
+
+
+def _joined(rows: Sequence[Int64[np.ndarray, " _"]]) -> Int64[Tensor, " n"]:
+    return torch.from_numpy(np.concatenate([np.empty(0, np.int64), *rows]))
 
 
 @contextlib.contextmanager

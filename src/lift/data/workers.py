@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import tempfile
 import time
@@ -48,6 +49,7 @@ def answers(
         num_workers=workers,
         timeout=min(_ASKED_EVERY_S, stall_s) if workers and stall_s else 0,
         pin_memory=pin,
+        worker_init_fn=_go_on,
         generator=torch.Generator(),  # else it draws from the run's own, at every resume
         # Forked workers share the canvases; elsewhere than on Linux fork is not safe.
         multiprocessing_context="fork" if workers and sys.platform == "linux" else None,
@@ -57,6 +59,13 @@ def answers(
         yield from _asked(stream, workers, stall_s)
     finally:  # now, and not when whoever holds an error lets go of the stream
         getattr(stream, "_shutdown_workers", lambda: None)()
+
+
+def _go_on(worker: int) -> None:
+    """Leave stopping to the training process: a signal to the whole group reaches workers first."""
+    del worker
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _require_short(folder: str) -> None:
@@ -108,7 +117,7 @@ def _asked(stream: Any, workers: int, stall_s: float) -> Iterator[Any]:
 def _end(stream: Any) -> None:
     """End workers of whom some are dead or stuck: PyTorch would wait 5 s for each of them."""
     for worker in getattr(stream, "_workers", ()):
-        worker.terminate()
+        worker.kill()  # they don't hear SIGTERM
 
 
 def _is_a_death(error: Exception, workers: int) -> bool:

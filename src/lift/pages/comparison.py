@@ -24,6 +24,7 @@ from lift.training.compared import (
     read_comparison,
 )
 from lift.training.compared_words import (
+    about_words,
     costs,
     difference_words,
     notes,
@@ -58,6 +59,7 @@ class Row:
     """One metric in one arm."""
 
     metric: str
+    items: str
     primary: bool
     column: Column
     seeds: str
@@ -65,6 +67,7 @@ class Row:
     range: str
     forest: Forest | None
     difference: str
+    over: str
     interval: str
     verdict: str
 
@@ -175,7 +178,7 @@ def _table(group: Sequence[Figure], named: dict[str, Column]) -> Table:
     title = first.evaluation.replace("_", " ")
     return Table(
         title=f"{title[:1].upper()}{title[1:]} on {first.data}",
-        about=f"{first.protocol} (version {first.version})",
+        about=about_words(group),
         scales=tuple(scales),
         rows=tuple(
             _row(figure, arm, named[arm.arm], reach[_is_share(figure)])
@@ -202,10 +205,11 @@ def _reach(group: Sequence[Figure], *, shares: bool) -> float:
 
 
 def _row(figure: Figure, arm: InArm, column: Column, reach: float) -> Row:
-    words = ("", "", "")
+    words, over = ("", "", ""), ""
     forest = None
     if (one := arm.difference) is not None:
-        words = difference_words(figure.metric, one)
+        words = difference_words(figure, one)
+        over = ", ".join(map(str, one.seeds))
 
         def place(value: float) -> float:
             return round(50 + 48 * value / reach, 2)
@@ -218,6 +222,7 @@ def _row(figure: Figure, arm: InArm, column: Column, reach: float) -> Row:
         )
     return Row(
         metric=metric_words(figure.metric),
+        items=f"{figure.items:,}" if figure.items else "",
         primary=figure.primary,
         column=column,
         seeds=", ".join(map(str, arm.seeds)),
@@ -225,6 +230,7 @@ def _row(figure: Figure, arm: InArm, column: Column, reach: float) -> Row:
         range=range_words(figure.metric, arm),
         forest=forest,
         difference=words[0],
+        over=over,
         interval=words[1],
         verdict=words[2],
     )

@@ -44,7 +44,7 @@ def charts_of(record: Record) -> list[Chart]:
             key="scale",
             title="Logit scale",
             unit="inverse temperature",
-            about="Factor on the cosines; it is learned and grows as pairs become easy.",
+            about=_about_scale(record.run),
         ),
         _series(
             record,
@@ -72,13 +72,17 @@ def charts_of(record: Record) -> list[Chart]:
 def guess_loss(run: Mapping) -> tuple[float, int] | None:
     """Return (ln(batch), batch) where the objective is the softmax one, else None.
 
-    ln(batch) is what a model scores that finds every caption of a batch equally likely.
+    A batch is the images of a step, which are all compared with all its texts. ln(batch) is what
+    a model scores that finds every caption of a batch equally likely.
     """
     config = run.get("config") or {}
     objective = config.get("objective") or {}
     name = objective.get("name", "softmax") if isinstance(objective, Mapping) else objective
     loader = config.get("loader") or {}
     batch = number(loader.get("batch_size")) if isinstance(loader, Mapping) else None
+    optim = config.get("optim") or {}
+    times = number(optim.get("accumulate")) if isinstance(optim, Mapping) else None
+    batch = batch and batch * (times or 1)
     if name != "softmax" or batch is None or batch < 2:
         return None
     return math.log(batch), int(batch)
@@ -103,6 +107,18 @@ def _loss(record: Record) -> Chart | None:
         marks=(mark,),
         about=f"{chart.about} Guessing among the {batch} of a batch stays at ln {batch}.",
     )
+
+
+def _about_scale(run: Mapping) -> str:
+    """Return what the factor on the cosines is: learned, or held still."""
+    objective = (run.get("config") or {}).get("objective")
+    while isinstance(objective, Mapping):
+        options = objective.get("options")
+        options = options if isinstance(options, Mapping) else {}
+        if options.get("learn_temperature") is False:
+            return "Factor on the cosines; it is held still."
+        objective = options.get("of")
+    return "Factor on the cosines; it is learned, and grows as pairs become easy."
 
 
 def _clip(record: Record) -> tuple[Mark, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -131,24 +131,31 @@ def _space_name(run: Mapping[str, Any]) -> str:
 
 def _lede(run: Mapping[str, Any]) -> str:
     """Return one sentence: what was trained, on what, into which space."""
-    config = _mapping(run, "config")
-    total = _total(_mapping(run, "parameters"))
-    tower, data, space = _part_name(config, "tower"), config.get("data"), _space_name(run)
-    words = [f"An image encoder ({tower})" if tower else "An image encoder"]
-    if total:
-        words.append(f"of {count(total)} trained parameters")
+    config, parameters = _mapping(run, "config"), _mapping(run, "parameters")
+    data, space = config.get("data"), _space_name(run)
+    two = _part_name(config, "text_tower")
+    words = [_side("An image encoder", _part_name(config, "tower"), parameters, ("tower", "head"))]
+    if two:
+        words.append("and " + _side("a text encoder", two, parameters, ("text",)))
     if data:
         words.append(f"trained on {data}")
-    words.append(f"into the fixed text space of {space}." if space else "into a fixed text space.")
-    return " ".join(words)
+    if two:
+        wide = number(config.get("dimensions"))
+        words.append(f"into a shared space of {wide:,.0f} dimensions" if wide else "together")
+    else:
+        words.append(
+            f"into the fixed text space of {space}" if space else "into a fixed text space"
+        )
+    if held := [str(name).replace(".", " ") for name in config.get("freeze") or ()]:
+        words[-1] += f", {' and '.join(held)} held still"
+    return " ".join(words) + "."
 
 
-def _total(parameters: Mapping[str, Any]) -> float | None:
-    for key in ("trained", "trainable", "total"):
-        if number(parameters.get(key)):
-            return number(parameters[key])
-    parts = [n for n in map(number, parameters.values()) if n is not None]
-    return sum(parts) or None
+def _side(what: str, tower: str, parameters: Mapping[str, Any], parts: Sequence[str]) -> str:
+    """Return a side in words; a temperature and the like are of neither."""
+    known = [n for n in (number(parameters.get(name)) for name in parts) if n is not None]
+    words = f"{what} ({tower})" if tower else what
+    return f"{words} of {count(sum(known))} trained parameters" if any(known) else words
 
 
 def _facts(record: Record) -> list[tuple[str, str, bool]]:

@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Bool, Float32, Int32
 
 from lift import plugins
-from lift.config import Part, from_dict
+from lift.config import Part, from_options
 from lift.errors import DataError, unknown
 from lift.text.space import TextSpace
 from lift.world import Precision
@@ -138,7 +138,7 @@ def space_of(part: Part, *, trusted: bool = False) -> TextSpace:
         raise unknown("text encoder", part.name, known)
     # Not plugins.load: that asks for the packages which only building needs.
     module = importlib.import_module(f"lift.text.encoders.{part.name}")
-    config = from_dict(module.Config, part.options, f"{ROOM}/{part.name}")
+    config = from_options(module.Config, part.options, f"{ROOM}/{part.name}")
     return module.space(config, **_trust(module.space, trusted))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import textwrap
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
@@ -21,10 +22,31 @@ def loading(source: str | Path) -> Iterator[None]:
     except (LiftError, MemoryError, torch.OutOfMemoryError):
         raise
     except Exception as error:
+        why = textwrap.shorten(str(error), 300, placeholder=" ...")
         raise ConfigError(
             f"The text encoder {str(source)!r} could not be loaded ({type(error).__name__}: "
-            f"{' '.join(str(error).split())[:300]}); check the folder or the hub id."
+            f"{why}); check the folder or the hub id."
         ) from error
+
+
+_FAULTS = {
+    "GatedRepoError": "its owner has to let you in first",
+    "RevisionNotFoundError": "it has no such revision",
+    "RepositoryNotFoundError": "there is none that you may see",
+    "LocalEntryNotFoundError": "the hub can't be reached and there is no copy here",
+    "EntryNotFoundError": "it has no such file",
+    "HFValidationError": "that is no name of a hub model",
+    "HfUriError": "that is no name of a hub model",
+    "OfflineModeIsEnabled": "the hub can't be reached and there is no copy here",
+}
+"""What an error of huggingface_hub means; a subclass stands before its base."""
+
+
+def fault_of(error: Exception) -> str:
+    """Return, in a few words, why a hub model did not come: the hub's own are about its client."""
+    kinds = {kind.__name__ for kind in type(error).__mro__}
+    known = next((words for name, words in _FAULTS.items() if name in kinds), None)
+    return known or textwrap.shorten(f"{type(error).__name__}: {error}", 200, placeholder=" ...")
 
 
 @contextlib.contextmanager

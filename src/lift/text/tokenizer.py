@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import textwrap
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -22,6 +23,7 @@ from jaxtyping import Bool, Int32
 from lift import plugins
 from lift.errors import ConfigError, DataError
 from lift.text.encoder import clean
+from lift.text.loading import fault_of
 
 START, END = "<|startoftext|>", "<|endoftext|>"
 FILE = "tokenizer.json"
@@ -222,9 +224,10 @@ def _parsed(text: str, where: str) -> Any:
     except MemoryError:
         raise
     except Exception as error:  # tokenizers raises the bare class
+        why = textwrap.shorten(str(error), 200, placeholder=" ...")
         raise ConfigError(
-            f"{where} is no tokenizer that the package tokenizers can read "
-            f"({' '.join(str(error).split())[:200]}); give another file or folder."
+            f"{where} is no tokenizer that the package tokenizers can read ({why}); give another "
+            "file or folder."
         ) from error
 
 
@@ -240,6 +243,8 @@ def _file(name: str) -> Path:
             f"The folder {name!r} has no {FILE}; `AutoTokenizer.from_pretrained(...)"
             ".save_pretrained(...)` of transformers writes one."
         )
+    if path.suffix == ".json" or name.startswith((".", "~", "/")):  # no model of the hub
+        raise ConfigError(f"There is no tokenizer file {name!r}; check the path.")
     plugins.require("huggingface_hub", "text", _NAME)
     from huggingface_hub import hf_hub_download
 
@@ -247,8 +252,8 @@ def _file(name: str) -> Path:
         return Path(hf_hub_download(name, FILE))
     except Exception as error:
         raise ConfigError(
-            f"{name!r} is neither bpe, nor a file or folder, nor a hub model with a {FILE} that "
-            f"can be reached from here ({' '.join(str(error).split())[:200]}); check the name."
+            f"{name!r} is neither bpe, nor a file or folder, nor a hub model whose {FILE} can be "
+            f"had ({fault_of(error)}); check text_tower.tokenizer."
         ) from error
 
 

@@ -24,7 +24,7 @@ from lift import plugins
 from lift.errors import ConfigError, unknown
 from lift.text.encoders import minilm
 from lift.text.encoders._training_data import seen_by
-from lift.text.loading import loading, quiet_loading, require_weights
+from lift.text.loading import fault_of, loading, quiet_loading, require_weights
 from lift.text.tokenizer import FILE, Tokenizer
 from lift.text_towers._pooling import is_token, pooled, require_fits
 
@@ -251,9 +251,9 @@ def _folder(config: Config) -> Path:
             )
         except Exception as error:
             raise ConfigError(
-                f"{_NAME}: {config.model!r} is neither {MINILM}, nor a folder, nor a hub model "
-                f"that can be reached from here ({' '.join(str(error).split())[:200]}); check the "
-                "name, or download it and give its folder."
+                f"text_tower.model={config.model} is neither {MINILM}, nor a folder, nor a hub "
+                f"model that can be had ({fault_of(error)}); check the name, or download it and "
+                "give its folder."
             ) from error
     if not any((folder / name).is_file() for name in _WEIGHTS):
         raise ConfigError(

@@ -10,6 +10,7 @@ import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from lift import plugins
 from lift.errors import ConfigError
 from lift.model import count_parameters
 from lift.training import amounts
@@ -56,6 +57,7 @@ class Budget:
         samples: images seen.
         cache_rows, cache_bytes: float16 rows for one caption a pair (0: pairs unknown, or no rows).
         dimensions: of the text space.
+        tokenizer_is_made: from the run's captions; it may come out with fewer tokens than allowed.
     """
 
     tower_parameters: int
@@ -77,6 +79,7 @@ class Budget:
     cache_rows: int
     cache_bytes: int
     dimensions: int
+    tokenizer_is_made: bool = False
 
     @property
     def parameters(self) -> int:
@@ -116,14 +119,15 @@ class Budget:
         return "\n".join(f"{name:<{wide}}  {value}" for name, value in rows)
 
     def _parameter_rows(self) -> list[tuple[str, str]]:
+        most = "at most " if self.tokenizer_is_made else ""
         rows = [
-            ("parameters", f"{self.parameters:,}"),
+            ("parameters", f"{most}{self.parameters:,}"),
             ("  image tower", f"{self.tower_parameters:,}"),
             ("  image head", f"{self.head_parameters:,}"),
         ]
         if self.text is not None:
             rows += [
-                ("  text tower", f"{self.text_tower_parameters:,}"),
+                ("  text tower", f"{most}{self.text_tower_parameters:,}"),
                 ("  text head", f"{self.text_head_parameters:,}"),
             ]
         if held := self.parameters - self.trained_parameters:
@@ -188,7 +192,14 @@ def budget(config: RunConfig, dimensions: int, pairs: int = 0) -> Budget:
         cache_rows=rows,
         cache_bytes=rows * dimensions * 2,
         dimensions=dimensions,
+        tokenizer_is_made=_makes_tokenizer(config),
     )
+
+
+def _makes_tokenizer(config: RunConfig) -> bool:
+    """Return whether how many tokens there are is known only once captions are read."""
+    tower = config.text_tower
+    return tower is not None and plugins.resolve(tower).options.get("tokenizer") == "bpe"
 
 
 def _text(config: RunConfig, tokens: int) -> Flops | None:

@@ -89,13 +89,14 @@ def steps(folder: Path, *, clear: bool = True) -> list[int]:
     return sorted(int(match[1]) for match in found if match)
 
 
-def restore(folder: Path, state: TrainState) -> None:
-    """Load the newest checkpoint of `folder` into `state`.
+def restore(folder: Path, state: TrainState, step: int | None = None) -> None:
+    """Load a checkpoint of `folder` into `state`: that of `step`, else the newest.
 
     Raises:
         CheckpointError: its format is newer, or its tensors are damaged or don't fit.
     """
-    path = folder / f"step-{steps(folder, clear=False)[-1]:08d}"
+    step = steps(folder, clear=False)[-1] if step is None else step
+    path = folder / f"step-{step:08d}"
     try:
         facts = json.loads((path / "state.json").read_text())
         if facts["format"] != FORMAT:

@@ -22,7 +22,15 @@ FILE = "comparison.json"
 
 @dataclass(frozen=True, kw_only=True)
 class Score:
-    """One figure of one run; arms compare only where all but `value` is the same."""
+    """One figure of one run; arms compare only where all but `value` is the same.
+
+    Attributes:
+        evaluation, version, protocol, data: what was judged, and how.
+        metric, primary: its name, and whether it is the one to look at first.
+        value: of the run.
+        items: that it was counted over; 0 where it is not known.
+        chance: what guessing scores; None where it is not known, and for all but the primary one.
+    """
 
     evaluation: str
     version: int
@@ -31,6 +39,8 @@ class Score:
     metric: str
     primary: bool
     value: float
+    items: int = 0
+    chance: float | None = None
 
     @property
     def key(self) -> tuple[str, int, str, str, str]:
@@ -78,6 +88,22 @@ class Differs:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Before:
+    """Training that an arm stands on and that its cost does not hold.
+
+    Attributes:
+        what: the model it started from, or the text model whose weights or rows it has.
+        text: whether that is its text side; else its image side.
+        samples, flops: of that training; None where nothing says so.
+    """
+
+    what: str
+    text: bool = False
+    samples: int | None = None
+    flops: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class ArmRecord:
     """One arm.
 
@@ -88,6 +114,7 @@ class ArmRecord:
         method: what makes it another method than the first arm.
         not_matched: what else differs from the first arm.
         effort: what it costs; None where its tower has no closed forms.
+        before: training before this one, which is not in `effort`.
         runs: finished ones, by seed.
     """
 
@@ -97,7 +124,13 @@ class ArmRecord:
     method: tuple[Differs, ...] = ()
     not_matched: tuple[Differs, ...] = ()
     effort: Effort | None = None
+    before: tuple[Before, ...] = ()
     runs: tuple[Ran, ...] = ()
+
+    @property
+    def trains_text(self) -> bool:
+        """Whether its text side is more than stored rows."""
+        return self.config.get("text_tower") is not None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,7 +150,7 @@ class Comparison:
         date: of the last run, UTC.
         versions: of the packages that compared.
         budget: what is equal between arms: "samples" or "flops".
-        seeds: asked for.
+        seeds: asked for, in this call and the ones before.
         arms: the first one is what the others are compared with.
         failed: runs that did not finish.
     """
@@ -174,7 +207,7 @@ class InArm:
 
 @dataclass(frozen=True, kw_only=True)
 class Figure:
-    """One metric of one evaluation in every arm that has a finished run."""
+    """One metric of one evaluation in every arm that has a finished run; see `Score`."""
 
     evaluation: str
     version: int
@@ -182,7 +215,14 @@ class Figure:
     data: str
     metric: str
     primary: bool
+    items: int
+    chance: float | None
     arms: tuple[InArm, ...]
+
+    @property
+    def lower_is_better(self) -> bool:
+        """Whether less is better, as of a rank."""
+        return "rank" in self.metric
 
 
 def figures(found: Comparison) -> list[Figure]:
@@ -216,6 +256,8 @@ def figures(found: Comparison) -> list[Figure]:
             data=score.data,
             metric=score.metric,
             primary=score.primary,
+            items=score.items,
+            chance=score.chance,
             arms=tuple(_in_arms(key, tables, found.arms[0].name)),
         )
         for key, score in first.items()
@@ -258,6 +300,8 @@ def scores_of(results: tuple[EvalResult, ...]) -> tuple[Score, ...]:
             metric=name,
             primary=name == result.primary,
             value=metric.value,
+            items=metric.items,
+            chance=result.chance if name == result.primary else None,
         )
         for result in results
         for name, metric in result.metrics.items()

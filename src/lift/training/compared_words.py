@@ -7,7 +7,16 @@ import statistics
 from collections.abc import Callable, Iterator, Sequence
 
 from lift.evaluation import is_share
-from lift.training.compared import ArmRecord, Comparison, Differs, Figure, InArm, Ran, figures
+from lift.training.compared import (
+    FILE,
+    ArmRecord,
+    Comparison,
+    Differs,
+    Figure,
+    InArm,
+    Ran,
+    figures,
+)
 from lift.training.paired import Difference
 
 CAPTIONS = "loader.captions"
@@ -42,23 +51,41 @@ def _by_evaluation(found: Sequence[Figure]) -> list[list[Figure]]:
 
 def _figures(found: Sequence[Figure]) -> str:
     first = found[0]
-    head = ["metric", "arm", "seeds", "mean", "range", "difference", "95% interval", ""]
+    head = ["metric", "items", "arm", "seeds", "mean", "range"]
+    head += ["difference", "over seeds", "95% interval", ""]
     rows = []
     shown = [figure for figure in found if not figure.metric.endswith(STRICT)]
     for figure in shown or found:
         name = figure.metric + (" *" if figure.primary else "")
+        items = f"{figure.items:,}" if figure.items else ""
         for arm in figure.arms:
-            rows.append([name, arm.arm, str(len(arm.seeds)), *_cells(figure.metric, arm)])
-            name = ""
-    title = f"{first.evaluation} on {first.data} ({first.protocol})"
+            rows.append([name, items, arm.arm, str(len(arm.seeds)), *_cells(figure, arm)])
+            name = items = ""
+    title = f"{first.evaluation} on {first.data} ({about_words(found)})"
     return f"{title}\n{_aligned(head, rows)}"
 
 
-def _cells(metric: str, arm: InArm) -> list[str]:
-    cells = [value_words(metric, arm.mean), range_words(metric, arm)]
+def about_words(found: Sequence[Figure]) -> str:
+    """Return how an evaluation judged: protocol, version, and of its main metric items and chance.
+
+    Args:
+        found: its metrics.
+    """
+    main = next((figure for figure in found if figure.primary), found[0])
+    words = [main.protocol, f"version {main.version}"]
+    if main.items:
+        words.append(f"{main.items:,} items")
+    if main.chance is not None:
+        words.append(f"chance {value_words(main.metric, main.chance)}")
+    return ", ".join(words)
+
+
+def _cells(figure: Figure, arm: InArm) -> list[str]:
+    cells = [value_words(figure.metric, arm.mean), range_words(figure.metric, arm)]
     if arm.difference is None:
-        return [*cells, "", "", ""]
-    return [*cells, *difference_words(metric, arm.difference)]
+        return [*cells, "", "", "", ""]
+    difference, interval, verdict = difference_words(figure, arm.difference)
+    return [*cells, difference, str(len(arm.difference.seeds)), interval, verdict]
 
 
 def value_words(metric: str, value: float) -> str:
@@ -67,19 +94,25 @@ def value_words(metric: str, value: float) -> str:
 
 
 def range_words(metric: str, arm: InArm) -> str:
-    """Return the least and the most of an arm's values."""
+    """Return the least and the most of an arm's values; "" of a single one."""
+    if len(arm.values) == 1:
+        return ""
     return f"{value_words(metric, arm.least)} to {value_words(metric, arm.most)}"
 
 
-def difference_words(metric: str, found: Difference) -> tuple[str, str, str]:
-    """Return difference, interval and verdict; of shares in points."""
+def difference_words(figure: Figure, found: Difference) -> tuple[str, str, str]:
+    """Return difference, interval and verdict; of shares in points.
+
+    Only the metric to look at first has a verdict: of many intervals some miss by luck.
+    """
 
     def signed(value: float) -> str:
-        return f"{100 * value:+.1f}" if is_share(metric) else f"{value:+.4g}"
+        return f"{100 * value:+.1f}" if is_share(figure.metric) else f"{value:+.4g}"
 
+    verdict = found.verdict(lower_is_better=figure.lower_is_better) if figure.primary else ""
     if found.low is None or found.high is None:
-        return signed(found.mean), "", found.verdict
-    return signed(found.mean), f"{signed(found.low)} to {signed(found.high)}", found.verdict
+        return signed(found.mean), "", verdict
+    return signed(found.mean), f"{signed(found.low)} to {signed(found.high)}", verdict
 
 
 def costs(found: Comparison) -> tuple[list[str], list[list[str]]]:
@@ -131,22 +164,35 @@ def _mean(arm: ArmRecord, of: Callable[[Ran], float | None]) -> str:
 
 def notes(found: Comparison) -> list[str]:
     """Return what has to be known beside the figures, a sentence each."""
-    said = ["* marks the metric to look at first. Differences of shares are in points."]
+    said = [
+        "* marks the metric to look at first: items and chance in a heading are its own, and it "
+        "alone has a verdict. Differences are over the seeds that both arms have, of shares in "
+        "points."
+    ]
     if len(found.seeds) == 1:
         said.append("One seed: no interval, so nothing is shown about other seeds.")
-    elif any(arm.runs for arm in found.arms[1:]):
+    elif intervals := _intervals(found):
         said.append(
             "Intervals: Student's t over the paired differences of the seeds. Each is for one "
-            "figure on its own: of twenty, one misses by luck. They speak of other seeds on the "
-            "same data and the same judged pairs, not of other data."
+            f"figure on its own: there are {intervals} in {FILE}, and of so many one in twenty "
+            "misses by luck. They speak of other seeds on the same data and the same judged "
+            "pairs, not of other data."
         )
     if len(found.seeds) == 2:
         said.append("Two seeds: how far they lie apart is hardly known; take three or more.")
     for arm in found.arms[1:]:
         said += _about_arm(arm, found.arms[0].name)
+    said += _about_before(found)
     said += _about_runs(found)
+    said += _about_notes(found)
     said += [f"FAILED: {failed.arm}, seed {failed.seed}: {failed.why}" for failed in found.failed]
     return said
+
+
+def _intervals(found: Comparison) -> int:
+    """Return how many intervals there are, of all arms and metrics."""
+    differences = [arm.difference for figure in figures(found) for arm in figure.arms]
+    return sum(one is not None and one.low is not None for one in differences)
 
 
 def _about_arm(arm: ArmRecord, reference: str) -> Iterator[str]:
@@ -155,12 +201,63 @@ def _about_arm(arm: ArmRecord, reference: str) -> Iterator[str]:
     yield f"Method of {arm.name}, against {reference}: {told}."
     if arm.not_matched:
         told = ", ".join(map(option_words, arm.not_matched))
-        yield f"NOT MATCHED: {arm.name} differs from {reference} in {told} too."
+        yield f"NOT MATCHED: beside its method, {arm.name} has {told}."
     if any(one.option == CAPTIONS and "mix" in (one.first, one.here) for one in arm.not_matched):
         yield (
             "Tokens can't be mixed: to show both arms the same captions, train with "
             f"--set {CAPTIONS}=one."
         )
+
+
+def _about_before(found: Comparison) -> Iterator[str]:
+    """Yield what arms stand on and no cost here holds: tuning, and training before this one."""
+    objectives = [one for arm in found.arms for one in arm.method if one.option == "objective"]
+    if objectives or any(arm.trains_text for arm in found.arms):
+        yield (
+            "Options were tuned for LIFT, the recipe as it stands: another method or objective has "
+            "the same ones, and may do better with its own."
+        )
+    texts: dict[str, list[str]] = {}
+    for arm in found.arms:
+        for one in arm.before:
+            if one.text:
+                texts.setdefault(one.what, []).append(arm.name)
+                continue
+            known = (
+                "an unknown number of samples"
+                if one.samples is None
+                else (f"{one.samples:,} samples")
+            )
+            flops = "an unknown number of" if one.flops is None else f"{one.flops:.3g}"
+            yield (
+                f"NOT MATCHED: start of {arm.name}: {known}, {flops} FLOPs of the image side "
+                f"before this, not counted ({one.what})."
+            )
+    for model, arms in texts.items():
+        mark = "" if len(arms) == len(found.arms) else "NOT MATCHED: "
+        yield (
+            f"{mark}the text encoder of {', '.join(arms)} was trained before, on texts alone or "
+            f"more: what that cost is not known here and not counted ({model})."
+        )
+
+
+def _about_notes(found: Comparison) -> Iterator[str]:
+    """Yield what evaluations warned of, each with the arms and seeds that it is about."""
+    about: dict[str, dict[str, list[int]]] = {}
+    for arm in found.arms:
+        for ran in arm.runs:
+            for note in ran.notes:
+                about.setdefault(note, {}).setdefault(arm.name, []).append(ran.seed)
+    runs = sum(len(arm.runs) for arm in found.arms)
+    for note, arms in about.items():
+        if sum(map(len, arms.values())) == runs:
+            yield f"Every run: {note}"
+        else:
+            told = "; ".join(
+                f"{name}, seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}"
+                for name, seeds in arms.items()
+            )
+            yield f"{told}: {note}"
 
 
 def _about_runs(found: Comparison) -> Iterator[str]:
@@ -181,7 +278,11 @@ def _about_runs(found: Comparison) -> Iterator[str]:
             "FLOPs are those of both sides' training, by closed forms; making the rows (embedding) "
             "is done once for all runs and stands beside them."
         )
-    yield from (f"Rows of {name}: {words}." for name, words in rows.items() if words)
+    yield from (
+        f"Rows of {name}: all in its cache, also those that are only judged: {words}."
+        for name, words in rows.items()
+        if words
+    )
     yield "Wall time is that of the steps; CPU time holds the evaluations too."
     for arm in found.arms:
         if any(ran.cpu_seconds is None for ran in arm.runs):
@@ -189,7 +290,6 @@ def _about_runs(found: Comparison) -> Iterator[str]:
                 f"CPU time of some runs of {arm.name} is not known: an attempt was killed, or "
                 "they ran in several processes."
             )
-    yield from dict.fromkeys(note for ran in runs for note in ran.notes)
 
 
 def option_words(one: Differs) -> str:

@@ -15,6 +15,7 @@ from typing import Any, Literal
 from lift.config import to_dict
 from lift.errors import CheckpointError, ConfigError, DataError, LiftError
 from lift.files import is_ours_or_empty, sole_writer
+from lift.training.before import before, require_possible
 from lift.training.compared import (
     FILE,
     ArmRecord,
@@ -29,9 +30,10 @@ from lift.training.compared import (
 from lift.training.config import RunConfig
 from lift.training.cpu import measured
 from lift.training.effort import Effort, effort
-from lift.training.folder import MARKER, read_facts, versions
+from lift.training.folder import read_facts, versions
 from lift.training.loop import RunResult, run
 from lift.training.matching import differences, is_of_method
+from lift.training.merged import going_on, is_finished, with_run, without_run
 from lift.world import choose_device, worker
 
 Budget = Literal["samples", "flops"]
@@ -64,7 +66,8 @@ def compare(
     """Train every arm with every seed into OUT/ARM/seed-N and return how they compare.
 
     The same call goes on: runs that are finished are taken as they are. A run that fails is in
-    `failed`, and the others are trained all the same. `precision="auto"` becomes one precision for
+    `failed`, and the others are trained all the same. What an earlier call found into the same
+    folder, of more seeds or other arms, stays. `precision="auto"` becomes one precision for
     all: bfloat16 on CUDA, else float32.
 
     Args:
@@ -87,7 +90,7 @@ def compare(
     efforts = [_effort(arm, needed=budget == "flops") for arm in arms]
     if budget == "flops":
         arms, efforts = _scaled(arms, efforts)
-    found = Comparison(
+    found = Comparison(  # of this call
         date="",
         versions=versions(),
         budget=budget,
@@ -96,12 +99,13 @@ def compare(
             _record(arm, arms[0], cost, budget) for arm, cost in zip(arms, efforts, strict=True)
         ),
     )
+    found = going_on(found, out)
     with sole_writer(out) if first else contextlib.nullcontext():
         if first and not is_comparison(out):
             _saved(found, out)  # a comparison from now on, however it ends
         for seed in seeds:
             for number, arm in enumerate(arms):
-                known = _is_finished(out / arm.folder / f"seed-{seed}")
+                known = is_finished(out / arm.folder / f"seed-{seed}")
                 found = _with_run(found, number, arm, seed, out, progress)
                 figures(found)  # raises for results that do not compare
                 if first and not known:
@@ -109,28 +113,24 @@ def compare(
         return _saved(found, out) if first else found
 
 
-def _is_finished(folder: Path) -> bool:
-    return (folder / MARKER).exists() and read_facts(folder).get("status") == "finished"
-
-
 def _with_run(
     found: Comparison, number: int, arm: Arm, seed: int, out: Path, progress: bool
 ) -> Comparison:
     """Return the comparison with one more run in it, or with why there is none."""
-    record = found.arms[number]
+    arms = [*found.arms]
     place = f"{arm.folder}/seed-{seed}"
     try:
         with measured(out / place) as meter:
             result = run(dataclasses.replace(arm.config, seed=seed), out / place, progress=progress)
     except LiftError as error:
         failed = Failed(arm=arm.name, seed=seed, why=str(error))
-        return dataclasses.replace(found, failed=(*found.failed, failed))
+        arms[number] = without_run(arms[number], seed)
+        return dataclasses.replace(found, arms=tuple(arms), failed=(*found.failed, failed))
     facts = read_facts(out / place)
     _require_same_pairs(found, out, facts, arm.name)
     ran = _ran(result, facts, seed, place, meter)
-    record = dataclasses.replace(record, runs=(*record.runs, ran))
-    arms = (*found.arms[:number], record, *found.arms[number + 1 :])
-    return dataclasses.replace(found, arms=arms)
+    arms[number] = with_run(arms[number], ran)
+    return dataclasses.replace(found, arms=tuple(arms))
 
 
 def _ran(
@@ -178,21 +178,34 @@ def _require_comparable(arms: Sequence[Arm], seeds: Sequence[int]) -> None:
             raise ConfigError(f"Two arms have the {what} {twice}; name each arm once.")
     if not seeds or len({*seeds}) < len(seeds) or min(seeds) < 0:
         raise ConfigError(f"--seeds must be different numbers from 0 on, not {[*seeds]}.")
-    base = arms[0]
     for arm in arms:
-        if not arm.config.validation or not arm.config.evaluations:
-            lacks = "validation" if not arm.config.validation else "evaluations"
-            how = {"validation": "--validation", "evaluations": "--set evaluations=retrieval"}
-            raise ConfigError(
-                f"Nothing judges arm {arm.name}, its {lacks} are empty: give {how[lacks]}."
-            )
+        _require_trainable(arm)
         for name in ("data", "validation", "evaluations"):
-            ours, theirs = getattr(arm.config, name), getattr(base.config, name)
+            ours, theirs = getattr(arm.config, name), getattr(arms[0].config, name)
             if ours != theirs:
                 raise ConfigError(
-                    f"Arm {arm.name} has {name}={ours!r}, arm {base.name} {theirs!r}: only arms "
+                    f"Arm {arm.name} has {name}={ours!r}, arm {arms[0].name} {theirs!r}: only arms "
                     "with the same data and the same evaluations compare."
                 )
+
+
+def _require_trainable(arm: Arm) -> None:
+    """Raise LiftError for an arm that lacks something, or that nothing judges."""
+    config = arm.config
+    if not config.data:
+        raise ConfigError(f"Arm {arm.name} has no pairs to train on: give them with --data.")
+    if not config.validation or not config.evaluations:
+        lacks = "validation" if not config.validation else "evaluations"
+        how = {"validation": "--validation", "evaluations": "--set evaluations=retrieval"}
+        raise ConfigError(
+            f"Nothing judges arm {arm.name}, its {lacks} are empty: give {how[lacks]}."
+        )
+    if config.text_tower is None and not config.cache:
+        raise ConfigError(
+            f"Arm {arm.name} trains against stored rows: make them with `lift embed` and give "
+            "their folder with --cache."
+        )
+    require_possible(config)
 
 
 def _require_same_pairs(found: Comparison, out: Path, facts: Mapping[str, Any], arm: str) -> None:
@@ -226,14 +239,9 @@ def _effort(arm: Arm, *, needed: bool) -> Effort | None:
     try:
         return effort(arm.config)
     except ConfigError:
-        if needed or plainly_wrong(arm.config):
+        if needed:
             raise
         return None
-
-
-def plainly_wrong(config: RunConfig) -> bool:
-    """Return whether a config could not be trained either."""
-    return not config.data or (config.text_tower is None and not config.cache)
 
 
 def _scaled(
@@ -268,4 +276,5 @@ def _record(arm: Arm, first: Arm, cost: Effort | None, budget: Budget) -> ArmRec
         method=tuple(one for one, is_one in zip(found, of_method, strict=True) if is_one),
         not_matched=tuple(one for one, is_one in zip(found, of_method, strict=True) if not is_one),
         effort=cost,
+        before=tuple(before(arm.config)),
     )

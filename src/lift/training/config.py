@@ -213,10 +213,29 @@ class RunConfig:
                 "--set dimensions=512."
             )
         conditioned = self.condition.kind != "none"
+        extra = self.bank or self.loader.negatives
         require(
             {
                 "condition needs stored rows: leave it out where text is trained": (
                     self.text_tower is None or not conditioned
+                ),
+                "bank and loader.negatives need stored rows, and text is trained: leave them out": (
+                    self.text_tower is None or not extra
+                ),
+                "objective=cosine pushes nothing away: leave out bank and loader.negatives": (
+                    self.objective.name != "cosine" or not extra
+                ),
+                "objective=cosine needs fixed texts: two trained sides would meet in one point": (
+                    self.objective.name != "cosine"
+                    or self.text_tower is None
+                    or {"text.tower", "text.head"} <= {*self.freeze}
+                    or ("text.tower" in self.freeze and not self.text_head.layers)
+                ),
+                "text_head needs a text_tower: stored rows have no head, or the saved model could "
+                "not read them": self.text_tower is not None or not self.text_head.layers,
+                f"low_resolution.resolution must be below the resolution "
+                f"{self.transform.resolution}, not {self.low_resolution.resolution}": (
+                    self.low_resolution.resolution < self.transform.resolution
                 ),
                 "condition and objective=matryoshka exclude each other: a prefix of a conditioned "
                 "row is no prefix of the row that an index holds": (

@@ -187,23 +187,11 @@ def cost(
     clip = clip_beside(dataclasses.replace(config, dimensions=dimensions))
     assert clip.text_tower is not None, "CLIP has one"
     shape = plugins.configure(clip.text_tower)
-    clip_image = image_flops(clip, clip.dimensions)
     feeds = {f"padded to {n} tokens": float(n) for n in (CONTEXT, context)}
     feeds["not padded"] = tower_tokens or captions.mean
     whole = None if caption is None else caption * captions.count
-    against = [
-        _against(
-            name,
-            tokens,
-            step=text_flops(clip, clip.text_tower, tokens),
-            image=image,
-            clip_image=clip_image,
-            samples=seen * models,
-            pairs=pairs,
-            embedding=whole,
-        )
-        for name, tokens in feeds.items()
-    ]
+    common = (image, seen * models, pairs, whole)
+    against = [_against(clip, name, tokens, *common) for name, tokens in feeds.items()]
     return Cost(
         recipe=config.recipe,
         captions=captions,
@@ -245,17 +233,18 @@ def _storage(captions: CaptionLengths, dimensions: int) -> dict[str, int]:
 
 
 def _against(
+    beside: RunConfig,
     name: str,
     tokens: float,
-    *,
-    step: float,
     image: float,
-    clip_image: float,
     samples: int,
     pairs: int,
     embedding: float | None,
 ) -> Against:
-    """Compare `samples` images of training with CLIP's, whose text tower takes `step` for each."""
+    """Compare `samples` images of LIFT's, each `image` FLOPs, with CLIP's on `tokens` each."""
+    assert beside.text_tower is not None, "CLIP has one"
+    clip_image = image_flops(beside, beside.dimensions)
+    step = text_flops(beside, beside.text_tower, tokens)
     clip = samples * (clip_image + step)
     saved = clip_image + step - image
     known = embedding is not None

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from lift.data.kinds import CAPTION_ROLES, OF_CAPTIONS
 from lift.terms import Batch, Dropped
-from lift.training.prepare import Run
+
+if TYPE_CHECKING:
+    from lift.training.prepare import Run
 
 NAMED = 20
 """Unreadable images that a run names; the others are counted."""

@@ -14,14 +14,23 @@ import torch
 from lift import __version__
 from lift.config import from_dict, to_dict
 from lift.errors import CheckpointError, ConfigError
-from lift.files import is_ours_or_empty, write_text
+from lift.files import is_leftover, write_text
+from lift.text.tokenizer import FILE as TOKENIZER
 from lift.training.config import RunConfig
 
 FORMAT = 1
 MARKER = "run.json"
 
+CONDITION = "condition.safetensors"
+BEFORE = (CONDITION, TOKENIZER)
+"""What is made once for a run, before `run.json` says that it has begun."""
+
 MAY_CHANGE = frozenset(
-    {"data", "validation", "cache", "licences", "log_every", "checkpoint_every", "profile"}
+    {
+        *("data", "validation", "cache", "licences"),
+        *("log_every", "checkpoint_every", "profile"),
+        *("loader.workers", "loader.stall_s", "loader.canvas_memory_mb"),
+    }
 )
 """Options that a resumed run may change: where the same things lie, what they are called, and how
 often to say so."""
@@ -73,13 +82,26 @@ def open_run(path: Path, config: RunConfig, *, resume: bool) -> RunFolder:
             raise CheckpointError(
                 f"{path} holds no run to resume; leave out --resume to start one."
             )
-        if not is_ours_or_empty(path, MARKER):
+        if not _is_free(path):
             raise CheckpointError(f"{path} holds something else; choose another folder with --out.")
         return RunFolder(path, {"format": FORMAT, "status": "new", "config": to_dict(config)})
     facts = read_facts(path)
     _require_same_config(path, facts["config"], to_dict(config))
     facts["config"] = to_dict(config)
     return RunFolder(path, facts)
+
+
+def clear_beginning(path: Path) -> None:
+    """Remove what a run left that ended before it had begun: options may have changed since."""
+    for name in BEFORE:
+        (path / name).unlink(missing_ok=True)
+
+
+def _is_free(path: Path) -> bool:
+    """Return whether there is nothing but what a run makes before it has begun."""
+    if not path.is_dir():
+        return not path.exists()
+    return all(is_leftover(item.name) or item.name in BEFORE for item in path.iterdir())
 
 
 def read_facts(path: Path) -> dict[str, Any]:
@@ -136,7 +158,7 @@ def versions() -> dict[str, str]:
 
 def _require_same_config(path: Path, old: Any, new: Any) -> None:
     for where, was, now in _differences(old, new, ""):
-        if where.split(".")[0] not in MAY_CHANGE:
+        if where not in MAY_CHANGE:
             raise CheckpointError(
                 f"{path} holds a run with {where}={was!r}, not {now!r}: give the same options to "
                 "go on with it, or another --out to start anew."

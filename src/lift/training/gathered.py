@@ -29,6 +29,8 @@ class Gathered:
             rows; None where there are none.
         images: how many there are over all ranks.
         first: for each own batch, the number of its first image.
+        wish: whether any rank wants to stop.
+        own_rows: rows of all captions of the step's images, shown or not, where they are asked for.
     """
 
     owner: Int64[Tensor, " c"]
@@ -39,15 +41,26 @@ class Gathered:
     negative_row: Int64[Tensor, " e"] | None
     images: int
     first: tuple[int, ...]
+    wish: bool = False
+    own_rows: Int64[Tensor, " o"] | None = None
 
 
-def gather(batches: Sequence[Batch], ranks: Ranks, *, stored: bool) -> Gathered:
+def gather(
+    batches: Sequence[Batch],
+    ranks: Ranks,
+    *,
+    stored: bool,
+    own_rows: bool = False,
+    wish: bool = False,
+) -> Gathered:
     """Tell every rank the texts of the step; only rows and numbers travel, never images.
 
     Args:
         batches: the own ones, on the device.
         ranks: who takes part; each calls this at the same step.
         stored: whether texts are stored rows that all ranks need; else they stay where they are.
+        own_rows: whether somebody asks for the rows of all captions of the step's images.
+        wish: whether this rank wants to stop.
 
     Raises:
         DataError: no sample of the step can be used, on any rank.
@@ -56,10 +69,13 @@ def gather(batches: Sequence[Batch], ranks: Ranks, *, stored: bool) -> Gathered:
     captions = sum(len(batch.row) for batch in batches)
     weighed = any(batch.weight is not None for batch in batches)
     more = sum(0 if batch.negatives is None else len(batch.negatives) for batch in batches)
-    told = ranks.gather(torch.tensor([[sum(own), captions, weighed, more]])).T.tolist()
-    images, texts, weights, extra = told
+    about = torch.tensor([[sum(own), captions, weighed, more, wish]])
+    images, texts, weights, extra, wishes = ranks.gather(about, [1] * ranks.size).T.tolist()
     if not sum(images):
-        raise DataError("No sample of a whole step can be used; what was left out stands above.")
+        first_reason = next((drop.reason for batch in batches for drop in batch.dropped), "")
+        raise ranks.agreed(
+            DataError(f"No sample of a whole step can be used; one of them: {first_reason}")
+        )
     start = sum(images[: ranks.worker.rank])
     first = tuple(start + sum(own[:number]) for number in range(len(own)))
     about = torch.stack(
@@ -91,6 +107,8 @@ def gather(batches: Sequence[Batch], ranks: Ranks, *, stored: bool) -> Gathered:
         negative_row=negative_row,
         images=sum(images),
         first=first,
+        wish=any(wishes),
+        own_rows=ranks.gather(torch.cat([b.own_row for b in batches])) if own_rows else None,
     )
 
 

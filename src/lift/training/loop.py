@@ -12,16 +12,15 @@ from pathlib import Path
 import torch
 
 from lift.data.provenance import Provenance
-from lift.errors import Stopped
+from lift.errors import CheckpointError, DataError, Stopped
 from lift.evaluation import evaluate, read_result, write_results
-from lift.files import sole_writer
-from lift.ranks import joined
+from lift.files import LOCK, sole_writer
+from lift.ranks import Ranks, joined
 from lift.terms import Batch, EvalResult
 from lift.training import checkpoint
 from lift.training.budget import budget
 from lift.training.config import RunConfig
-from lift.training.counting import Counting
-from lift.training.folder import open_run
+from lift.training.folder import RunFolder, clear_beginning, open_run
 from lift.training.log import Meter, finite
 from lift.training.memory import is_shortage, peak_bytes, shortage
 from lift.training.optim import learning_rate, set_rate, update_mean
@@ -30,6 +29,9 @@ from lift.training.profile import Watch
 from lift.training.stop import StopRequest
 from lift.training.transfer import moved
 from lift.world import choose_device, products, threads
+
+_COLLECT_EVERY = 1000
+"""Steps after which ranks put together what they met, however rarely they log or save."""
 
 
 @dataclass(frozen=True)
@@ -75,17 +77,23 @@ def run(config: RunConfig, out: Path, *, resume: bool = False, progress: bool = 
     """
     config = config.resolved()
     device = choose_device(config.device)
-    with joined(device) as ranks, StopRequest() as stop:
+    # The caller's own chance goes on as if nothing had been drawn here.
+    own = torch.random.fork_rng([device] if device.type == "cuda" else [])
+    with own, joined(device) as ranks, StopRequest() as stop:
         with contextlib.ExitStack() as held:
             with ranks.together():
                 if ranks.first:
-                    open_run(out, config, resume=resume)
+                    begun = open_run(out, config, resume=resume)
                     held.enter_context(sole_writer(out))
+                    if begun.facts["status"] == "new":
+                        clear_beginning(out)
             with ranks.together():
                 folder = open_run(out, config, resume=resume and ranks.first)
+            _require_shared(folder, ranks)
             count = folder.facts.get("threads") or config.threads or torch.get_num_threads()
             held.enter_context(threads(ranks.agree(count)))
-            current = prepare(config, folder, device, ranks, progress and ranks.first)
+            with _explained(config, config.dimensions or 512, device, ranks):
+                current = prepare(config, folder, device, ranks, progress and ranks.first)
             try:
                 with products(current.folder.facts.get("products", "highest")):
                     if not folder.finished:
@@ -97,52 +105,76 @@ def run(config: RunConfig, out: Path, *, resume: bool = False, progress: bool = 
 
 def _loop(run: Run, stop: StopRequest) -> None:
     """Take every step that is left; once in a while report, judge and save."""
-    try:
+    config, accumulate = run.config, run.config.optim.accumulate
+    with (
+        _explained(config, run.texts.width, run.device, run.ranks),
+        Watch(config.profile, run.folder.path, run.ranks) as watch,
+    ):
         for start, end, loader in run.stages():
-            accumulate = run.config.optim.accumulate
             made = loader.batches(
                 start * accumulate, end * accumulate, pin=run.device.type == "cuda"
             )
             with contextlib.closing(made):  # an error may hold this frame, and workers with it
-                _steps(run, stop, moved(made, run.device, loader.images), end)
+                _steps(run, stop, watch, moved(made, run.device, loader.images), end)
+
+
+@contextlib.contextmanager
+def _explained(config: RunConfig, width: int, device: torch.device, ranks: Ranks) -> Iterator[None]:
+    """Say what to change where memory runs out in a block.
+
+    Raises:
+        NotEnoughMemory: with numbers.
+    """
+    try:
+        yield
     except (RuntimeError, MemoryError) as error:
         if not is_shortage(error):
             raise
-        raise _too_large(run) from error
+        needs, slim = (budget(c, width) for c in (config, config.with_checkpointing()))
+        raise shortage(config, needs, slim, device, ranks.size) from error
 
 
-def _too_large(run: Run) -> Exception:
-    config, width = run.config, run.texts.width
-    slim = config.with_checkpointing()
-    return shortage(config, budget(config, width), budget(slim, width), run.device, run.ranks.size)
-
-
-def _steps(run: Run, stop: StopRequest, batches: Iterator[Batch], end: int) -> None:
-    config, state = run.config, run.state
-    meter, counting = Meter(run.loader.wait_s), Counting(run)
-    run.train_mode()
-    with Watch(config.profile, run.folder.path, run.ranks) as watch:
-        while state.step < end:
-            _leave_if_asked(run, stop)
-            started = time.perf_counter()
-            step_batches = [next(batches) for _ in range(config.optim.accumulate)]
-            counting.add(step_batches)
-            rate = learning_rate(state.step, config.steps, config.optim)
-            set_rate(state.optimizer, rate)
-            report = run.stepper.take(
-                step_batches,
-                state.step,
-                tiles=config.tiles_of(state.step),
-                sources=len(run.loader.sources) if _wants_sources(run) else 0,
+def _require_shared(folder: RunFolder, ranks: Ranks) -> None:
+    """Raise CheckpointError where ranks don't see the same folder."""
+    seen = ranks.hear([folder.facts["status"], (folder.path / LOCK).exists()])
+    for rank, other in enumerate(seen):
+        if other != seen[0]:
+            raise ranks.agreed(
+                CheckpointError(
+                    f"Process {rank} does not see the same {folder.path} as the first one: choose "
+                    "a folder with --out that all machines share."
+                )
             )
-            if state.mean is not None and config.ema is not None:
-                update_mean(state.mean, run.model, config.ema, state.step)
-            state.step += 1
-            run.log.advance()
-            watch.step()
-            state.seconds += time.perf_counter() - started
-            meter.add(report, time.perf_counter() - started)
-            _once_in_a_while(run, meter, counting, rate, last=state.step == config.steps)
+
+
+def _steps(run: Run, stop: StopRequest, watch: Watch, batches: Iterator[Batch], end: int) -> None:
+    config, state, counting = run.config, run.state, run.counting
+    meter, wish = Meter(run.loader.wait_s), False
+    run.train_mode()
+    while state.step < end:
+        if wish if run.ranks.size > 1 else stop.name:
+            _leave(run, stop)
+        started = time.perf_counter()
+        step_batches = _next_batches(run, stop, batches)
+        counting.add(step_batches)
+        rate = learning_rate(state.step, config.steps, config.optim)
+        set_rate(state.optimizer, rate)
+        report = run.stepper.take(
+            step_batches,
+            state.step,
+            tiles=config.tiles_of(state.step),
+            sources=len(run.loader.sources) if _wants_sources(run) else 0,
+            wish=bool(stop.name),
+        )
+        wish = report.wish
+        if state.mean is not None and config.ema is not None:
+            update_mean(state.mean, run.model, config.ema, state.step)
+        state.step += 1
+        run.log.advance()
+        watch.step()
+        state.seconds += time.perf_counter() - started
+        meter.add(report, time.perf_counter() - started)
+        _once_in_a_while(run, meter, rate, last=state.step == config.steps)
 
 
 def _wants_sources(run: Run) -> bool:
@@ -150,16 +182,33 @@ def _wants_sources(run: Run) -> bool:
     return several and _is_due(run, run.state.step + 1, run.config.log_every)
 
 
+def _next_batches(run: Run, stop: StopRequest, batches: Iterator[Batch]) -> list[Batch]:
+    """Return the own batches of the next step.
+
+    Where the whole group of processes was told to end, data workers may be gone before anybody
+    looks; alone, the state is saved all the same.
+    """
+    try:
+        return [next(batches) for _ in range(run.config.optim.accumulate)]
+    except DataError:
+        if stop.name and run.ranks.size == 1:
+            _leave(run, stop)
+        raise
+
+
 def _leave_if_asked(run: Run, stop: StopRequest) -> None:
-    """Save the state, unless it is saved already, and raise Stopped if a signal asked for it.
+    """Stop if a signal asked any rank for it; each calls this at the same point."""
+    if run.ranks.any(bool(stop.name)):
+        _leave(run, stop)
+
+
+def _leave(run: Run, stop: StopRequest) -> None:
+    """Save the state, unless it is saved already, and raise Stopped.
 
     A signal may reach one process before the others: all leave after the same step.
     """
-    if not run.ranks.any(bool(stop.name)):
-        return
     state = run.state
-    counting = Counting(run)
-    counting.collect()
+    run.counting.collect()
     with run.ranks.together():
         kept = checkpoint.steps(run.folder.checkpoints) if run.ranks.first else [state.step]
         if state.step and kept[-1:] != [state.step]:
@@ -171,16 +220,14 @@ def _leave_if_asked(run: Run, stop: StopRequest) -> None:
     raise Stopped(sentence if run.ranks.first else "")
 
 
-def _once_in_a_while(
-    run: Run, meter: Meter, counting: Counting, rate: float, *, last: bool
-) -> None:
+def _once_in_a_while(run: Run, meter: Meter, rate: float, *, last: bool) -> None:
     config, state = run.config, run.state
 
     def due(every: int) -> bool:
         return _is_due(run, state.step, every)
 
-    if due(config.log_every) or due(config.checkpoint_every):
-        counting.collect()
+    if any(map(due, (config.log_every, config.checkpoint_every, _COLLECT_EVERY))):
+        run.counting.collect()
     if due(config.log_every):
         facts = meter.facts(run.loader.wait_s)
         samples = state.step * config.step_samples
@@ -237,33 +284,40 @@ def _judge(run: Run, trained_on: Provenance | None = None) -> list[EvalResult]:
 
 def _finish(run: Run, stop: StopRequest) -> RunResult:
     """Save the model, judge it, and say that the run is finished."""
-    state, folder, ranks = run.state, run.folder, run.ranks
+    folder, ranks = run.folder, run.ranks
     evals = folder.path / "evals"
     if folder.finished:
         results = [read_result(evals / name) for name in folder.facts["results"]]
         return _result(run, results)
     _leave_if_asked(run, stop)
-    trained_on = run.trained_on.save(run.loader.source, run.config) if ranks.first else None
+    trained_on = None
     run.judged = None  # the model as it is saved
-    if ranks.first:
-        run.bundle(trained_on).save(folder.model)
+    with ranks.together():
+        if ranks.first:
+            trained_on = run.trained_on.save(run.loader.source, run.config)
+            run.bundle(trained_on).save(folder.model)
     _leave_if_asked(run, stop)
     results = _judge(run, trained_on)
-    if ranks.first:
-        if trained_on is not None and trained_on.fits_a_model:
-            trained_on.path.unlink()  # the model has it
-        run.log.evaluation(state.step, results)
-        run.log.event("counters", counters=state.counters)
-        run.log.event("memory", peak_bytes=peak_bytes(run.device), device=str(run.device))
-        paths = write_results(results, evals)
-        folder.write(
-            status="finished",
-            seconds=round(state.seconds, 3),
-            counters=state.counters,
-            results=[path.name for path in paths],
-        )
-    ranks.wait()
+    with ranks.together():
+        if ranks.first:
+            _write_down(run, results, trained_on)
     return _result(run, results)
+
+
+def _write_down(run: Run, results: list[EvalResult], trained_on: Provenance | None) -> None:
+    state, folder = run.state, run.folder
+    if trained_on is not None and trained_on.fits_a_model:
+        trained_on.path.unlink()  # the model has it
+    run.log.evaluation(state.step, results)
+    run.log.event("counters", counters=state.counters)
+    run.log.event("memory", peak_bytes=peak_bytes(run.device), device=str(run.device))
+    paths = write_results(results, folder.path / "evals")
+    folder.write(
+        status="finished",
+        seconds=round(state.seconds, 3),
+        counters=state.counters,
+        results=[path.name for path in paths],
+    )
 
 
 def _result(run: Run, results: list[EvalResult]) -> RunResult:

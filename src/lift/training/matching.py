@@ -11,7 +11,10 @@ from lift.config import Part, to_dict
 from lift.training.compared import Differs
 from lift.training.config import RunConfig
 
-METHOD = ("text_tower", "text_head", "encoder", "objective", "condition", "bank", "start", "freeze")
+METHOD = {
+    *("text_tower", "text_head", "encoder", "cache", "objective"),
+    *("condition", "bank", "start", "freeze"),
+}
 """Options that make a method; any other that differs is not matched."""
 
 NO_MATTER = {
@@ -27,21 +30,46 @@ def is_of_method(one: Differs) -> bool:
 
 
 def differences(first: RunConfig, here: RunConfig) -> Iterator[Differs]:
-    """Yield every option in which two arms differ and which can matter to their scores."""
-    widths = [_width(config) for config in (first, here)]
-    if None not in widths:
-        first, here = (
-            dataclasses.replace(config, dimensions=width)
-            for config, width in zip((first, here), widths, strict=True)
+    """Yield every option in which two arms differ and which can matter to their scores.
+
+    Of two caches it is what their rows are that differs, `cache.space` and so on; how wide they
+    are follows from that.
+    """
+    one, other = _cache(first), _cache(here)
+    if one is not None and other is not None:
+        yield from _of_caches(one, other)
+        first, here = (dataclasses.replace(config, dimensions=0) for config in (first, here))
+    else:
+        ours, theirs = (
+            config.dimensions if cache is None else cache.dimensions
+            for config, cache in ((first, one), (here, other))
         )
+        if ours and theirs:
+            first = dataclasses.replace(first, dimensions=ours)
+            here = dataclasses.replace(here, dimensions=theirs)
     yield from _differences(first.resolved(), here.resolved(), "", (first, here))
 
 
-def _width(config: RunConfig) -> int | None:
-    """Return the width of the space in which the sides of a run meet."""
+def _cache(config: RunConfig) -> EmbeddingCache | None:
+    """Return the rows that a run trains against, where it says which."""
     if config.text_tower is None and config.cache:
-        return EmbeddingCache.open(config.cache).dimensions
-    return config.dimensions or None
+        return EmbeddingCache.open(config.cache)
+    return None
+
+
+def _of_caches(first: EmbeddingCache, here: EmbeddingCache) -> Iterator[Differs]:
+    """Yield in what the rows of two caches differ."""
+    for name in ("space", "codec", "precision"):
+        one, other = (_of_cache(cache, name) for cache in (first, here))
+        if one != other:
+            yield Differs(option=f"cache.{name}", first=one, here=other)
+
+
+def _of_cache(cache: EmbeddingCache, name: str) -> Any:
+    if name == "space":
+        space = cache.space
+        return f"{space.model} {space.fingerprint[:12]} ({space.dimensions} dimensions)"
+    return _plain(cache.plan.codec if name == "codec" else cache.precision)
 
 
 def _differences(first: Any, here: Any, where: str, short: tuple[Any, Any]) -> Iterator[Differs]:

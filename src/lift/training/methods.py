@@ -61,7 +61,8 @@ def siglip(base: RunConfig) -> RunConfig:
 def lit(base: RunConfig) -> RunConfig:
     """As `clip`, with a finished image tower held still: say whose with `--set start=FOLDER`.
 
-    Zhai et al. 2022 (2111.07991). The image head goes on from the same model, and is trained.
+    Zhai et al. 2022 (2111.07991). The image head is new, and trained: it belongs to the
+    space that it leads into.
     """
     return _frozen(clip(base), "image.tower")
 

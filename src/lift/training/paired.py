@@ -31,16 +31,19 @@ class Difference:
     low: float | None
     high: float | None
 
-    @property
-    def verdict(self) -> str:
-        """What the interval says: "higher", "lower", "no difference shown", or why nothing."""
+    def verdict(self, *, lower_is_better: bool = False) -> str:
+        """Return what the interval says: "better", "worse", "no difference shown", or why nothing.
+
+        Args:
+            lower_is_better: of the figure, as of a rank.
+        """
         if self.low is None or self.high is None:
             if len(self.seeds) == 1:
                 return "one seed, no interval"
             return "the same in every seed, no interval" if self.mean else "no difference shown"
         if self.low <= 0 <= self.high:
             return "no difference shown"
-        return "higher" if self.low > 0 else "lower"
+        return "better" if (self.low > 0) is not lower_is_better else "worse"
 
 
 def difference(seeds: Sequence[int], ours: Sequence[float], theirs: Sequence[float]) -> Difference:

@@ -39,6 +39,7 @@ class Means:
         ranks: who takes part.
         seed: of what towers drop.
         decode: from a batch's texts, on the device, to rows: `Loader.decode`.
+        decode_stored: from rows as the cache has them; a loader that mixes captions gives others.
         condition: from rows to those that images are trained against.
         bank: stored captions that images also compete with.
     """
@@ -50,12 +51,16 @@ class Means:
     ranks: Ranks = ALONE
     seed: int = 0
     decode: Callable[[Tensor], Tensor] = Tensor.float
+    decode_stored: Callable[[Tensor], Tensor] = Tensor.float
     condition: Callable[[Tensor], Tensor] | None = None
     bank: Bank | None = None
 
-    def unit_rows(self, stored: Tensor) -> Float[Tensor, "n d"]:
-        """Return the unit vectors of stored rows that images are trained against."""
-        rows = self.decode(stored.to(self.device))
+    def unit_stored(self, stored: Tensor) -> Float[Tensor, "n d"]:
+        """Return the unit vectors of rows as the cache has them."""
+        return self.unit_rows(self.decode_stored(stored.to(self.device)))
+
+    def unit_rows(self, rows: Tensor) -> Float[Tensor, "n d"]:
+        """Return the unit vectors of rows that images are trained against."""
         if self.precision == "float64":
             rows = rows.double()
         if self.condition is not None:
@@ -90,7 +95,7 @@ class Passes:
         self._z_text = None
         if told.texts is not None:
             with torch.no_grad():
-                self._z_text = means.unit_rows(told.texts)
+                self._z_text = means.unit_rows(means.decode(told.texts))
         self._extra = _extra(means, told, step)
 
     def plainly(self) -> Passes:
@@ -206,11 +211,11 @@ class Passes:
 
 def _extra(means: Means, told: Gathered, step: int) -> Extra | None:
     """Return what images also compete with: stored captions, then negatives of the step."""
-    drawn = None if means.bank is None else means.bank.of(step, means.device)
+    drawn = None if means.bank is None else means.bank.of(step, means.device, told.own_rows)
     if told.negatives is None or told.negative_row is None:
         return drawn
     with torch.no_grad():
-        z = means.unit_rows(told.negatives)
+        z = means.unit_stored(told.negatives)
     if drawn is None:
         return Extra(told.negative_row, lambda start, stop: z[start:stop])
     kept, bank = len(drawn.row), drawn

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import dataclasses
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -29,13 +28,14 @@ from lift.training import checkpoint
 from lift.training.bank import Bank
 from lift.training.checkpoint import TrainState
 from lift.training.config import RunConfig
+from lift.training.counting import Counting
 from lift.training.folder import RunFolder, versions
 from lift.training.log import Log
 from lift.training.optim import make_optimizer
 from lift.training.passes import Means
 from lift.training.sides import build_model, frozen
 from lift.training.step import Stepper
-from lift.training.texts import Texts, mean_of, open_texts
+from lift.training.texts import Texts, mean_of, open_texts, rows_shown
 from lift.training.trained_on import TrainedOn
 from lift.training.trying import choose_precision, try_sizes
 from lift.world import Precision
@@ -65,6 +65,9 @@ class Run:
     trained_on: TrainedOn
     ranks: Ranks
     judged: Encoder | None = None
+
+    def __post_init__(self) -> None:
+        self.counting = Counting(self)
 
     @property
     def model(self) -> TwoSided:
@@ -105,6 +108,7 @@ class Run:
         origin: dict[str, Any] = {
             "recipe": config.recipe,
             "data": self.loader.source.name,
+            **({"start": config.start} if config.start else {}),
             **({} if trained_on is None else {"trained_on": origin_of(trained_on)}),
         }
         samples = self.state.step * config.step_samples
@@ -145,7 +149,7 @@ def prepare(
         )
         plans = _plans(config, texts)
         model = build_model(config, texts, device)
-        try_sizes(config, model, loader, device)
+        try_sizes(config, model, texts.width, loader, device)
         _require_same_world(folder, texts, loader, device)
     if folder.facts["status"] == "new":
         _begin(config, folder, texts, model, loader, device, ranks)
@@ -157,9 +161,14 @@ def prepare(
     loader.hash_into(trained_on.prints)
     mean = mean_of(model) if config.ema else None
     state = TrainState(0, model, make_optimizer(model, config.optim), mean, {})
+    kept = 0
     with ranks.together():
-        if checkpoint.steps(folder.checkpoints, clear=ranks.first):
-            checkpoint.restore(folder.checkpoints, state)
+        if ranks.first:
+            kept = (checkpoint.steps(folder.checkpoints) or [0])[-1]
+    kept = ranks.agree(kept)
+    with ranks.together():
+        if kept:
+            checkpoint.restore(folder.checkpoints, state, kept)
     log = Log(
         folder.path, steps=config.steps, start=state.step, progress=progress, speaks=ranks.first
     )
@@ -170,7 +179,15 @@ def prepare(
             log.warning("No --validation: nothing judges this run; `lift eval` can do so later.")
         _say_what_is_left_out(loader, state, log)
         _warn_of_equal_captions(config, loader, log)
-    stepper = _stepper(config, folder.facts["precision"], state, texts, loader, device, ranks)
+    with ranks.together():
+        means = _means(config, folder.facts["precision"], model, texts, loader, device, ranks)
+    if means.bank is not None and means.bank.size < config.bank:
+        log.note(
+            f"The bank has {means.bank.size:,} captions that are trained on, all of each step."
+        )
+    stepper = Stepper(
+        means, state.optimizer, clip_norm=config.optim.clip_norm, compiled=config.compile
+    )
     return Run(config, folder, loader, texts, state, stepper, device, plans, log, trained_on, ranks)
 
 
@@ -222,38 +239,35 @@ def _open_data(config: RunConfig) -> Source:
     return source
 
 
-def _stepper(
+def _means(
     config: RunConfig,
     precision: Precision,
-    state: TrainState,
+    model: TwoSided,
     texts: Texts,
     loader: Loader,
     device: torch.device,
     ranks: Ranks,
-) -> Stepper:
-    assert isinstance(state.model, TwoSided)
+) -> Means:
     condition = None
     if texts.condition is not None:
         kind = torch.float64 if precision == "float64" else torch.float32
         condition = texts.condition.to(device, kind).apply
     means = Means(
-        model=state.model,
+        model=model,
         transform=config.transform,
         device=device,
         precision=precision,
         ranks=ranks,
         seed=config.seed,
         decode=loader.decode,
+        decode_stored=texts.rows.decode,
         condition=condition,
     )
     if config.bank:
-        if not isinstance(texts.rows, EmbeddingCache):
-            raise ConfigError("bank needs stored rows: leave it out where text is trained.")
-        stored = dataclasses.replace(means, decode=texts.rows.decode)
-        means.bank = Bank(texts.rows, config.bank, config.seed, stored.unit_rows)
-    return Stepper(
-        means, state.optimizer, clip_norm=config.optim.clip_norm, compiled=config.compile
-    )
+        assert isinstance(texts.rows, EmbeddingCache), "the config says so"
+        rows = rows_shown(texts.rows, loader.source, config.loader.taking_part)
+        means.bank = Bank(texts.rows, rows, config.bank, config.seed, means.unit_stored)
+    return means
 
 
 def _require_same_world(

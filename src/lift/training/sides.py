@@ -43,7 +43,14 @@ def build_model(config: RunConfig, texts: Texts, device: torch.device) -> TwoSid
         started = load_bundle(config.start)
         theirs = started.side.state_dict()
         ours = image.state_dict()
-        fits = {name: value for name, value in theirs.items() if _fits(name, value, ours)}
+        # A head belongs to the space that it was trained into; a tower does not.
+        same = texts.facts.get("space", {}).get("fingerprint") == started.space.fingerprint
+        taken = ("tower.", "head.") if same and texts.condition is None else ("tower.",)
+        fits = {
+            name: value
+            for name, value in theirs.items()
+            if name.startswith(taken) and _fits(name, value, ours)
+        }
         lacking = [name for name in ours if name.startswith("tower.") and name not in fits]
         if lacking:
             raise ConfigError(

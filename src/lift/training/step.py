@@ -13,7 +13,6 @@ from torch.nn.parallel import DistributedDataParallel
 
 from lift.errors import NotFinite
 from lift.model import TwoSided
-from lift.ranks import telling
 from lift.terms import Batch
 from lift.training.gathered import gather
 from lift.training.passes import Means, Passes
@@ -30,12 +29,14 @@ class StepReport:
         grad_norm: global norm before clipping.
         images: how many were in the step.
         by_source: mean loss of the images of each source, where it was asked for.
+        wish: whether any rank wants to stop.
     """
 
     loss: float
     grad_norm: float
     images: int
     by_source: Mapping[int, float] = field(default_factory=dict)
+    wish: bool = False
 
 
 class Stepper:
@@ -69,7 +70,7 @@ class Stepper:
         whole = _Doing(model)
         self._shared = None
         if ranks.size > 1:
-            with telling():
+            with ranks.telling():
                 self._shared = DistributedDataParallel(
                     whole,
                     device_ids=[device] if device.type == "cuda" else None,
@@ -84,7 +85,13 @@ class Stepper:
         self._whole = nn.Identity()
 
     def take(
-        self, batches: Sequence[Batch], step: int, *, tiles: int = 1, sources: int = 0
+        self,
+        batches: Sequence[Batch],
+        step: int,
+        *,
+        tiles: int = 1,
+        sources: int = 0,
+        wish: bool = False,
     ) -> StepReport:
         """Move the weights once, by the gradient of the step's loss.
 
@@ -93,6 +100,7 @@ class Stepper:
             step: its number; it decides what towers drop.
             tiles: make mosaics of so many tiles a side.
             sources: also find the loss of each of so many sources' images; 0 for no.
+            wish: whether this rank wants to stop after the step; the report says so to all.
 
         Raises:
             NotFinite: loss or gradient is NaN or infinite; the weights have not moved.
@@ -100,7 +108,13 @@ class Stepper:
             RankLost: another rank ended.
         """
         here = [batch.to(self.means.device, non_blocking=True) for batch in batches]
-        told = gather(here, self.means.ranks, stored=self.means.model.text.is_stored)
+        told = gather(
+            here,
+            self.means.ranks,
+            stored=self.means.model.text.is_stored,
+            own_rows=self.means.bank is not None,
+            wish=wish,
+        )
         passes = Passes(self.means, here, told, step, tiles, sources > 0)
         if not self._laid_out:
             # DistributedDataParallel orders its buckets by its first backward pass, and sums of
@@ -113,21 +127,23 @@ class Stepper:
 
     def _backward(self, passes: Passes) -> None:
         self.optimizer.zero_grad(set_to_none=True)
-        with telling():
+        with self.means.ranks.telling():
             passes.run(self._whole)
 
     def _move(self, batches: Sequence[Batch], passes: Passes, sources: int) -> StepReport:
         parameters = [p for p in self.means.model.parameters() if p.grad is not None]
         norm = nn.utils.clip_grad_norm_(parameters, self._clip_norm or math.inf)
-        loss = torch.stack(passes.losses).sum().double()
-        # One transfer for all numbers: the device is asked to wait once a step.
-        loss, grad_norm = torch.stack([self.means.ranks.sum(loss[None])[0], norm.double()]).tolist()
+        ranks = self.means.ranks
+        loss = torch.stack(passes.losses).sum()
+        # One transfer for both numbers; some devices have no float64.
+        loss, grad_norm = torch.stack([ranks.sum(loss[None])[0], norm.to(loss.dtype)]).tolist()
         if not (math.isfinite(loss) and math.isfinite(grad_norm)):
-            raise NotFinite(self._name_rows(batches, passes, loss, grad_norm))
+            raise ranks.agreed(NotFinite(self._name_rows(batches, passes, loss, grad_norm)))
         self.optimizer.step()
         self.means.model.objective.constrain()  # type: ignore[operator]
         by_source = self._by_source(batches, passes.by_image, sources) if sources else {}
-        return StepReport(loss, grad_norm, passes.told.images, by_source)
+        told = passes.told
+        return StepReport(loss, grad_norm, told.images, by_source, told.wish)
 
     def _by_source(
         self, batches: Sequence[Batch], parts: Sequence[Tensor], sources: int
@@ -135,7 +151,7 @@ class Stepper:
         """Return the mean loss of each source's images, over all ranks."""
         sums = torch.zeros(2, sources, dtype=torch.float64)
         of = torch.cat([batch.source for batch in batches])
-        losses = torch.cat(list(parts)).double().cpu()
+        losses = torch.cat(list(parts)).cpu().double()
         sums.index_add_(1, of, torch.stack([losses, torch.ones_like(losses)]))
         total, count = self.means.ranks.sum(sums).tolist()
         return {n: total[n] / count[n] for n in range(sources) if count[n]}

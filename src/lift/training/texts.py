@@ -29,9 +29,8 @@ from lift.text.encoder import space_of
 from lift.text.tokenizer import Tokenizer
 from lift.text_side import fitted, saw, stored, text_space_of, tokenizer_of
 from lift.training.config import RunConfig
+from lift.training.folder import CONDITION
 from lift.training.folding import folded
-
-CONDITION = "condition.safetensors"
 
 
 @runtime_checkable
@@ -109,7 +108,7 @@ class _FixedTexts(_Kept):
             with ranks.together():
                 if ranks.first and not path.exists():
                     with whole_file(path) as aside:
-                        rows = _rows_shown(self.cache, source, config.loader.taking_part)
+                        rows = rows_shown(self.cache, source, config.loader.taking_part)
                         made = fit_on(self.cache, config.condition, rows)
                         save_tensors(made.to_tensors(), aside)
             condition = Condition.from_tensors(load_file(path))
@@ -210,7 +209,7 @@ def mean_of(model: TwoSided) -> TwoSided:
     return copy.deepcopy(TwoSided(model.image, model.text, nn.Identity())).eval()
 
 
-def _rows_shown(cache: EmbeddingCache, source: Source, roles: Sequence[str]) -> np.ndarray:
+def rows_shown(cache: EmbeddingCache, source: Source, roles: Sequence[str]) -> np.ndarray:
     """Return the rows of the captions that are trained on: those of the validation stay out."""
     shown = np.zeros(len(cache), dtype=bool)
     held: list[str] = []

@@ -24,7 +24,8 @@ class TrainedOn:
 
     A hash is a fact about the data and not about the run's state, so a checkpoint has none of
     them. A look may come from another reduction of the image each time, and workers that are ahead
-    hash a sample again: what stands is that of its first showing, killed or not.
+    hash a sample again: what stands is that of its first showing, killed or not (of several ranks
+    that show it before they collect, the lowest one's).
 
     Attributes:
         prints: int64 [samples 2]; workers see what is there and hash the rest.

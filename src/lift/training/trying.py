@@ -4,26 +4,38 @@ from __future__ import annotations
 
 import torch
 
+from lift.candidates import Candidates
 from lift.data.loader import Loader
 from lift.model import TwoSided
 from lift.ranks import Ranks
+from lift.terms import unit
 from lift.training.config import RunConfig
 from lift.world import Precision, Products, probe_precision, probe_products
 
 
-def try_sizes(config: RunConfig, model: TwoSided, loader: Loader, device: torch.device) -> None:
-    """Raise ConfigError, before anything is written, for images that the tower can't take."""
-    sizes = [(config.transform.resolution, config.mosaic.tiles if config.mosaic.every else 1)]
+def try_sizes(
+    config: RunConfig, model: TwoSided, width: int, loader: Loader, device: torch.device
+) -> None:
+    """Try what steps will be made of, on nothing, before anything is written.
+
+    Raises:
+        ConfigError: images that the tower can't take, or vectors that the objective can't.
+    """
+    tiles = config.mosaic.tiles if config.mosaic.every else 1
+    sizes = [(config.transform.resolution, tiles)]
     if config.low_steps:
         small = config.low_resolution.resolution
         loader.at_resolution(small)
-        sizes.append((small, 1))
+        sizes += [(small, 1), (small, tiles)]
     kind = torch.float64 if config.precision == "float64" else torch.float32
     model.eval()
     with torch.no_grad():
         for side, tiles in sizes:
             images = torch.zeros(tiles * tiles, 3, side, side, dtype=torch.uint8, device=device)
             model.image(config.transform.normalise(images).to(kind), tiles)
+        z = unit(torch.ones(1, width, dtype=kind, device=device))
+        first = torch.zeros(1, dtype=torch.int64, device=device)
+        model.objective(z, Candidates.alone(z, first, first))
 
 
 def choose_precision(
@@ -44,7 +56,8 @@ def choose_precision(
             def step() -> None:
                 model.zero_grad(set_to_none=True)
                 z = model.image(images)
-                z.backward(torch.ones_like(z))
+                if z.requires_grad:  # else all of the image side is frozen
+                    z.backward(torch.ones_like(z))
 
             chosen, measured = probe_precision(step, device)
             if chosen == "float32":
