@@ -172,6 +172,12 @@ def test_what_is_no_list_is_told_how_to_write_one(word: str, sentence: str) -> N
         from_options(Lists, outer.tower.options, "towers/lists")
 
 
+@pytest.mark.parametrize("name", ["names", "either"])
+def test_a_number_is_no_list_of_words(name: str) -> None:
+    with pytest.raises(ConfigError, match=rf"x.{name} must be a list, as \[one,two\], not 5"):
+        from_options(Lists, {name: 5}, "x")
+
+
 def test_a_limit_is_not_none_because_a_word_is_wrong() -> None:
     with pytest.raises(ConfigError, match="limit must be float, not 'many'"):
         override(Outer(name="a"), ["limit=many"])

@@ -166,7 +166,7 @@ def test_another_encoder_or_cache_is_refused(tokenizer, tmp_path):
     with pytest.raises(SpaceMismatch, match="the text encoder has"):
         lift.load(folder, text_encoder=other)
     embed(["a dog"], other, tmp_path / "c", progress=False)
-    with pytest.raises(ConfigError, match="has a text side of its own.* leave --cache out"):
+    with pytest.raises(ConfigError, match=r"has a text side of its own.* leave --cache out"):
         lift.evaluate(folder, on=["retrieval:data=[scenes:count=4]"], cache=tmp_path / "c")
 
 

@@ -315,12 +315,10 @@ def _items(hint: Any, value: Any) -> list[Any] | None:
     """
     kinds = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
     inner = next((get_args(kind)[0] for kind in kinds if get_origin(kind) is tuple), None)
-    if inner is None or value is None or isinstance(value, Mapping | list | tuple):
+    if inner is None or str in kinds or value is None or isinstance(value, Mapping | list | tuple):
         return None
     if not isinstance(value, str):
-        return [value]
-    if str in kinds:
-        return None
+        return None if inner is str else [value]
     if not value:
         return []
     pieces, allowed = value.split(","), _BARE

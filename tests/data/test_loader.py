@@ -300,7 +300,8 @@ def test_fewer_samples_than_a_batch(make):
 
 @pytest.mark.parametrize("wrong", [{"batch_size": 0}, {"workers": -1}, {"canvas_memory_mb": -1}])
 def test_options_are_checked(wrong):
-    with pytest.raises(ConfigError, match="loader needs"):
+    (name,) = wrong
+    with pytest.raises(ConfigError, match=f"loader.{name} must be at least"):
         LoaderConfig(**{"batch_size": 4, **wrong})
 
 

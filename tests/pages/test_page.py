@@ -307,7 +307,7 @@ def test_a_run_with_two_trained_sides_is_told_as_one() -> None:
     parameters = {"tower": 0, "head": 24, "text": 1_000, "objective": 1}
     assert _lede({"config": config, "parameters": parameters}) == (
         "An image encoder (vit) of 24 trained parameters and a text encoder (transformer) of 1,000 "
-        "trained parameters trained on pairs into a shared space of 384 dimensions, image tower "
+        "trained parameters, trained on pairs into a shared space of 384 dimensions, image tower "
         "held still."
     )
     alone = {"config": {"tower": "vit"}, "parameters": {"tower": 7, "head": 1, "objective": 1}}

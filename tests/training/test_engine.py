@@ -288,7 +288,7 @@ def test_the_bank_draws_other_rows_each_step_and_the_same_each_run(
     per_image = len(cache.find([caption.text for caption in pairs[0][1]]))
     assert len(known) - 16 * per_image <= len(rows) < len(known)
     notes = [event["text"] for event in events(tmp_path / "c", "note")]
-    assert any(f"all {len(known):,} captions that are trained on" in note for note in notes)
+    assert any(f"The bank has {len(known):,} captions" in note for note in notes)
 
 
 def test_images_bring_their_wrong_texts_along(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import random
@@ -199,7 +200,6 @@ def test_a_killed_rank_ends_the_run_and_the_next_one_goes_on(
     os.kill(children(process)[victim], signal.SIGKILL)
     _, told = process.communicate(timeout=200)
     assert process.returncode != 0, told
-    assert "Traceback" not in told.split("torch/distributed/run.py")[0] or victim == 0, told
     assert not json.loads((killed / "run.json").read_text())["status"] == "finished"
     train(3, {killed: config})
     ours, theirs = weights(straight), weights(killed)
@@ -222,9 +222,11 @@ def test_a_killed_rank_ends_the_run_and_the_next_one_goes_on(
 def test_sigterm_stops_all_ranks_after_the_same_step(tiny: Maker, tmp_path: Path) -> None:
     config = tiny(samples=96 * 20, evaluate_every=0, checkpoint_every=0)
     out = tmp_path / "run"
+    config = dataclasses.replace(config, loader=LoaderConfig(batch_size=16, workers=1))
     process = start(2, {out: config})
     wait_for_step(out, 6, process)
-    os.kill(children(process)[1], signal.SIGTERM)  # the other one only hears of it
+    # As a scheduler does: to one rank, whose data worker gets it, too; the other only hears of it.
+    os.killpg(os.getpgid(children(process)[1]), signal.SIGTERM)
     _, told = process.communicate(timeout=200)
     assert "Stopped by" in told, told
     (saved,) = (out / "checkpoints").glob("step-*")
@@ -267,14 +269,14 @@ def test_what_is_left_out_is_counted_once(still: Maker, tmp_path: Path) -> None:
     config = still(
         data=words,
         cache=str(tmp_path / "cache"),
-        validation="",
-        evaluations=(),
+        validation=words,  # an image that one rank can't read is one that none can
         samples=60,
         loader=LoaderConfig(batch_size=4),
     )
     run(config, tmp_path / "one", progress=False)
     train(3, {tmp_path / "several": config})
     assert furthest(tmp_path / "one", tmp_path / "several") < 1e-8
+    assert equal_results(tmp_path / "one", tmp_path / "several")
     ours, theirs = (
         json.loads((tmp_path / name / "run.json").read_text())["counters"]
         for name in ("one", "several")

@@ -199,9 +199,7 @@ class BatchMaker(Dataset):
             weight=torch.from_numpy(weights) if (weights != 1).any() else None,
             index=torch.from_numpy(index),
             source=torch.from_numpy(of),
-            prints=torch.tensor([sample.prints for sample in found], dtype=torch.int64).reshape(
-                -1, 2
-            ),
+            prints=torch.tensor([sample.prints for sample in found]).long().reshape(-1, 2),
             own_row=_joined([sample.told.rows for sample in found]),
             negatives=None if wrong is None else torch.from_numpy(self._cache.take_stored(wrong)),
             negative_row=None if wrong is None else torch.from_numpy(wrong),
@@ -349,7 +347,7 @@ class BatchMaker(Dataset):
         return rng.dirichlet(np.ones(len(texts))).astype(np.float32)[None] @ texts
 
 
-def _joined(rows: Sequence[Int64[np.ndarray, " _"]]) -> Int64[Tensor, " n"]:
+def _joined(rows: Sequence[np.ndarray]) -> Int64[Tensor, " n"]:
     return torch.from_numpy(np.concatenate([np.empty(0, np.int64), *rows]))
 
 

@@ -138,6 +138,7 @@ def _lede(run: Mapping[str, Any]) -> str:
     if two:
         words.append("and " + _side("a text encoder", two, parameters, ("text",)))
     if data:
+        words[-1] += ","
         words.append(f"trained on {data}")
     if two:
         wide = number(config.get("dimensions"))
