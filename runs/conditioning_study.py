@@ -331,7 +331,7 @@ def table(results: Path) -> str:
                 against = f"{found_out.mean:+.1f}"
                 if found_out.low is not None:
                     against += f" [{found_out.low:+.1f}, {found_out.high:+.1f}]"
-                against += f" {found_out.verdict}"
+                against += f" {found_out.verdict()}"
             cells = [metric, arm, space, str(len(seeds)), f"{mean:.1f}", against]
             lines.append(f"| {' | '.join(cells)} |")
         lines.append("")
