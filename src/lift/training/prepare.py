@@ -177,6 +177,8 @@ def prepare(
     elif not state.step:
         if config.evaluations and not config.validation:
             log.warning("No --validation: nothing judges this run; `lift eval` can do so later.")
+        if config.cache and config.text_tower is not None:
+            log.note(f"The cache {config.cache} is not used: this run trains its own text side.")
         _say_what_is_left_out(loader, state, log)
         _warn_of_equal_captions(config, loader, log)
     with ranks.together():
