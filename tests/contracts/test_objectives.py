@@ -403,7 +403,7 @@ def test_state_and_options_round_trip(name):
     assert other.scalars() == objective.scalars()
     assert all(isinstance(value, float) for value in other.scalars().values())
     whole = plugins.resolve(part("objectives", name))
-    assert plugins.configure(whole) == plugins.configure(part("objectives", name))
+    assert plugins.configure(whole) == plugins.configure(plugins.resolve(whole))
     assert to_dict(plugins.resolve(whole)) == to_dict(whole)
 
 

@@ -92,7 +92,7 @@ def test_a_part_within_a_part_survives_json():
     whole = part("objectives", "matryoshka", of=part("objectives", "sigmoid", init_bias=-3.0))
     told = json.loads(json.dumps(to_dict(plugins.resolve(whole))))
     again = from_dict(Part, told)
-    assert plugins.configure(again) == plugins.configure(whole)
+    assert plugins.configure(again) == plugins.configure(plugins.resolve(whole))
     objective = plugins.build(again)
     assert objective.splits and objective.scalars()["bias"] == -3.0
     assert set(objective.state_dict()) == {"of.log_scale", "of.bias"}

@@ -422,6 +422,7 @@ def test_a_step_that_does_not_fit_says_what_would(
     assert "tower.checkpoint_activations=true" in words
 
 
+@pytest.mark.slow
 def test_a_real_shortage_of_memory_is_told(tiny: Maker, tmp_path: Path) -> None:
     """A process that may have 6 GB and asks for a step of hundreds."""
     import subprocess

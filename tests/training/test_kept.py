@@ -13,7 +13,7 @@ from torch.utils._pytree import tree_leaves
 
 from lift import recipes
 from lift.config import Part, part
-from lift.model import Side
+from lift.model import HeadConfig, Side
 from lift.training.config import RunConfig
 from lift.training.cost import clip_beside
 from lift.training.kept import Computed, kept_bytes, kept_of_a_pair, pretended, sides
@@ -68,6 +68,11 @@ def slope(measure: Any, computed: Computed) -> float:
     return (second - first) / 4
 
 
+def without_text(config: RunConfig) -> RunConfig:
+    """Return the same run with stored rows for a text side."""
+    return dataclasses.replace(config, text_tower=None, text_head=HeadConfig(layers=0))
+
+
 @pytest.mark.parametrize("again", [False, True])
 @pytest.mark.parametrize("dropped", [0.0, 0.5])
 def test_an_image_keeps_what_a_real_step_keeps(again: bool, dropped: float) -> None:
@@ -86,10 +91,7 @@ def test_a_caption_keeps_what_a_real_step_keeps(again: bool, causal: bool) -> No
                  context=20, causal=causal, checkpoint_activations=again)  # fmt: skip
     config = dataclasses.replace(recipes.get("quickstart+clip"), text_tower=tower)
     image, text = sides(config, 384)
-    told = (
-        kept_of_a_pair(config, 384).kept
-        - kept_of_a_pair(dataclasses.replace(config, text_tower=None), 384).kept
-    )
+    told = kept_of_a_pair(config, 384).kept - kept_of_a_pair(without_text(config), 384).kept
     assert text.shape == (20,) and image.items == text.items == 1
     assert told == pytest.approx(slope(saved_by, text), rel=0.02)
     assert told == pytest.approx(slope(alive_after, text), rel=0.02)
@@ -117,7 +119,7 @@ def test_what_is_held_still_keeps_nothing() -> None:
     assert text.side.training
     told = kept_of_a_pair(config, 384).kept - kept_of_a_pair(frozen, 384).kept
     with pretended():
-        (whole,) = sides(dataclasses.replace(config, text_tower=None), 384)
+        (whole,) = sides(without_text(config), 384)
         tower = slope(saved_by, Computed(side=Side(whole.side.tower, None), shape=whole.shape))
     assert told == pytest.approx(tower, rel=0.02)
 
@@ -125,7 +127,7 @@ def test_what_is_held_still_keeps_nothing() -> None:
 def test_every_caption_of_an_image_is_kept() -> None:
     one = recipes.get("quickstart+clip")
     two = dataclasses.replace(one, loader=dataclasses.replace(one.loader, captions="any:2"))
-    image = kept_of_a_pair(dataclasses.replace(one, text_tower=None), 384).kept
+    image = kept_of_a_pair(without_text(one), 384).kept
     first, second = (kept_of_a_pair(config, 384).kept - image for config in (one, two))
     assert second == pytest.approx(2 * first) and first > 0
 
@@ -146,10 +148,7 @@ def test_a_text_tower_that_is_there_already_is_counted() -> None:
     options = part("text_towers", "pretrained", context=16)
     config = dataclasses.replace(recipes.get("quickstart+clip_minilm"), text_tower=options)
     _, text = sides(config, 384)
-    told = (
-        kept_of_a_pair(config, 384).kept
-        - kept_of_a_pair(dataclasses.replace(config, text_tower=None), 384).kept
-    )
+    told = kept_of_a_pair(config, 384).kept - kept_of_a_pair(without_text(config), 384).kept
     assert text.shape == (16,)
     assert told == pytest.approx(slope(saved_by, text), rel=0.1)
 

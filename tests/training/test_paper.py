@@ -18,7 +18,8 @@ from lift.data.loader import Loader
 from lift.data.source import open_source
 from lift.model import TwoSided, build_side, count_parameters
 from lift.training.optim import learning_rate, make_optimizer
-from lift.training.step import train_step
+from lift.training.passes import Means
+from lift.training.step import Stepper
 
 DATA = "scenes:count=8,seed=4,resolution=256,short=1,long=0"
 
@@ -62,15 +63,9 @@ def test_one_step_of_the_papers_recipe(tmp_path: Path) -> None:
     for group in optimizer.param_groups:
         group["lr"] = learning_rate(0, config.steps, config.optim)
     before = {name: p.detach().clone() for name, p in model.named_parameters()}
-    report = train_step(
-        model,
-        optimizer,
-        [batch],
-        config.transform,
-        clip_norm=config.optim.clip_norm,
-        device=torch.device("cpu"),
-        precision="float32",
-    )
+    means = Means(model=model, transform=config.transform, device=torch.device("cpu"))
+    stepper = Stepper(means, optimizer, clip_norm=config.optim.clip_norm)
+    report = stepper.take([batch], 0)
     assert report.loss == pytest.approx(expected, abs=1e-4)
     moved = [n for n, p in model.named_parameters() if not torch.equal(p, before[n])]
     assert moved == list(before)

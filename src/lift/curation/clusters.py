@@ -64,7 +64,7 @@ def fit(
         if len(empty):
             farthest = np.argsort(cosine, kind="stable")[: len(empty)]
             sums[torch.from_numpy(empty)] = z[torch.from_numpy(farthest)].double()
-        centres = unit(sums)
+        centres = unit(sums.float())
     return centres.numpy()
 
 
