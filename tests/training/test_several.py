@@ -186,6 +186,7 @@ def children(process: subprocess.Popen[str]) -> list[int]:
     return [found[rank] for rank in sorted(found)]
 
 
+@pytest.mark.slow
 def test_a_killed_rank_ends_the_run_and_the_next_one_goes_on(
     tiny: Maker, still: Maker, tmp_path: Path
 ) -> None:
