@@ -9,7 +9,7 @@ import os
 import secrets
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import IO, Any
 
@@ -179,15 +179,18 @@ def is_leftover(name: str) -> bool:
     return name == LOCK or name.startswith((_ASIDE, _OLD))
 
 
-def is_ours_or_empty(folder: Path, marker: str) -> bool:
-    """Return whether `folder` is absent, empty, or holds the file `marker` that we put there."""
+def is_ours_or_empty(folder: Path, marker: str, besides: Collection[str] = ()) -> bool:
+    """Return whether `folder` is absent, empty, or holds the file `marker` that we put there.
+
+    Files named in `besides` count as nothing, as what a killed writer left aside does.
+    """
     if not folder.exists():
         return True
     if not folder.is_dir():
         return False
     if (folder / marker).exists():
         return True
-    return all(is_leftover(p.name) for p in folder.iterdir())
+    return all(is_leftover(p.name) or p.name in besides for p in folder.iterdir())
 
 
 @contextlib.contextmanager

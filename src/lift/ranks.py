@@ -111,15 +111,6 @@ class Ranks:
         assert isinstance(gathered, Tensor)
         return gathered
 
-    def broadcast(self, x: Tensor) -> Tensor:
-        """Return the first rank's tensor, whose shape and type all know."""
-        if self.size == 1:
-            return x
-        sent = x.detach().to(self.device).contiguous().clone()
-        with self.telling():
-            dist.broadcast(sent, 0)
-        return sent.to(x.device)
-
     def agree(self, value: Any) -> Any:
         """Return the first rank's value (plain JSON), whatever the others have."""
         return value if self.size == 1 else self.hear(value)[0]

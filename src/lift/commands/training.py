@@ -49,12 +49,10 @@ def train(
         Stopped: SIGTERM or Ctrl-C; the state is saved.
     """
     from lift.training.loop import run
-    from lift.training.methods import require_start
 
     if strict:
         options = [*options, "loader.on_unreadable=stop"]
     config = _configured(recipe, options, data, validation, str(cache))
-    require_start(config)
     return run(config, Path(out), resume=resume, progress=progress)
 
 

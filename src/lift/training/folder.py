@@ -14,7 +14,7 @@ import torch
 from lift import __version__
 from lift.config import from_dict, to_dict
 from lift.errors import CheckpointError, ConfigError
-from lift.files import is_leftover, write_text
+from lift.files import is_ours_or_empty, write_text
 from lift.text.tokenizer import FILE as TOKENIZER
 from lift.training.config import RunConfig
 
@@ -82,7 +82,7 @@ def open_run(path: Path, config: RunConfig, *, resume: bool) -> RunFolder:
             raise CheckpointError(
                 f"{path} holds no run to resume; leave out --resume to start one."
             )
-        if not _is_free(path):
+        if not is_ours_or_empty(path, MARKER, besides=BEFORE):
             raise CheckpointError(f"{path} holds something else; choose another folder with --out.")
         return RunFolder(path, {"format": FORMAT, "status": "new", "config": to_dict(config)})
     facts = read_facts(path)
@@ -95,13 +95,6 @@ def clear_beginning(path: Path) -> None:
     """Remove what a run left that ended before it had begun: options may have changed since."""
     for name in BEFORE:
         (path / name).unlink(missing_ok=True)
-
-
-def _is_free(path: Path) -> bool:
-    """Return whether there is nothing but what a run makes before it has begun."""
-    if not path.is_dir():
-        return not path.exists()
-    return all(is_leftover(item.name) or item.name in BEFORE for item in path.iterdir())
 
 
 def read_facts(path: Path) -> dict[str, Any]:

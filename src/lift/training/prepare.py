@@ -26,6 +26,7 @@ from lift.ranks import Ranks
 from lift.terms import Encoder, Source
 from lift.training import checkpoint
 from lift.training.bank import Bank
+from lift.training.before import require_possible
 from lift.training.checkpoint import TrainState
 from lift.training.config import RunConfig
 from lift.training.counting import Counting
@@ -141,6 +142,7 @@ def prepare(
         LiftError: something does not fit; nothing was trained.
     """
     with ranks.together():
+        require_possible(config)
         source = _open_data(config)
     texts = open_texts(config, source, folder.path, ranks)
     with ranks.together():

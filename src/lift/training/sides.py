@@ -9,33 +9,24 @@ from torch import Tensor, nn
 
 from lift import plugins
 from lift.bundle import load as load_bundle
-from lift.errors import ConfigError
 from lift.model import TwoSided, build_side
 from lift.training.config import RunConfig
 from lift.training.texts import Texts
 
 
 def frozen(model: TwoSided, config: RunConfig) -> list[nn.Module]:
-    """Return the parts of a model that the config holds still.
-
-    Raises:
-        ConfigError: it names a part that the model does not have.
-    """
+    """Return the parts of a model that the config holds still; `require_possible` found them."""
     found = []
     for name in config.freeze:
         side, _, part = name.partition(".")
-        module = getattr(getattr(model, side), part)
-        if module is None:
-            raise ConfigError(f"freeze names {name}, which this model does not have: leave it out.")
-        found.append(module)
+        found.append(getattr(getattr(model, side), part))
     return found
 
 
 def build_model(config: RunConfig, texts: Texts, device: torch.device) -> TwoSided:
     """Return the model at its start, with the parts frozen that the config names.
 
-    Raises:
-        ConfigError: the model to start from has another tower, or nothing is left to train.
+    `lift.training.before.require_possible` has compared the start's tower with the config's.
     """
     torch.manual_seed(config.seed)
     image = build_side(config.image, None, texts.width)
@@ -51,13 +42,6 @@ def build_model(config: RunConfig, texts: Texts, device: torch.device) -> TwoSid
             for name, value in theirs.items()
             if name.startswith(taken) and _fits(name, value, ours)
         }
-        lacking = [name for name in ours if name.startswith("tower.") and name not in fits]
-        if lacking:
-            raise ConfigError(
-                f"The model {config.start} has another tower than recipe {config.recipe} "
-                f"({lacking[0]} does not fit): give the recipe that it was trained with, or "
-                "another start."
-            )
         image.load_state_dict({**ours, **fits})
     text = build_side(texts.side, texts.width, texts.width)
     model = TwoSided(image, text, plugins.build(config.objective))
@@ -65,10 +49,6 @@ def build_model(config: RunConfig, texts: Texts, device: torch.device) -> TwoSid
         model = model.double()
     for part in frozen(model, config):
         part.requires_grad_(False)
-    if not any(p.requires_grad for p in model.image.parameters()) and not any(
-        p.requires_grad for p in model.text.parameters()
-    ):
-        raise ConfigError("freeze leaves nothing to train: name fewer parts.")
     return model.to(device)
 
 

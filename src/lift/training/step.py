@@ -67,21 +67,18 @@ class Stepper:
         model, ranks, device = means.model, means.ranks, means.device
         if compiled != "off":
             _compile(model, compiled)
-        whole = _Doing(model)
-        self._shared = None
+        self._whole: nn.Module = _Doing(model)
         if ranks.size > 1:
             with ranks.telling():
-                self._shared = DistributedDataParallel(
-                    whole,
+                self._whole = DistributedDataParallel(
+                    self._whole,
                     device_ids=[device] if device.type == "cuda" else None,
                     gradient_as_bucket_view=True,
                 )
-        self._whole: nn.Module = self._shared or whole
         self._laid_out = ranks.size == 1
 
     def close(self) -> None:
         """Let go of what speaks to other ranks, before their group is dissolved."""
-        self._shared = None
         self._whole = nn.Identity()
 
     def take(

@@ -40,7 +40,6 @@ class Texts(Protocol):
     Attributes:
         rows: what the loader shows of a caption.
         width: of the space in which images and texts meet in training.
-        raw: of the space in which the saved model answers.
         side: the text side as options.
         facts: what `run.json` keeps, and a resumed run has to find again.
         condition: what stored rows go through in training.
@@ -49,7 +48,6 @@ class Texts(Protocol):
 
     rows: Rows
     width: int
-    raw: int
     side: SideConfig
     facts: dict[str, Any]
     condition: Condition | None
@@ -89,7 +87,6 @@ def open_texts(config: RunConfig, source: Source, folder: Path, ranks: Ranks) ->
 class _Kept:
     rows: Rows
     width: int
-    raw: int
     side: SideConfig
     facts: dict[str, Any]
     condition: Condition | None = None
@@ -117,13 +114,7 @@ class _FixedTexts(_Kept):
         space = self.cache.space
         facts = {"space": {**to_dict(space), "fingerprint": space.fingerprint}}
         super().__init__(
-            self.cache,
-            width,
-            self.cache.dimensions,
-            config.text,
-            facts,
-            condition,
-            condition is None,
+            self.cache, width, config.text, facts, condition, keeps_still=condition is None
         )
 
     def bundle(self, sides: TwoSided, record: Callable[..., BundleRecord], **more: Any) -> Bundle:
@@ -181,7 +172,7 @@ class _TrainedTexts(_Kept):
             )
         side = SideConfig(tower=part, head=config.text_head)
         facts = {"tokenizer": made.fingerprint}
-        super().__init__(rows, config.dimensions, config.dimensions, side, facts)
+        super().__init__(rows, config.dimensions, side, facts)
 
     def bundle(self, sides: TwoSided, record: Callable[..., BundleRecord], **more: Any) -> Bundle:
         made = record(
