@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from lift import plugins
 from lift.config import part, to_dict
 from lift.data.transform import Transform
-from lift.model import HeadConfig, Side, SideConfig, TwoSided, build_side
+from lift.heads import HeadConfig
+from lift.model import Side, SideConfig, TwoSided, build_side
 from lift.terms import Batch
 from lift.text_towers import transformer
 from lift.towers import vit

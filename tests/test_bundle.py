@@ -23,7 +23,8 @@ from lift.cache.writer import embed
 from lift.config import part
 from lift.data.transform import Transform
 from lift.errors import CheckpointError, ConfigError, DataError, SpaceMismatch
-from lift.model import HeadConfig, SideConfig, build_side
+from lift.heads import HeadConfig
+from lift.model import SideConfig, build_side
 from lift.terms import Encoder
 from lift.text.encoder import build_encoder
 from lift.text.encoders.hashing import Config, HashingEncoder

@@ -62,7 +62,7 @@ def test_every_layout_is_in_the_table() -> None:
 
     table = (ROOT / "docs" / "data.md").read_text()
     for name in plugins.names("data/formats"):
-        assert f"`{name}:path=" in table or f"`{name}:count=" in table, name
+        assert any(f"`{name}:{option}=" in table for option in ("path", "count", "data")), name
 
 
 def test_commands_in_the_documents_parse() -> None:

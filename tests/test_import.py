@@ -11,7 +11,7 @@ import torch
 import lift
 from lift.convert.weights import to_layout
 from lift.errors import SpaceMismatch
-from lift.model import HeadConfig, MLPHead
+from lift.heads import HeadConfig, MLPHead
 from lift.terms import unit
 from lift.towers import vit
 

@@ -22,7 +22,8 @@ from lift.data.source import open_source
 from lift.data.tokens import captions_of
 from lift.data.transform import Transform
 from lift.errors import CheckpointError, ConfigError, LiftError, SpaceMismatch
-from lift.model import HeadConfig, SideConfig, build_side
+from lift.heads import HeadConfig
+from lift.model import SideConfig, build_side
 from lift.terms import Encoder
 from lift.text.encoder import TextEncoder, build_encoder
 from lift.text.tokenizer import Tokenizer

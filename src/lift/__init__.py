@@ -18,11 +18,16 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from lift.bank import Bank as Bank
     from lift.bundle import Bundle as Bundle
+    from lift.cache.features import FeatureCache as FeatureCache
     from lift.cache.reader import EmbeddingCache as EmbeddingCache
     from lift.commands.data import inspect as inspect
     from lift.commands.data import pack as pack
     from lift.commands.data import select as select
+    from lift.commands.fitting import fit as fit
+    from lift.commands.fitting import migrate as migrate
+    from lift.commands.ladder import ladder as ladder
     from lift.commands.models import evaluate as evaluate
     from lift.commands.models import import_reference as import_reference
     from lift.commands.models import load as load
@@ -30,6 +35,7 @@ if TYPE_CHECKING:
     from lift.commands.text import audit as audit
     from lift.commands.text import card as card
     from lift.commands.text import embed as embed
+    from lift.commands.text import embed_images as embed_images
     from lift.commands.training import budget as budget
     from lift.commands.training import compare as compare
     from lift.commands.training import dry_run as dry_run
@@ -39,8 +45,10 @@ if TYPE_CHECKING:
     from lift.text.space import TextSpace as TextSpace
 
 _HOMES = {
+    "Bank": "lift.bank",
     "Bundle": "lift.bundle",
     "EmbeddingCache": "lift.cache.reader",
+    "FeatureCache": "lift.cache.features",
     "LiftError": "lift.errors",
     "TextSpace": "lift.text.space",
     "audit": "lift.commands.text",
@@ -49,10 +57,14 @@ _HOMES = {
     "compare": "lift.commands.training",
     "dry_run": "lift.commands.training",
     "embed": "lift.commands.text",
+    "embed_images": "lift.commands.text",
     "evaluate": "lift.commands.models",
+    "fit": "lift.commands.fitting",
     "import_reference": "lift.commands.models",
     "inspect": "lift.commands.data",
+    "ladder": "lift.commands.ladder",
     "load": "lift.commands.models",
+    "migrate": "lift.commands.fitting",
     "pack": "lift.commands.data",
     "quickstart": "lift.commands.training",
     "report": "lift.commands.models",

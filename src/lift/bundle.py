@@ -20,9 +20,10 @@ import torch
 from jaxtyping import Float32
 from safetensors import SafetensorError
 from safetensors.torch import load_file
-from tqdm import tqdm
 
 from lift import text_side as texts_of
+from lift.bank import Bank, Fired
+from lift.bank.value import TEMPLATES
 from lift.bundle_record import FORMAT as FORMAT
 from lift.bundle_record import MARKER, WEIGHTS, BundleRecord, Guess, read_record
 from lift.cache.manifest import PROBES
@@ -31,21 +32,21 @@ from lift.cache.probes import Probes, dump, require_near
 from lift.cache.probes import read as read_probes
 from lift.config import to_dict
 from lift.data import provenance
-from lift.data.many import as_many, chunks
 from lift.data.provenance import Provenance
 from lift.data.transform import Transform
 from lift.errors import CheckpointError, ConfigError
 from lift.files import is_ours_or_empty, restore_old, whole_folder
+from lift.image_encoder import ImageEncoder
 from lift.model import Side, build_side, save_tensors
 from lift.terms import ImageLike
 from lift.text.encoder import TextEncoder, build_encoder
 from lift.text.space import TextSpace
 from lift.text.tokenizer import Tokenizer
-from lift.text_side import TrainedText, at_rest
-from lift.world import Precision, autocast, choose_device
+from lift.text_side import TrainedText
+from lift.world import Precision, choose_device
 
 
-class Bundle:
+class Bundle(ImageEncoder):
     """An image encoder in a text space; an `Encoder` that every evaluation accepts.
 
     All vectors are float32 numpy rows of unit length; cosine is their dot product.
@@ -105,6 +106,11 @@ class Bundle:
         return self.record.transform
 
     @property
+    def dimensions(self) -> int:
+        """Width of that space."""
+        return self.space.dimensions
+
+    @property
     def text_encoder(self) -> TextEncoder:
         """The live text encoder, built on first use and checked against the space.
 
@@ -146,68 +152,6 @@ class Bundle:
             require_near(self.probes, encoder, f"the model {self.name}")
         return encoder
 
-    def encode_images(
-        self,
-        images: ImageLike | Iterable[ImageLike],
-        *,
-        batch_size: int = 64,
-        progress: bool = False,
-    ) -> Float32[np.ndarray, "n d"]:
-        """Return one unit-length row an image.
-
-        Args:
-            images: one image or several: paths, bytes of image files, PIL images, or
-                `h w 3` uint8 arrays; an `n h w 3` uint8 array is n images.
-            batch_size: images that go through the tower together; the stream of images may be
-                longer than memory.
-            progress: whether to draw a progress bar.
-
-        Raises:
-            DataError: an image can't be read.
-        """
-        return self._rows(images, batch_size, progress)
-
-    def encode_regions(
-        self,
-        images: ImageLike | Iterable[ImageLike],
-        tiles: int = 2,
-        *,
-        batch_size: int = 64,
-        progress: bool = False,
-    ) -> Float32[np.ndarray, "n d"]:
-        """Return one unit-length row an image, from the patches of its tile in a mosaic.
-
-        The first `tiles` x `tiles` images make one mosaic, row by row, and so on; what is left of
-        the last shows the first images of its batch again. Else as `encode_images`.
-
-        Raises:
-            ConfigError: the tower has no patches, or these tiles don't fit them.
-            DataError: an image can't be read.
-        """
-        if not hasattr(self.side.tower, "regions"):
-            raise ConfigError(f"The tower of {self.name} has no patches to tell tiles apart by.")
-        whole = max(tiles, 1) ** 2  # whole mosaics go through the tower together
-        return self._rows(images, -(-batch_size // whole) * whole, progress, tiles)
-
-    @torch.inference_mode()
-    def _rows(
-        self, images: ImageLike | Iterable[ImageLike], size: int, progress: bool, tiles: int = 1
-    ) -> Float32[np.ndarray, "n d"]:
-        if size < 1:
-            raise ConfigError(f"batch_size must be at least 1, not {size}.")
-        stream = as_many(images)
-        total = len(stream) if isinstance(stream, Sequence | np.ndarray) else None
-        rows: list[np.ndarray] = [np.zeros((0, self.space.dimensions), np.float32)]
-        with at_rest(self.side), tqdm(total=total, unit="img", disable=not progress) as bar:
-            for chunk in chunks(stream, size):
-                pixels = torch.stack([self.transform.evaluate(image) for image in chunk])
-                pixels = self.transform.normalise(pixels.to(self.device))
-                with autocast(self.device, self.precision):
-                    z = self.side(pixels, tiles)
-                rows.append(z.float().cpu().numpy())
-                bar.update(len(chunk))
-        return np.concatenate(rows)
-
     def encode_texts(self, texts: str | Sequence[str]) -> Float32[np.ndarray, "n d"]:
         """Return one unit-length row a text, from the untouched text encoder or the own text side.
 
@@ -231,40 +175,50 @@ class Bundle:
     def classify(
         self,
         images: ImageLike | Iterable[ImageLike],
-        labels: Sequence[str],
+        labels: Sequence[str] | Bank,
         *,
-        templates: Sequence[str] = ("a photo of a {}.",),
+        templates: Sequence[str] = TEMPLATES,
         top: int = 5,
     ) -> list[list[Guess]]:
         """Return each image's most likely labels, best first, with probabilities.
 
         Args:
             images: one image or several.
-            labels: what an image may show.
-            templates: sentences with `{}` for the label; several are averaged.
+            labels: what an image may show, or a bank of this model's space.
+            templates: sentences with `{}` for the label; several are averaged. A bank has its own.
             top: labels to return an image.
 
         Raises:
             ConfigError: no labels, or a template without `{}`.
+            SpaceMismatch: a bank of another space.
         """
-        labels = [labels] if isinstance(labels, str) else list(labels)
-        templates = [templates] if isinstance(templates, str) else list(templates)
-        if not labels or not templates:
-            raise ConfigError("classify needs at least one label and one template.")
-        for template in templates:
-            if "{}" not in template:
-                raise ConfigError(f"The template {template!r} has no {{}} for the label.")
-        prompts = [t.replace("{}", label) for label in labels for t in templates]
-        rows = self.encode_texts(prompts).reshape(len(labels), len(templates), -1).mean(axis=1)
-        rows /= np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
-        logits = self.encode_images(images) @ rows.T * self.record.scalars.get("scale", 100.0)
+        bank = labels if isinstance(labels, Bank) else self._bank(labels, templates)
+        bank.require_space(self, f"the model {self.name}")
+        logits = bank.scores(self.encode_images(images)) * self.record.scalars.get("scale", 100.0)
         odds = np.exp(logits - logits.max(axis=1, keepdims=True))
         probability = odds / odds.sum(axis=1, keepdims=True)
         order = np.argsort(-probability, axis=1, kind="stable")[:, :top].tolist()
         return [
-            [Guess(labels[int(j)], float(odds_of[j])) for j in best]
+            [Guess(bank.classes[int(j)], float(odds_of[j])) for j in best]
             for best, odds_of in zip(order, probability, strict=True)
         ]
+
+    def _bank(self, labels: str | Sequence[str], templates: str | Sequence[str]) -> Bank:
+        labels = [labels] if isinstance(labels, str) else list(labels)
+        if not labels or not templates:
+            raise ConfigError("classify needs at least one label and one template.")
+        return Bank.of_names(self, labels, templates)
+
+    def explain(
+        self, images: ImageLike | Iterable[ImageLike], bank: Bank, *, top: int = 5
+    ) -> list[list[Fired]]:
+        """Return the rows of a bank that are nearest to each image, nearest first.
+
+        Raises:
+            SpaceMismatch: the bank is of another space.
+        """
+        bank.require_space(self, f"the model {self.name}")
+        return bank.explain(self.encode_images(images), top)
 
     def save(self, folder: str | Path) -> Path:
         """Write the bundle, whole or not at all, and return its folder.

@@ -7,13 +7,15 @@ import traceback
 
 import tyro
 
-from lift.console import data, models, text, training
+from lift.console import data, fitting, ladder, models, text, training
 from lift.errors import BAD_INPUT_EXIT, STOPPED_EXIT, Echo, LiftError, Stopped
 
 COMMANDS = {
     "quickstart": training.quickstart,
     "embed": text.embed,
     "data": data.help_,
+    "fit": fitting.fit,
+    "ladder": ladder.ladder,
     "train": training.train,
     "compare": training.compare,
     "eval": models.eval_,
@@ -22,6 +24,7 @@ COMMANDS = {
     "card": text.card,
     "budget": training.budget,
     "import": models.import_,
+    "migrate": fitting.migrate,
     "recipes": training.recipes,
 }
 

@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from jaxtyping import Float32
 
+from lift.cache.addresses import content_hash
+from lift.cache.features import FeatureCache
 from lift.cache.reader import EmbeddingCache
 from lift.ranks import Ranks
 from lift.terms import Encoder, ImageLike, unit
@@ -68,9 +70,11 @@ class CachedTexts:
         self.name, self.saw = encoder.name, encoder.saw
         self.from_cache = 0
         self.live = 0
-        regions = getattr(encoder, "encode_regions", None)
-        if regions is not None:  # see `lift.evals.mosaic.PatchEncoder`
-            self.encode_regions = regions
+        # What some evaluations ask for besides: `lift.evals.mosaic.PatchEncoder`,
+        # `lift.evals._labelled.FeatureEncoder`, and whose space a bank has to be of.
+        for name in ("encode_regions", "features", "space"):
+            if hasattr(encoder, name):
+                setattr(self, name, getattr(encoder, name))
         self._encoder, self._cache = encoder, cache
         self._remembered: dict[str, np.ndarray] = {}
         self.notes: tuple[str, ...] = ()
@@ -102,3 +106,65 @@ class CachedTexts:
         for at in np.flatnonzero(~stored):
             z[at] = self._remembered[texts[int(at)]]
         return z
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._encoder, name)  # what some evaluations ask for besides
+
+
+class CachedImages:
+    """An Encoder whose images' features come from a cache where it has them: no pixel is decoded.
+
+    The caller has to know that the encoder's tower is the one that made them. Images are known by
+    the content of their files, so only those given as bytes are looked up.
+
+    Attributes:
+        name, saw: those of the encoder.
+        from_cache, live: images taken from the cache, and put through the tower, so far.
+    """
+
+    def __init__(self, encoder: Encoder, features: FeatureCache) -> None:
+        self.name, self.saw = encoder.name, encoder.saw
+        self.from_cache = 0
+        self.live = 0
+        self._encoder, self._features = encoder, features
+
+    def features(self, images: Sequence[ImageLike]) -> Float32[np.ndarray, "n width"]:
+        """Return what the tower makes of each image, raw."""
+        return self._each(images, lambda h: h, getattr(self._encoder, "features"))  # noqa: B009
+
+    def encode_images(self, images: Sequence[ImageLike]) -> Float32[np.ndarray, "n d"]:
+        """Return one unit-length row an image."""
+        finish = getattr(self._encoder, "encode_features", None)
+        return self._each(images, finish, self._encoder.encode_images)
+
+    def _each(
+        self,
+        images: Sequence[ImageLike],
+        finish: Callable[[np.ndarray], np.ndarray] | None,
+        live: Callable[[Sequence[ImageLike]], np.ndarray],
+    ) -> np.ndarray:
+        """Return rows made of stored features where there are some, else of pixels."""
+        rows = np.full(len(images), -1, np.int64)
+        if finish is not None:
+            own = {at: image for at, image in enumerate(images) if isinstance(image, bytes)}
+            hashes = [content_hash(content).hex() for content in own.values()]
+            rows[list(own)] = self._features.find_images(hashes)
+        stored = rows >= 0
+        self.from_cache += int(stored.sum())
+        self.live += int((~stored).sum())
+        new = [image for image, known in zip(images, stored, strict=True) if not known]
+        if len(new) == len(images) or finish is None:
+            return live(images)
+        known = finish(self._features.take(rows[stored]))
+        z = np.empty((len(images), known.shape[1]), np.float32)
+        z[stored] = known
+        if new:
+            z[~stored] = live(new)
+        return z
+
+    def encode_texts(self, texts: Sequence[str]) -> Float32[np.ndarray, "n d"]:
+        """Return what the encoder returns."""
+        return self._encoder.encode_texts(texts)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._encoder, name)  # what some evaluations ask for besides

@@ -93,6 +93,10 @@ class NotFinite(LiftError):
     """A loss or gradient that is NaN or infinite; raised before the optimiser moves."""
 
 
+class Regressed(LiftError):
+    """A run that lost more of what its start could do than it was allowed to."""
+
+
 class RankLost(LiftError):
     """Another process of a run ended or does not answer."""
 

@@ -23,7 +23,7 @@ from lift.data.source import left_out, open_source
 from lift.errors import ConfigError, DataError
 from lift.files import write_text
 from lift.leaks import Judged
-from lift.terms import Caption, Encoder, EvalResult, Metric, Sample, Source
+from lift.terms import Caption, Encoder, EvalResult, Evaluation, Metric, Sample, Source
 
 ROOM = "evals"
 FORMAT = 1
@@ -155,14 +155,18 @@ def evaluate(
         DataError: pairs that can't be read, or that the evaluation can't use.
         NotFinite: the encoder returned NaN.
     """
-    ready = [(plugins.build(plan.evaluation), open_source(plan.data)) for plan in plans]
+    ready = [(*_taught(plan.evaluation), open_source(plan.data)) for plan in plans]
     results = []
-    for evaluation, source in ready:
+    for evaluation, train, source in ready:
         name = f"{evaluation.__class__.__module__.rpartition('.')[2]} on {source.name}"
         with tqdm(total=len(source), desc=name, unit="img", disable=not progress) as bar:
             judged = None if trained_on is None else Judged(len(source))
             result = evaluation.run(encoder, _Watched(source, bar, judged))
-        notes = [f"{n} of {source.name} left out: {why}" for why, n in left_out(source).items()]
+        notes = [
+            f"{n} of {read.name} left out: {why}"
+            for read in (source, *train)
+            for why, n in left_out(read).items()
+        ]
         notes += getattr(encoder, "notes", ())
         if trained_on is not None and judged is not None:
             notes += _leaked(judged, trained_on, source)
@@ -170,6 +174,16 @@ def evaluate(
         if keep is not None:
             keep(results[-1])
     return results
+
+
+def _taught(part: Part) -> tuple[Evaluation, list[Source]]:
+    """Return an evaluation and, where it learns from other images than it judges, those."""
+    evaluation = plugins.build(part)
+    if not (name := getattr(evaluation, "train_name", "")):
+        return evaluation, []
+    train = open_source(name)
+    evaluation.learn_from(train)
+    return evaluation, [train]
 
 
 def _leaked(judged: Judged, trained_on: Provenance, source: Source) -> list[str]:
@@ -269,8 +283,8 @@ def _slug(text: str) -> str:
 
 
 def is_share(metric: str) -> bool:
-    """Return whether the metric of this name is a share in [0, 1]; ranks are not."""
-    return "rank" not in metric
+    """Return whether the metric of this name is a share in [0, 1]; ranks and cosines are not."""
+    return "rank" not in metric and "cosine" not in metric
 
 
 def table(results: Sequence[EvalResult]) -> str:

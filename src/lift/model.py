@@ -6,7 +6,6 @@ stored rows. LIFT's text side is stored rows with nothing to train: the text spa
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,58 +18,8 @@ from torch import Tensor, nn
 from lift import plugins
 from lift.config import Part
 from lift.errors import ConfigError, StorageError
+from lift.heads import HeadConfig, build_head
 from lift.terms import unit
-
-
-@dataclass(frozen=True, kw_only=True)
-class HeadConfig:
-    """What maps a tower's vector into the shared space.
-
-    Attributes:
-        layers: 0 none, 1 one matrix, 2 the paper's MLP (matrix, GELU, matrix), and so on.
-        hidden: width between the layers; None is the width of the shared space, as in the paper
-            (768-4096-4096, 19,931,136 parameters).
-        bias: whether the matrices have a bias.
-        dropout: share of hidden units dropped in training.
-    """
-
-    layers: int = 2
-    hidden: int | None = None
-    bias: bool = True
-    dropout: float = 0.0
-
-    def __post_init__(self) -> None:
-        if self.layers < 0:
-            raise ConfigError(f"head.layers must be 0 or more, not {self.layers}.")
-        if self.hidden is not None and self.hidden < 1:
-            raise ConfigError(f"head.hidden must be at least 1, not {self.hidden}.")
-        if not 0 <= self.dropout < 1:
-            raise ConfigError(f"head.dropout must lie in [0, 1), not {self.dropout}.")
-
-
-class MLPHead(nn.Module):
-    """`layers` matrices with GELU between them."""
-
-    def __init__(self, config: HeadConfig, width: int, shared: int) -> None:
-        super().__init__()
-        hidden = config.hidden or shared
-        widths = [width, *[hidden] * (config.layers - 1), shared]
-        modules: list[nn.Module] = []
-        for i, (wide_in, wide_out) in enumerate(itertools.pairwise(widths)):
-            if i:
-                modules.append(nn.GELU())
-                if config.dropout:
-                    modules.append(nn.Dropout(config.dropout))
-            linear = nn.Linear(wide_in, wide_out, bias=config.bias)
-            nn.init.normal_(linear.weight, std=wide_in**-0.5)
-            if linear.bias is not None:
-                nn.init.zeros_(linear.bias)
-            modules.append(linear)
-        self.layers = nn.Sequential(*modules)
-
-    def forward(self, h: Float[Tensor, "b width"]) -> Float[Tensor, "b d"]:
-        """Return the head's output, raw."""
-        return self.layers(h)
 
 
 class Side(nn.Module):
@@ -94,11 +43,17 @@ class Side(nn.Module):
             tiles: above 1, images are made into mosaics of `tiles` x `tiles` and each gets the
                 vector of its tile (see `lift.towers.vit.ViT.regions`).
         """
-        if self.tower is not None:
-            x = self.tower(x) if tiles == 1 else self.tower.regions(x, tiles)  # type: ignore[operator]
-        if self.head is not None:
-            x = self.head(x)
-        return unit(x)
+        return self.finish(self.features(x, tiles))
+
+    def features(self, x: Tensor, tiles: int = 1) -> Float[Tensor, "n width"]:
+        """Return `h`: what went in, through the tower, raw; arguments as in `forward`."""
+        if self.tower is None:
+            return x
+        return self.tower(x) if tiles == 1 else self.tower.regions(x, tiles)  # type: ignore[operator]
+
+    def finish(self, h: Float[Tensor, "n width"]) -> Float[Tensor, "n d"]:
+        """Return `z` of what the tower gave, now or earlier."""
+        return unit(h if self.head is None else self.head(h))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,7 +87,7 @@ def build_side(config: SideConfig, width_in: int | None, shared: int) -> Side:
                 f"{shared}: set {head}.layers to 1 or 2."
             )
         return Side(tower, None)
-    return Side(tower, MLPHead(config.head, width, shared))
+    return Side(tower, build_head(config.head, width, shared))
 
 
 class TwoSided(nn.Module):

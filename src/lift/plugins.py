@@ -23,6 +23,7 @@ ROOMS = (
     "towers",
     "text_towers",
     "objectives",
+    "solvers",
     "evals",
 )
 """Folders of `lift` whose files are parts chosen by name."""
@@ -75,3 +76,24 @@ def resolve(part: Part) -> Part:
     inner = {f.name: getattr(config, f.name) for f in dataclasses.fields(config)}
     inner = {name: resolve(value) for name, value in inner.items() if isinstance(value, Part)}
     return Part(part.room, part.name, to_dict(dataclasses.replace(config, **inner)))
+
+
+def kept(part: Part, module: Any) -> Part:
+    """Return the part from which a saved model rebuilds what `part` built, reading nothing else.
+
+    Args:
+        part: as it was built.
+        module: what it built.
+    """
+    found = getattr(load(part.room, part.name), "kept", None)
+    return resolve(part) if found is None else found(configure(part), module)
+
+
+def pixels(part: Part) -> dict[str, Any]:
+    """Return the fields of a `Transform` that a tower's weights were made with; {} if it has none.
+
+    Raises:
+        ConfigError: nobody knows them; the message says how to give them.
+    """
+    found = getattr(load(part.room, part.name), "pixels", None)
+    return {} if found is None else dict(found(configure(part)))

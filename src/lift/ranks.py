@@ -93,7 +93,9 @@ class Ranks:
         rest = x.shape[1:]
         # As bytes: backends differ in the types they know. Rows are padded to the longest rank.
         wide = math.prod(rest) * x.element_size()
-        own = x.detach().contiguous().reshape(-1).view(torch.uint8).reshape(len(x), wide)
+        # Of no rows, numpy's strides may be 0, which view() refuses: then a fresh tensor.
+        flat = x.detach().contiguous().reshape(-1) if x.numel() else x.new_empty(0)
+        own = flat.view(torch.uint8).reshape(len(x), wide)
         own = own.to(self.device)
         padded = own.new_zeros(max(sizes), own.shape[1])
         padded[: len(own)] = own

@@ -10,11 +10,13 @@ from collections.abc import Sequence
 from lift.config import override, part
 from lift.data.augment import Augment
 from lift.data.loader import LoaderConfig
-from lift.data.transform import CLIP_MEAN, CLIP_STD, Transform
+from lift.data.transform import Transform
 from lift.errors import ConfigError, unknown
-from lift.model import HeadConfig
+from lift.heads import HeadConfig
 from lift.training import methods
+from lift.training.anchor import AnchorConfig
 from lift.training.config import OptimConfig, RunConfig
+from lift.training.paper import paper, unmatched
 
 HALF = (0.5, 0.5, 0.5)
 """Mean and deviation of SigLIP's pixels: values from -1 to 1."""
@@ -212,19 +214,57 @@ def products_speedrun() -> RunConfig:
     )
 
 
+def head() -> RunConfig:
+    """A head on stored image features (`--set features=FOLDER`): minutes on a CPU, no pixels."""
+    return RunConfig(
+        recipe="head",
+        encoder=None,
+        samples=1_000_000,
+        transform=Transform(),
+        loader=LoaderConfig(batch_size=1024, captions="one"),
+        tower=part("towers", "stored"),
+        head=HeadConfig(kind="residual", layers=2, hidden=1024, dropout=0.1, standardise=True),
+        optim=OptimConfig(lr=1e-3, weight_decay=0.1, warmup_steps=50),
+        evaluations=("retrieval",),
+        evaluate_every=100,
+        patience=3,
+        checkpoint_every=500,
+        precision="float32",
+    )
+
+
+def tune() -> RunConfig:
+    """A tower that knows something already, tuned with an anchor (`--set start=MODEL`)."""
+    return RunConfig(
+        recipe="tune",
+        encoder=None,
+        samples=100_000,
+        transform=Transform(augment=Augment(scale=(0.6, 1.0))),
+        loader=LoaderConfig(batch_size=64),
+        tower=part("towers", "stored"),
+        head=HeadConfig(kind="residual", layers=2, hidden=1024, standardise=True),
+        # Three Towers and ProCLIP: held near to where it was, a tower keeps what it knew.
+        anchor=AnchorConfig(instance=1.0, structure=1.0),
+        optim=OptimConfig(lr=1e-4, weight_decay=0.05, warmup_steps=100, layer_decay=0.85),
+        evaluations=("retrieval",),
+        evaluate_every=500,
+        checkpoint_every=500,
+    )
+
+
 def lift_b16_128m() -> RunConfig:
     """The paper's LIFT, ViT-B/16, 128 million samples seen once (original captions)."""
-    return _paper("lift_b16_128m", samples=128_000_000, pairs=128_000_000, cap=ORIGINAL)
+    return paper("lift_b16_128m", samples=128_000_000, pairs=128_000_000, cap=ORIGINAL)
 
 
 def lift_b16_512m() -> RunConfig:
     """The paper's LIFT, ViT-B/16, 512 million samples (256 million recaptioned pairs twice)."""
-    return _paper("lift_b16_512m", samples=512_000_000, pairs=256_000_000, cap=RECAPTIONS)
+    return paper("lift_b16_512m", samples=512_000_000, pairs=256_000_000, cap=RECAPTIONS)
 
 
 def lift_b16_1280m() -> RunConfig:
     """The paper's LIFT, ViT-B/16, 1.28 billion samples (426 million original pairs three times)."""
-    return _paper("lift_b16_1280m", samples=1_278_000_000, pairs=426_000_000, cap=ORIGINAL)
+    return paper("lift_b16_1280m", samples=1_278_000_000, pairs=426_000_000, cap=ORIGINAL)
 
 
 def lift_b16_128m_cosine() -> RunConfig:
@@ -244,96 +284,17 @@ def lift_b16_1280m_cosine() -> RunConfig:
 
 def clip_reference() -> RunConfig:
     """The CLIP of the paper's repository, 1.28 billion samples, 77 tokens; not matched to LIFT."""
-    base = _paper("clip_reference", samples=1_278_000_000, pairs=426_000_000, cap=ORIGINAL)
-    return _unmatched(base, context=ORIGINAL)
+    base = paper("clip_reference", samples=1_278_000_000, pairs=426_000_000, cap=ORIGINAL)
+    return unmatched(base, context=ORIGINAL)
 
 
 def clip_reference_long() -> RunConfig:
     """The CLIP of the paper's repository, 512 million samples, 323 tokens; not matched to LIFT."""
-    base = _paper("clip_reference_long", samples=512_000_000, pairs=256_000_000, cap=RECAPTIONS)
-    return _unmatched(base, context=RECAPTIONS)
-
-
-def _unmatched(base: RunConfig, *, context: int) -> RunConfig:
-    """Return CLIP as the paper's repository trains it: 149.62 million parameters at 77 tokens.
-
-    It pools the class token, projects by one matrix without bias, pads captions to the context,
-    and clips no gradient. Optimiser, data and views are LIFT's. `share_equal=False`: captions
-    that are equal push each other's images away, there as here.
-    """
-    matrix = HeadConfig(layers=1, bias=False)
-    return dataclasses.replace(
-        base,
-        encoder=None,
-        dimensions=512,
-        tower=dataclasses.replace(base.tower, options={**base.tower.options, "pooling": "token"}),
-        head=matrix,
-        text_tower=part(
-            "text_towers",
-            "transformer",
-            **methods.text_shape(768, 12),
-            context=context,
-            vocabulary=49_408,
-            pad_to="context",
-        ),
-        text_head=matrix,
-        optim=dataclasses.replace(base.optim, clip_norm=None),
-    )
+    base = paper("clip_reference_long", samples=512_000_000, pairs=256_000_000, cap=RECAPTIONS)
+    return unmatched(base, context=RECAPTIONS)
 
 
 def _cosine(config: RunConfig) -> RunConfig:
     return dataclasses.replace(
         config, recipe=f"{config.recipe}_cosine", objective=part("objectives", "cosine")
-    )
-
-
-def _paper(name: str, *, samples: int, pairs: int, cap: int) -> RunConfig:
-    """Return the released configuration, value by value (docs/reproduce.md has the sources).
-
-    `--set encoder.model=FOLDER` says where the text encoder was when the cache was made, and
-    `--set encoder=none` takes rows of any other encoder with 4,096 dimensions.
-
-    Gradient checkpointing, on in the release, is off: it changes no number and costs a third.
-    """
-    return RunConfig(
-        recipe=name,
-        samples=samples,
-        pairs=pairs,
-        encoder=part("text/encoders", "nv_embed", max_tokens=cap),
-        dimensions=4096,
-        transform=Transform(
-            resolution=224,
-            mean=CLIP_MEAN,
-            std=CLIP_STD,
-            augment=Augment(scale=(0.9, 1.0), aspect=(3 / 4, 4 / 3)),
-        ),
-        loader=LoaderConfig(batch_size=16_384, workers=8),
-        tower=part(
-            "towers",
-            "vit",
-            width=768,
-            depth=12,
-            heads=12,
-            patch=16,
-            resolution=224,
-            pooling="mean",
-            class_token=True,
-            pre_norm=True,
-            patch_bias=False,
-            norm_eps=1e-5,
-        ),
-        head=HeadConfig(layers=2),
-        objective=part("objectives", "softmax", share_equal=False, ignore_above=None),
-        optim=OptimConfig(
-            lr=1e-3,
-            betas=(0.9, 0.98),
-            eps=1e-6,
-            weight_decay=0.2,
-            warmup_steps=500,
-            final_lr=0.0,
-            clip_norm=1.0,
-        ),
-        checkpoint_every=1000,
-        log_every=20,
-        seed=0,
     )

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float32, Int64, Shaped
+from jaxtyping import Bool, Float, Float32, Int64, Shaped
 from torch import Tensor
 
 ImageLike: TypeAlias = "str | PathLike[str] | bytes | np.ndarray | Any"
@@ -132,6 +132,9 @@ class Batch:
             look (`lift.data.likeness`); 0 and 0 for others.
         negatives: texts that describe none of the images, as the cache stores them, and
         negative_row: the row of each; None where the loader shows none.
+        teacher: what a teacher made of the same views, as its cache stores it; a row each, which
+            means nothing where `taught` says so. None where there is no teacher.
+        taught: for each image, whether the teacher saw it.
         own_row: rows of all captions of the images that take part, shown or not.
         dropped: samples that could not be used.
     """
@@ -146,6 +149,8 @@ class Batch:
     weight: Float32[Tensor, " c"] | None = None
     negatives: Shaped[Tensor, "e stored"] | None = None
     negative_row: Int64[Tensor, " e"] | None = None
+    teacher: Shaped[Tensor, "b stored"] | None = None
+    taught: Bool[Tensor, " b"] | None = None
     own_row: Int64[Tensor, " o"] = field(default_factory=lambda: torch.empty(0, dtype=torch.int64))
     dropped: tuple[Dropped, ...] = ()
 
@@ -166,7 +171,7 @@ class Batch:
         """Yield what the step needs on its device, by name."""
         for name in (
             *("images", "texts", "owner", "row", "weight"),
-            *("negatives", "negative_row", "own_row"),
+            *("negatives", "negative_row", "own_row", "teacher", "taught"),
         ):
             value = getattr(self, name)
             if value is not None:

@@ -23,7 +23,8 @@ from lift import plugins
 from lift.config import Part, to_dict
 from lift.errors import CheckpointError, ConfigError, LiftError
 from lift.files import write_text
-from lift.model import MLPHead, Side, SideConfig, save_tensors
+from lift.heads import build_head, described
+from lift.model import Side, SideConfig, save_tensors
 from lift.text.encoder import EncodedTexts, batches, default_token_budget
 from lift.text.probes import PROBES
 from lift.text.space import TextSpace
@@ -107,7 +108,7 @@ def text_space_of(side: Side, tokenizer: Tokenizer, config: SideConfig) -> TextS
     kept = stored(side, config)
     assert kept.tower is not None
     seen = {k: v for k, v in kept.tower.options.items() if k not in _NO_PART_IN_ROWS}
-    about = {"tower": kept.tower.name, "options": seen, "head": to_dict(kept.head)}
+    about = {"tower": kept.tower.name, "options": seen, "head": described(kept.head)}
     digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode("utf-8"))
     digest.update(tokenizer.fingerprint.encode("ascii"))
     width = 0
@@ -266,7 +267,7 @@ def _rebuilt(config: SideConfig, dimensions: int) -> Side:
                 "copy the model again."
             )
         return Side(tower, None)
-    return Side(tower, MLPHead(config.head, tower.width, dimensions))
+    return Side(tower, build_head(config.head, tower.width, dimensions))
 
 
 def _known(side: Side) -> int:

@@ -7,6 +7,10 @@ Each was written once, by this, and is never written again:
     for number in range(2):
         embed(LINKED, encoder, "tests/fixtures/cache-v2", part=(number, 2), codec="int8",
               rows_per_shard=3)
+    for number in ("1/2", "2/2"):  # the tower is that of tests/test_bundle.py's make()
+        embed_images(["scenes:count=3,seed=1"], part("towers", "lift_model", model=FOLDER),
+                     "tests/fixtures/features-v2", rows=Rows(views=1, seed=3), part=number,
+                     options=["augment.flip=0.5"], codec=part("cache/codecs", "int8"))
 """
 
 from __future__ import annotations
@@ -17,13 +21,17 @@ from pathlib import Path
 import numpy as np
 
 from lift.cache.audit import audit
+from lift.cache.features import FeatureCache
 from lift.cache.reader import EmbeddingCache
 from lift.cache.writer import embed
+from lift.data.augment import View
+from lift.data.stored_views import StoredViews, drawn_view
 from lift.text.probes import PROBES
 from lift.text.roles import Linked
 
 V1 = Path(__file__).parents[1] / "fixtures" / "cache-v1"
 V2 = V1.with_name("cache-v2")
+IMAGES_V2 = V1.with_name("features-v2")
 CAPTIONS = [
     "a red dog on the beach",
     "two people",
@@ -87,3 +95,31 @@ def test_version_2_grows(tmp_path):
     for number in range(2):
         embed(["one more"], encoder, tmp_path / "c", part=(number, 2), progress=False)
     assert len(EmbeddingCache.open(tmp_path / "c", verify=True)) == 8
+
+
+def test_image_features_of_version_2_are_read():
+    cache = FeatureCache.open(IMAGES_V2, verify=True)
+    assert [m.version for m in cache.manifests] == [2, 2] and len(cache) == 6
+    fingerprint = "8f337d1ebe5140c2635946d89b7d7515cb7c6af82633185f3a7f32e12b2e9cf3"
+    assert cache.space.fingerprint == fingerprint
+    assert (cache.tower.name, cache.views, cache.grid, cache.seed) == ("lift_model", 1, 0, 3)
+    first = "8dddde578f2cc8e0b398d71523f51ab6"
+    images = [first, "fb76a986ccd7eb7a03440c875d39c415", "0" * 32]
+    assert (cache.find_images(images) >= 0).tolist() == [True, True, False]
+    assert (cache.find_images(images, 0) >= 0).tolist() == [True, True, False]
+    assert cache.find_images(images, 1).tolist() == [-1, -1, -1]
+    row = cache.take(cache.find_images([first]))[0, :3]
+    np.testing.assert_allclose(row, [1.6792482, -0.940379, -0.7657372], atol=1e-6)
+    links = [link for table in cache.links() for link in table.to_pylist()]
+    assert sorted((link["image"], link["role"]) for link in links) == [
+        (f"scene-1-000000{number}", role) for number in range(3) for role in ("image", "view")
+    ]
+    probes = cache.probes()
+    assert probes is not None and probes.texts[-1] == "probe 15"
+    assert audit(IMAGES_V2).ok
+
+
+def test_views_of_stored_features_stay_where_they_are():
+    views = StoredViews.of(FeatureCache.open(IMAGES_V2))
+    drawn = drawn_view(views, "8dddde578f2cc8e0b398d71523f51ab6", 0, 375, 500, 224)
+    assert drawn == View((4, 17, 362, 482))

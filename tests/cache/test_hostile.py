@@ -252,9 +252,9 @@ def test_texts_that_come_between_the_readings_get_no_link(tmp_path, encoder):
 
 def test_versions_are_those_of_the_shards(tmp_path, encoder, captions, monkeypatch):
     """A run that was killed after its last shard leaves the same manifest as one that was not."""
-    monkeypatch.setattr("lift.cache.part.versions", lambda: {"torch": "1"})
+    monkeypatch.setattr("lift.cache.part.versions", lambda _: {"torch": "1"})
     embed(captions[:30], encoder, tmp_path / "c", progress=False)
-    monkeypatch.setattr("lift.cache.part.versions", lambda: {"torch": "2"})
+    monkeypatch.setattr("lift.cache.part.versions", lambda _: {"torch": "2"})
     before = (tmp_path / "c" / "manifest.json").read_bytes()
     embed(captions, encoder, tmp_path / "c", progress=False)
     after = (tmp_path / "c" / "manifest.json").read_bytes()

@@ -342,7 +342,7 @@ def test_new_versions_are_recorded_and_told_once(tmp_path, encoder, captions, mo
     assert first.notes == () and "note" not in first.table()
     (then,) = EmbeddingCache.open(folder).manifest.versions
     now = {**then, "torch": "99.0", "new-package": "1"}
-    monkeypatch.setattr("lift.cache.part.versions", lambda: now)
+    monkeypatch.setattr("lift.cache.part.versions", lambda _: now)
     assert embed(captions[:10], encoder, folder, progress=False).notes == ()  # no rows, no note
     second = embed(captions[:20], encoder, folder, progress=False)
     (note,) = second.notes
@@ -359,6 +359,6 @@ def test_versions_of_a_cache_that_was_stopped(tmp_path, encoder, captions, monke
     embed(captions[:10], encoder, folder, progress=False)
     (folder / "manifest.json").unlink()
     plan = json.loads((folder / "plan.json").read_text())
-    monkeypatch.setattr("lift.cache.part.versions", lambda: {"torch": "99.0"})
+    monkeypatch.setattr("lift.cache.part.versions", lambda _: {"torch": "99.0"})
     assert "torch 99.0" in embed(captions, encoder, folder, progress=False).notes[0]
     assert EmbeddingCache.open(folder).manifest.versions == (plan["versions"], {"torch": "99.0"})

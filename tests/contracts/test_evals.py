@@ -14,6 +14,15 @@ from lift.errors import DataError, NotFinite
 from lift.terms import Caption, Encoder, Evaluation, Foil, Sample, Source
 
 NAMES = plugins.names("evals")
+QUICK = {"linear_probe": {"decays": (0.01, 0.1), "parts": 2}}
+"""Options under which the others of its tests say the same in a tenth of the time."""
+
+TEXTS = [n for n in NAMES if hasattr(plugins.load("evals", n).Config, "benchmark")]
+"""Evaluations of text vectors."""
+
+BESIDE = {"mixed": ("images in top 10", "image-text cosine", "cosine gap")}
+"""Figures that are best at another number than 1."""
+
 IMAGES, CLASSES = 300, 6  # more images than one chunk holds
 
 
@@ -99,9 +108,10 @@ class Random:
     def encode_texts(self, texts):
         return self.encode_images([text.encode() for text in texts])
 
-    @staticmethod
-    def _row(content: bytes) -> np.ndarray:
-        seed = int.from_bytes(hashlib.blake2b(content, digest_size=8).digest())
+    salt = b""
+
+    def _row(self, content: bytes) -> np.ndarray:
+        seed = int.from_bytes(hashlib.blake2b(self.salt + content, digest_size=8).digest())
         row = np.random.default_rng(seed).standard_normal(64).astype(np.float32)
         return row / np.linalg.norm(row)
 
@@ -120,7 +130,8 @@ class Altered(Random):
 
 
 def judge(name: str, encoder, source=None):
-    return plugins.build(part("evals", name)).run(encoder, Pairs() if source is None else source)
+    evaluation = plugins.build(part("evals", name, **QUICK.get(name, {})))
+    return evaluation.run(encoder, Pairs() if source is None else source)
 
 
 def primary(result):
@@ -147,6 +158,8 @@ def test_says_what_it_is(name):
 def test_an_oracle_scores_one(name):
     result = judge(name, Oracle())
     for metric, figure in result.metrics.items():
+        if metric in BESIDE.get(name, ()):
+            continue
         assert figure.value == 1.0, metric  # the best rank is 1 too
         assert figure.high == 1.0 and 0.9 < figure.low <= 1.0, metric
     assert all(example["right"] for example in result.examples)
@@ -195,13 +208,16 @@ def test_intervals_shrink_with_items(name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_examples_are_plain_json_with_right_and_wrong(name):
-    result = judge(name, Random())
+    encoder = Random()
+    encoder.salt = b"4"  # one that ranks something right
+    result = judge(name, encoder)
     assert json.loads(json.dumps(result.examples)) == list(result.examples)
     assert {example["right"] for example in result.examples} == {True, False}
     assert all(
         result_key.startswith("image-") for result_key in (e["key"] for e in result.examples)
     )
-    none = plugins.build(part("evals", name, examples=0)).run(Random(), Pairs(40))
+    options = {**QUICK.get(name, {}), "examples": 0}
+    none = plugins.build(part("evals", name, **options)).run(Random(), Pairs(40))
     assert none.examples == ()
 
 
@@ -218,6 +234,10 @@ def test_broken_encoders_stop(name, factor, error, words):
 @pytest.mark.parametrize("name", NAMES)
 def test_zero_rows_score_chance(name):
     result = judge(name, Altered(0.0))
+    if name == "mixed":  # captions still tell each other apart; images tie below half of them
+        assert result.metrics["R@10 (as image)"].value == 0
+        assert result.metrics["images in top 10"].value == 0
+        return
     assert primary(result).value == pytest.approx(result.chance, rel=1e-9)
 
 
@@ -227,7 +247,7 @@ def test_an_empty_source_stops(name):
         judge(name, Random(), Pairs(0))
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", TEXTS)
 def test_warns_of_captions_that_the_text_encoder_saw(name):
     encoder = Random()
     encoder.saw = ("coco", "flickr30k")

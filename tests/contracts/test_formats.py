@@ -179,9 +179,15 @@ def selected(folder: Path) -> Part:
     return Part(ROOM, "selected", {"path": str(folder / "kept.parquet")})
 
 
+def share(folder: Path) -> Part:
+    path = table(folder).options["path"]
+    return Part(ROOM, "share", {"data": f"table:path={path}", "start": 0.1, "stop": 0.9})
+
+
 MINIATURES = {
     make.__name__: make
     for make in (
+        share,
         selected,
         webdataset,
         table,
@@ -232,6 +238,7 @@ def break_classes(folder: Path) -> None:
 
 
 BREAKS = {
+    "share": break_table,
     "selected": break_table,
     "webdataset": break_webdataset,
     "img2dataset": break_webdataset,

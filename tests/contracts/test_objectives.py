@@ -23,8 +23,8 @@ def make(name: str, dtype=torch.float64, **options):
     """Return the objective; lengths of matryoshka fit the steps here."""
     if name == "matryoshka":
         options = {"prefixes": (2, 5), **options}
-        if isinstance(options.get("of"), str):
-            options["of"] = part("objectives", options["of"])
+    if isinstance(options.get("of"), str):
+        options = {**options, "of": part("objectives", options["of"])}
     return plugins.build(part("objectives", name, **options)).to(dtype)
 
 
@@ -169,7 +169,7 @@ def test_parts_add_up_where_a_loss_splits(name, options, tiles):
     torch.testing.assert_close(torch.cat(by_image), objective.by_image(z_image, texts))
     if not objective.splits:
         inner = dict(options).get("of", name)
-        assert inner in ("softmax", "matryoshka")
+        assert inner in ("softmax", "matryoshka", "compatible")
         return
     torch.testing.assert_close(sum(parts), whole, rtol=1e-12, atol=1e-12)
     for one, other in zip(gradients(sum(parts), *leaf), slopes, strict=True):
@@ -179,7 +179,8 @@ def test_parts_add_up_where_a_loss_splits(name, options, tiles):
 def test_which_losses_split():
     assert make("cosine").splits and make("sigmoid").splits
     assert not make("softmax").splits and make("softmax", direction="to_text").splits
-    assert not make("matryoshka").splits and make("matryoshka", of="sigmoid").splits
+    for name in ("matryoshka", "compatible"):
+        assert not make(name).splits and make(name, of="sigmoid").splits
 
 
 @pytest.mark.parametrize("share_equal", [False, True])

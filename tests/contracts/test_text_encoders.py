@@ -46,6 +46,11 @@ def required(name: str) -> dict[str, Any]:
         import decoder_folders
 
         return {"model": str(decoder_folders.folder()), "max_tokens": 48}
+    if name == "dual":
+        pytest.importorskip("transformers")
+        import dual_folders
+
+        return {"model": str(dual_folders.folder())}
     if name == "nv_embed":
         pytest.importorskip("transformers")
         import tiny_nv_embed
@@ -181,6 +186,7 @@ OTHER_VALUES: dict[str, dict[str, Any]] = {
         "normalised": False,
         "weights": "float16",
     },
+    "dual": {"weights": "float16", "saw": ["coco"]},
     "sentence_transformer": {"weights": "float16"},
     # `of` excludes what `required` declares; tests/text/test_vectors.py sees what it changes.
     "vectors": {"layout": "npy", "saw": ["coco"], "of": None},

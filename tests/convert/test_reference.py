@@ -14,7 +14,7 @@ import torch
 from lift.convert.reference import load_reference_checkpoint
 from lift.convert.weights import to_layout
 from lift.errors import CheckpointError
-from lift.model import HeadConfig, MLPHead
+from lift.heads import HeadConfig, MLPHead
 from lift.towers import vit
 
 TINY = vit.Config(

@@ -15,7 +15,8 @@ from lift.data.transform import Transform
 from lift.errors import ConfigError, DataError
 from lift.evals import _encode, mosaic
 from lift.evals._pairs import Pairs
-from lift.model import HeadConfig, MLPHead, Side
+from lift.heads import HeadConfig, MLPHead
+from lift.model import Side
 from lift.terms import Caption, Encoder, Sample
 from lift.towers import vit
 

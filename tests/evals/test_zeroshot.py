@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import numpy as np
 import pytest
 
-from lift.errors import ConfigError, DataError
+from lift.bank import Bank
+from lift.errors import CheckpointError, ConfigError, DataError, SpaceMismatch
 from lift.evals import zeroshot
 from lift.terms import Caption, Sample
+from lift.text.space import TextSpace
 
 
 def images(labels, field="class_name"):
@@ -53,8 +56,7 @@ def test_equals_loops(templates, list_source, vectors):
 
 def test_templates_are_averaged_as_unit_vectors(vectors):
     planted = {"a cat": [1, 0], "the cat": [0, 1]}
-    config = zeroshot.Config(templates=("a {}", "the {}"))
-    z = zeroshot.class_vectors(vectors(planted, 2), [("cat",)], config)
+    z = Bank.of_names(vectors(planted, 2), [("cat",)], ("a {}", "the {}")).class_vectors
     np.testing.assert_allclose(z, [[0.5**0.5, 0.5**0.5]], rtol=1e-6)
     assert z.dtype == np.float32
 
@@ -218,3 +220,57 @@ def test_the_class_may_be_the_caption(list_source, vectors):
     as_caption = run(list_source(captioned), vectors({}))
     as_field = run(list_source(images(labels)), vectors({}))
     assert as_caption.metrics == as_field.metrics and as_caption.protocol == as_field.protocol
+
+
+# --- banks ---------------------------------------------------------------------------------------
+
+
+def test_a_saved_bank_in_place_of_classes(tmp_path, list_source, vectors):
+    names = [f"class {c}" for c in range(6)]
+    labels = [names[c] for c in np.random.default_rng(0).integers(0, 6, 90)]
+    encoder, source = vectors({}), list_source(images(labels))
+    bank = Bank.of_names(encoder, names)
+    bank.save(tmp_path / "pets")
+    plain = run(source, encoder, classes=tuple(names))
+    saved = run(source, encoder, bank=str(tmp_path / "pets"))
+    assert saved.metrics == plain.metrics and saved.examples == plain.examples
+    assert saved.protocol.startswith("class_name, bank pets of 6 classes, 6 rows by mean [")
+    learned = bank.learned(encoder.encode_images([s.image for s in source.samples]), labels)
+    learned.save(tmp_path / "pets")
+    better = run(source, encoder, bank=str(tmp_path / "pets"))
+    assert better.metrics["top-1"].value > plain.metrics["top-1"].value + 0.2
+    assert len({plain.protocol, saved.protocol, better.protocol}) == 3
+    by_number = list_source(images([str(names.index(label)) for label in labels]))
+    numbered = run(by_number, encoder, bank=str(tmp_path / "pets"), label_holds="number")
+    assert numbered.metrics == better.metrics
+    with pytest.raises(DataError, match=r"sample 'k0'.*'class 9'"):
+        run(list_source(images(["class 9"])), encoder, bank=str(tmp_path / "pets"))
+
+
+def test_banks_that_do_not_fit(tmp_path, list_source, vectors):
+    encoder, source = vectors({}), list_source(images(["cat", "dog"]))
+    space = TextSpace(
+        encoder="hashing",
+        model="words",
+        revision="1",
+        prompt="",
+        pooling="sum",
+        max_tokens=64,
+        normalised=True,
+        dimensions=16,
+    )
+    encoder.space = dataclasses.replace(space, prompt="x")
+    bank = Bank.of_names(encoder, ["cat", "dog"])
+    bank.save(tmp_path / "bank")
+    encoder.space = space
+    with pytest.raises(SpaceMismatch, match=r"the bank has .*vectors has .*prompt: 'x' against ''"):
+        run(source, encoder, bank=str(tmp_path / "bank"))
+    with pytest.raises(DataError, match="rows of 16 numbers, the vectors have 8"):
+        run(source, vectors({}, 8), bank=str(tmp_path / "bank"))
+    with pytest.raises(CheckpointError, match="is no bank"):
+        run(source, encoder, bank=str(tmp_path / "nowhere"))
+    with pytest.raises(ConfigError, match="takes bank or templates, not both"):
+        run(source, encoder, bank=str(tmp_path / "bank"), templates=("{}",))
+    Bank.of_names(encoder, ["cat", "cat"]).save(tmp_path / "bank")
+    with pytest.raises(ConfigError, match=r"Several classes of the bank .* are called 'cat'"):
+        run(source, encoder, bank=str(tmp_path / "bank"))

@@ -169,7 +169,55 @@ def matryoshka(z_image, texts, numbers, *, of="softmax", prefixes, weights=(), *
     return total(losses), list(torch.stack(by_image).sum(0))
 
 
+def agreement(texts):
+    """Return the mean, over images with several different captions, of the cosine of two."""
+    means = []
+    for i in range(texts.images):
+        known = {}
+        for j in range(len(texts.z)):
+            counted = texts.weight is None or texts.weight[j] > 0
+            if texts.owner[j] == i and counted:
+                known[int(texts.row[j])] = texts.z[j].detach()
+        pairs = [a @ b for n, a in enumerate(known.values()) for b in list(known.values())[:n]]
+        if pairs:
+            means.append(total(pairs) / len(pairs))
+    return total(means) / len(means) if means else torch.ones((), dtype=torch.float64)
+
+
+def compatible(z_image, texts, numbers, *, of="softmax", weight=10.0, positives=True, everyone=True,
+               target=None):  # fmt: skip
+    ranked, each = REFERENCES[of](z_image, texts, numbers)
+    right, _ = truth(texts)
+    goal = agreement(texts) if target is None else target
+    given = [1.0] * len(texts.z) if texts.weight is None else texts.weight.tolist()
+    z, fixed = texts.z, texts.z.detach()
+    others, terms = rivals(texts), []
+    for i in range(texts.images):
+        own = [j for j in range(len(z)) if texts.owner[j] == i]
+        spread = sum(given[j] for j in own)
+        if not spread:
+            terms.append(None)
+            continue
+        term = total([])
+        apart = [j for j in range(len(z)) if (i, j) not in right]
+        pairs = [(z[j], fixed[j]) for j in apart] + [(e, e) for e in others[i]]
+        if everyone and pairs:
+            far = [
+                z_image[i] @ t - sum(given[k] / spread * (fixed[k] @ still) for k in own)
+                for t, still in pairs
+            ]
+            term = term + total([x**2 for x in far]) / len(far)
+        if positives:
+            near = [given[j] / spread * (z_image[i] @ z[j] - goal) ** 2 for j in own]
+            term = term + total(near)
+        terms.append(weight * term)
+    counted = [term for term in terms if term is not None]
+    by_image = [x if t is None else x + t for x, t in zip(each, terms, strict=True)]
+    return ranked + total(counted) / max(len(counted), 1), by_image
+
+
 REFERENCES = {
+    "compatible": compatible,
     "cosine": cosine,
     "matryoshka": matryoshka,
     "sigmoid": sigmoid,
@@ -177,6 +225,12 @@ REFERENCES = {
 }
 
 OPTIONS = {
+    "compatible": [
+        {},
+        {"of": "sigmoid", "weight": 30.0, "positives": False},
+        {"of": "cosine", "weight": 3.0, "everyone": False},
+        {"of": "cosine", "target": 0.6},
+    ],
     "cosine": [{}],
     "sigmoid": [{"share_equal": False}, {}, {"ignore_above": 0.3}],
     "softmax": [

@@ -1,4 +1,4 @@
-"""What one of several real processes does: every objective on its share of small steps.
+"""What one of several real processes does: every objective, and the anchor, on its share of steps.
 
 `python rank_program.py RANK SIZE RENDEZVOUS_FILE ANSWERS_FILE`; the first rank writes the answers.
 """
@@ -20,6 +20,7 @@ from lift import plugins
 from lift.config import part
 from lift.objectives import _tiles
 from lift.ranks import ALONE, Ranks
+from lift.training.anchor import AnchorConfig, References, anchor_loss
 from lift.world import Worker
 from objectives.naive import CASES, step
 
@@ -69,6 +70,25 @@ def answers(ranks: Ranks) -> dict[str, torch.Tensor]:
                 fixed = dataclasses.replace(texts, z=z.detach())
                 (image,) = torch.autograd.grad(objective(z_image, fixed), z_image)
                 assert torch.equal(image, z_image.grad)
+    return {**found, **anchored(ranks, start, stop)}
+
+
+def anchored(ranks: Ranks, start: int, stop: int) -> dict[str, torch.Tensor]:
+    """Return the loss and the gradient of an anchor on the own images of a step."""
+    found = {}
+    draw = torch.Generator().manual_seed(0)
+    a, r = torch.randn(2, IMAGES, 8, generator=draw, dtype=torch.float64)
+    known = torch.arange(IMAGES) % 4 != 3
+    own = a[start:stop].clone().requires_grad_()
+    for name in ("instance", "structure"):
+        config = AnchorConfig(**{name: 1.5})
+        here = References.gather(r[start:stop], known[start:stop], ranks, config)
+        half = (stop - start) // 2
+        parts = [anchor_loss(own[:half], here, config)]
+        parts.append(anchor_loss(own[half:], here.after(half), config))
+        (slope,) = torch.autograd.grad(sum(parts), own)
+        found[f"anchor {name}: loss"] = ranks.sum(sum(parts).detach())
+        found[f"anchor {name}: image"] = ranks.gather(slope)
     return found
 
 

@@ -30,7 +30,12 @@ def measure(name: str, options: dict, images: int, width: int, extra: int = 0) -
 
 @pytest.mark.parametrize(
     ("name", "options", "extra"),
-    [("softmax", {"equal": True}, 0), ("softmax", SOFT, 9000), ("sigmoid", {"equal": True}, 9000)],
+    [
+        ("softmax", {"equal": True}, 0),
+        ("softmax", SOFT, 9000),
+        ("sigmoid", {"equal": True}, 9000),
+        ("compatible", {}, 9000),
+    ],
 )
 def test_less_than_one_matrix(name, options, extra):
     """One matrix of logits would be 144 MiB here."""

@@ -17,11 +17,13 @@ from lift.cache.reader import EmbeddingCache
 from lift.cache.writer import embed
 from lift.config import from_dict, part
 from lift.errors import CheckpointError, ConfigError, NotFinite
-from lift.model import HeadConfig, MLPHead, Side, build_side, save_tensors
+from lift.heads import HeadConfig, MLPHead
+from lift.model import Side, build_side, save_tensors
+from lift.moved_heads import fold_into
 from lift.terms import unit
 from lift.text.conditioning import Condition, ConditionConfig, Moments, fit
 from lift.text.encoder import build_encoder
-from lift.training.folding import fold_into, folded
+from lift.training.folding import folded
 
 WIDTH = 12
 ALL = [

@@ -12,7 +12,8 @@ from lift import recipes
 from lift.cache.reader import EmbeddingCache
 from lift.config import override, part
 from lift.errors import CacheError, ConfigError
-from lift.model import HeadConfig, SideConfig, build_side
+from lift.heads import HeadConfig
+from lift.model import SideConfig, build_side
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
 OWN, LIFTS = FIXTURES / "bundle-v2", FIXTURES / "bundle-v1"

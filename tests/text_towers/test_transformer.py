@@ -10,7 +10,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from lift import plugins
 from lift.config import part
 from lift.errors import ConfigError
-from lift.model import HeadConfig, SideConfig, build_side, count_parameters
+from lift.heads import HeadConfig
+from lift.model import SideConfig, build_side, count_parameters
 from lift.text_towers import transformer
 from lift.towers import vit
 

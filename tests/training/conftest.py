@@ -14,7 +14,7 @@ from lift.config import part
 from lift.data.augment import Augment
 from lift.data.loader import LoaderConfig
 from lift.data.transform import Transform
-from lift.model import HeadConfig
+from lift.heads import HeadConfig
 from lift.training.config import OptimConfig, RunConfig
 
 TRAIN = "scenes:count=96,seed=1,resolution=32"

@@ -14,7 +14,8 @@ from lift import recipes
 from lift.cache.reader import EmbeddingCache
 from lift.config import part
 from lift.errors import ConfigError
-from lift.model import HeadConfig, Side, build_side
+from lift.heads import HeadConfig, build_head
+from lift.model import Side, build_side
 from lift.training.config import LowResolutionConfig, MosaicConfig, RunConfig
 from lift.training.effort import (
     effort,
@@ -76,6 +77,23 @@ def test_the_papers_towers_cost_what_the_literature_says() -> None:
     assert image_flops(config, 512) / 3e9 == pytest.approx(35.1, abs=0.1)
     assert head_flops(HeadConfig(layers=2), 768, 4096) == 2 * (768 * 4096 + 4096 * 4096)
     assert head_flops(HeadConfig(layers=0), 768, 768) == 0
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        HeadConfig(layers=1),
+        HeadConfig(layers=3, hidden=40),
+        HeadConfig(kind="residual"),
+        HeadConfig(kind="residual", layers=3, hidden=30, unit=True, standardise=True),
+        HeadConfig(kind="gated"),
+        HeadConfig(kind="gated", unit=True, before=HeadConfig(layers=2), between=20),
+    ],
+)
+def test_every_kind_of_head_costs_what_is_counted(head: HeadConfig) -> None:
+    with torch.device("meta"), FlopCounterMode(display=False) as counter:
+        build_head(head, 24, 16)(torch.empty(5, 24))
+    assert head_flops(head, 24, 16) == counter.get_total_flops() / 5
 
 
 def test_small_images_cost_their_share() -> None:

@@ -20,7 +20,8 @@ from lift.candidates import Extra
 from lift.config import override, part, to_json
 from lift.data.loader import LoaderConfig
 from lift.errors import ConfigError, NotEnoughMemory, NotFinite
-from lift.model import HeadConfig, TwoSided, build_side
+from lift.heads import HeadConfig
+from lift.model import TwoSided, build_side
 from lift.text.conditioning import ConditionConfig
 from lift.training import memory
 from lift.training.config import LowResolutionConfig, MosaicConfig, OptimConfig, RunConfig

@@ -13,7 +13,8 @@ from torch.utils._pytree import tree_leaves
 
 from lift import recipes
 from lift.config import Part, part
-from lift.model import HeadConfig, Side
+from lift.heads import HeadConfig
+from lift.model import Side
 from lift.training.config import RunConfig
 from lift.training.cost import clip_beside
 from lift.training.kept import Computed, kept_bytes, kept_of_a_pair, pretended, sides

@@ -22,7 +22,7 @@ from safetensors.torch import load_file
 import lift
 from lift.config import part, to_json
 from lift.data.loader import LoaderConfig
-from lift.model import HeadConfig
+from lift.heads import HeadConfig
 from lift.text.conditioning import ConditionConfig
 from lift.training.config import MosaicConfig, OptimConfig, RunConfig
 from lift.training.loop import run

@@ -13,7 +13,8 @@ from lift.candidates import Candidates
 from lift.config import part
 from lift.data.transform import Transform
 from lift.errors import NotFinite
-from lift.model import HeadConfig, SideConfig, TwoSided, build_side
+from lift.heads import HeadConfig
+from lift.model import SideConfig, TwoSided, build_side
 from lift.terms import Batch
 from lift.training.config import OptimConfig
 from lift.training.optim import make_optimizer

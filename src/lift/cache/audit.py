@@ -11,10 +11,12 @@ from pathlib import Path
 import numpy as np
 
 from lift.cache import probes
+from lift.cache.features import open_any
 from lift.cache.findings import AuditReport, Coverage, Resampled
-from lift.cache.reader import EmbeddingCache
+from lift.cache.maker import RowMaker, items_of
+from lift.cache.opened import OpenedCache
 from lift.errors import ConfigError, ServerError
-from lift.text.encoder import TextEncoder, clean
+from lift.text.encoder import clean
 from lift.text.keys import KEY, KeySet, keys_of
 from lift.world import threads
 
@@ -32,7 +34,7 @@ def audit(
     folder: str | Path,
     *,
     captions: Iterable[str] | None = None,
-    encoder: TextEncoder | None = None,
+    encoder: RowMaker | None = None,
     sample: int = 256,
     seed: int = 0,
     not_live: str = "",
@@ -41,7 +43,7 @@ def audit(
 
     Args:
         folder: of a finished cache.
-        captions: those it should cover; read once, in chunks.
+        captions: those it should cover, of images their addresses; read once, in chunks.
         encoder: of the cache's space, to make its probe sentences and a sample of `captions`
             again.
         sample: how many distinct captions to make again, chosen by hash.
@@ -55,9 +57,10 @@ def audit(
     """
     if sample < 0:
         raise ConfigError(f"sample is a number of captions, 0 or more, not {sample}.")
-    cache = EmbeddingCache.open(folder)
+    cache = open_any(folder)
+    space = cache.plan.space
     if encoder is not None:
-        cache.space.require_same(
+        space.require_same(
             encoder.space, ours=f"the cache {folder}", theirs=f"the encoder {encoder.part.name}"
         )
     damaged = tuple(cache.damaged())
@@ -75,7 +78,8 @@ def audit(
         not_live = str(error)
     return AuditReport(
         folder=str(folder),
-        fingerprint=cache.space.fingerprint,
+        fingerprint=space.fingerprint,
+        items=items_of(space),
         rows=len(cache),
         dimensions=cache.dimensions,
         parts=len(cache.manifests),
@@ -94,7 +98,7 @@ def audit(
     )
 
 
-def _scan(cache: EmbeddingCache) -> dict:
+def _scan(cache: OpenedCache) -> dict:
     """Return every figure that the stored columns give, in one pass with bounded memory."""
     low, high, total, count = np.inf, 0.0, 0.0, 0
     tokens = truncated = not_finite = not_unit = repeated = 0
@@ -118,7 +122,7 @@ def _scan(cache: EmbeddingCache) -> dict:
             length = length[np.isfinite(length)]
             low, high = min(low, length.min(initial=np.inf)), max(high, length.max(initial=0.0))
             total, count = total + float(length.sum()), count + len(length)
-            not_unit += int((np.abs(length - 1) > tolerance).sum()) * cache.space.normalised
+            not_unit += int((np.abs(length - 1) > tolerance).sum()) * cache.plan.space.normalised
     counted = {"rows": len(cache), "tokens": tokens, "truncated": truncated}
     stated = cache.counters
     return {
@@ -135,7 +139,7 @@ def _scan(cache: EmbeddingCache) -> dict:
     }
 
 
-def _dangling(cache: EmbeddingCache) -> int:
+def _dangling(cache: OpenedCache) -> int:
     """Return how many links lead to a text that has no row."""
     count = 0
     for table in cache.links():
@@ -152,21 +156,26 @@ def _content_keys(stored: np.ndarray) -> np.ndarray:
 
 
 def _cover(
-    cache: EmbeddingCache, captions: Iterable[str], sample: int, seed: int
+    cache: OpenedCache, captions: Iterable[str], sample: int, seed: int
 ) -> tuple[Coverage, list[str]]:
     """Return the coverage, and the `sample` stored captions with the smallest salted key."""
     salt = np.frombuffer(np.random.default_rng(seed).bytes(8), np.uint64)[0]
     seen = KeySet(cache.shards[0][0].scratch if cache.shards else None)
-    count = missing = 0
+    count = missing = without = 0
     first: str | None = None
     smallest: list[tuple[int, str]] = []  # a heap of (-salted key, caption)
-    texts = (clean(caption) for caption in captions)
+    broken = KeySet()
+    for keys in cache.absent():
+        broken.add(keys)
+    texts = map(_cleaned, captions)
     while chunk := list(itertools.islice(texts, _CHUNK)):
         keys = keys_of(chunk)
         new = seen.add(keys)
         there = cache.find_keys(keys) >= 0
         count += len(chunk)
-        absent = np.flatnonzero(new & ~there)
+        lacking = broken.contains(keys)
+        without += int((new & lacking).sum())
+        absent = np.flatnonzero(new & ~there & ~lacking)
         missing += len(absent)
         if first is None and len(absent):
             first = chunk[int(absent[0])]
@@ -178,13 +187,23 @@ def _cover(
             elif smallest and entry > smallest[0]:
                 heapq.heapreplace(smallest, entry)
     chosen = [text for _, text in sorted(smallest, reverse=True)]
-    coverage = Coverage(captions=count, distinct=len(seen), missing=missing, first_missing=first)
+    coverage = Coverage(
+        captions=count,
+        distinct=len(seen),
+        missing=missing,
+        first_missing=first,
+        broken=without,
+    )
     return coverage, chosen
 
 
-def _resample(
-    cache: EmbeddingCache, encoder: TextEncoder, texts: list[str], asked: int
-) -> Resampled:
+def _cleaned(caption: str) -> str:
+    """Return a clean caption, the same object where it is one: an address knows its place."""
+    cleaned = clean(caption)
+    return caption if cleaned == caption else cleaned
+
+
+def _resample(cache: OpenedCache, encoder: RowMaker, texts: list[str], asked: int) -> Resampled:
     """Encode texts as the cache's plan says and compare with what is stored."""
     if not texts:
         return Resampled(asked=asked, sample=0, max_difference=0.0, min_cosine=1.0, beyond=0)

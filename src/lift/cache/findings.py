@@ -12,12 +12,16 @@ _NO_PROBES = "not compared: the encoder can't embed them (stored vectors)"
 
 @dataclass(frozen=True, kw_only=True)
 class Coverage:
-    """Of the captions given to the audit: how many are distinct, how many have no row."""
+    """Of the captions given to the audit: how many are distinct, how many have no row.
+
+    Of images also how many can't be decoded, and have none for that.
+    """
 
     captions: int
     distinct: int
     missing: int
     first_missing: str | None
+    broken: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +51,7 @@ class AuditReport:
     Attributes:
         folder: the cache.
         fingerprint: of its space.
+        items: what rows stand for: captions or images.
         rows, dimensions, parts, shards, links, bytes: its size; bytes are those of the rows.
         dangling: links to texts that have no row.
         codec: how rows are stored.
@@ -69,6 +74,7 @@ class AuditReport:
 
     folder: str
     fingerprint: str
+    items: str = "captions"
     rows: int
     dimensions: int
     parts: int
@@ -106,12 +112,14 @@ class AuditReport:
             (self.counters_differ, f"counters differ: {', '.join(self.counters_differ)}"),
         ]
         if self.coverage is not None:
-            checks.append((self.coverage.missing, f"{self.coverage.missing} caption(s) missing"))
+            checks.append(
+                (self.coverage.missing, f"{self.coverage.missing} {self.items[:-1]}(s) missing")
+            )
         if self.resampled is not None:
             found = self.resampled
             checks.append((found.beyond, f"{found.beyond} re-encoded row(s) too far off"))
             nothing = found.sample == 0 and found.asked > 0
-            checks.append((nothing, "nothing to re-encode: no given caption is stored"))
+            checks.append((nothing, f"nothing to re-encode: no given {self.items[:-1]} is stored"))
         if self.drift is not None:
             checks.append((not self.drift.ok, "the encoder drifted from the stored probes"))
         object.__setattr__(self, "faults", tuple(words for bad, words in checks if bad))
@@ -123,6 +131,8 @@ class AuditReport:
 
     def table(self) -> str:
         """Return the report as lines of text, the verdict last."""
+        texts = self.items == "captions"
+        between = "from texts to images" if texts else "from images to samples"
         lines = [
             ("cache", self.folder),
             ("space", self.fingerprint),
@@ -131,7 +141,7 @@ class AuditReport:
                 f"{self.rows:,} x {self.dimensions} in {self.shards} shard(s), {self.parts} "
                 "part(s)",
             ),
-            ("links", f"{self.links:,} from texts to images, {self.dangling:,} to no row"),
+            ("links", f"{self.links:,} {between}, {self.dangling:,} to no row"),
             ("size", f"{_size(self.bytes)}, codec {self.codec}"),
             ("codec error", self.fidelity.words() if self.fidelity else "not measured (version 1)"),
             ("checksums", "all right" if not self.damaged else f"WRONG: {', '.join(self.damaged)}"),
@@ -139,13 +149,16 @@ class AuditReport:
             ("not finite", f"{self.not_finite:,}"),
             ("duplicate keys", f"{self.duplicate_keys:,} ({self.shared_keys:,} over parts)"),
             ("duplicate rows", f"{self.duplicate_rows:,}"),
-            ("truncated", f"{self.truncated:,}"),
+            *([("truncated", f"{self.truncated:,}")] if texts else []),
         ]
         if self.coverage is not None:
             c = self.coverage
-            there = c.distinct - c.missing
+            there = c.distinct - c.missing - c.broken
+            broken = f", {c.broken:,} can't be decoded" if c.broken else ""
             first = f", first missing {c.first_missing!r}" if c.missing else ""
-            lines.append(("coverage", f"{there:,} of {c.distinct:,} distinct captions{first}"))
+            lines.append(
+                ("coverage", f"{there:,} of {c.distinct:,} distinct {self.items}{broken}{first}")
+            )
         if self.resampled is not None:
             r = self.resampled
             lines.append(

@@ -46,6 +46,7 @@ class FoundPart:
             )
         self._fidelity: list[Fidelity | None] = []
         self._versions = list(self._before.versions) if self._before else []
+        self._absent: dict[str, KeySet] = {}
         self._stored, self._linked = KeySet(self.place.scratch), KeySet(self.place.scratch)
         self._shards = self._read_shards()
         self._links = self._read_links()
@@ -78,6 +79,16 @@ class FoundPart:
         self._fidelity.append(view.fidelity)
         if view.versions is not None and view.versions not in self._versions:
             self._versions.append(view.versions)
+        for why, keys in view.absent.items():
+            self._note_absent(why, keys)
+
+    def _note_absent(self, why: str, keys: np.ndarray) -> None:
+        """Remember what can't have a row: tried again, it would shift what each shard holds."""
+        self._absent.setdefault(why, KeySet(self.place.scratch)).add(keys)
+
+    def _why_absent(self, keys: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
+        """Yield (why, which of the keys have no row for that reason)."""
+        yield from ((why, absent.contains(keys)) for why, absent in self._absent.items())
 
     def _read_shards(self) -> list[Shard]:
         """Return the shards that are there, listed in the manifest or not, and learn their keys."""

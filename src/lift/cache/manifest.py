@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import zip_longest
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import pyarrow as pa
 
@@ -22,6 +22,7 @@ from lift.cache.place import Place
 from lift.config import Part, from_dict, to_json
 from lift.errors import CacheError, ConfigError
 from lift.files import is_leftover
+from lift.image_space import ImageSpace
 from lift.text.encoder import TextEncoder, build_encoder
 from lift.text.space import TextSpace
 from lift.world import Precision
@@ -37,6 +38,9 @@ MANIFEST = "manifest.json"
 PROBES = "probes.arrow"
 RecordT = TypeVar("RecordT")
 
+Space: TypeAlias = TextSpace | ImageSpace
+"""What rows mean: those of captions, or those of images."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
@@ -45,7 +49,8 @@ class Plan:
     Attributes:
         format, version: of the files.
         space, fingerprint: what the rows mean.
-        encoder: the part that rebuilds the encoder; a file can't ask for trust in code.
+        encoder: the part that rebuilds the encoder; a file can't ask for trust in code. Of image
+            features `lift.cache.features.features_part`.
         saw: benchmarks whose captions the encoder was trained on.
         codec: how rows are stored.
         precision: of the products inside the encoder.
@@ -60,7 +65,7 @@ class Plan:
 
     format: str = "lift.cache.plan"
     version: int = VERSION
-    space: TextSpace
+    space: Space
     fingerprint: str
     encoder: Part
     saw: tuple[str, ...]
@@ -92,10 +97,16 @@ class Plan:
         """Return the encoder, its space checked against the plan's; a model's own code is not run.
 
         Raises:
-            ConfigError: the model only runs with its own code, or is not there.
+            ConfigError: the model only runs with its own code, or is not there; or the rows are
+                not of captions.
             MissingPackage: its packages or weights are not installed.
             SpaceMismatch: what is installed makes rows of another space.
         """
+        if not isinstance(self.space, TextSpace):
+            raise ConfigError(
+                f"These are image features of the tower {self.space.name}: no text encoder makes "
+                "them; open the tower with lift.features.tower_of."
+            )
         encoder = build_encoder(self.encoder, device)
         self.space.require_same(encoder.space, ours="the cache", theirs="the encoder built for it")
         return encoder
@@ -274,12 +285,23 @@ def _read(kind: type[RecordT], place: Place, name: str) -> RecordT | None:
                 f"{path} is of format version {version}, and this lift reads up to {VERSION}; "
                 "install a newer lift-align."
             )
-        return from_dict(kind, values, name)
+        return from_dict(kind, _with_space(values, name), name)
     except (ValueError, AttributeError, RecursionError, ConfigError) as error:
         raise CacheError(
             f"{path} is damaged ({' '.join(str(error).split())[:200]}); remove the folder and "
             "embed again."
         ) from error
+
+
+def _with_space(values: dict[str, Any], where: str) -> dict[str, Any]:
+    """Return the values of a plan or manifest with the space that it names, of either kind."""
+    if isinstance(plan := values.get("plan"), dict):
+        return {**values, "plan": _with_space(plan, f"{where}.plan")}
+    space = values.get("space")
+    if not isinstance(space, dict):
+        return values
+    kind = ImageSpace if "tower" in space else TextSpace
+    return {**values, "space": from_dict(kind, space, f"{where}.space")}
 
 
 def _default(kind: Any, name: str) -> Any:

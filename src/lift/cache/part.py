@@ -12,18 +12,21 @@ import pyarrow as pa
 from lift.cache import links
 from lift.cache import manifest as records
 from lift.cache import shard as shards
-from lift.cache.fidelity import measure, merge
+from lift.cache.addresses import WHOLE, Address
+from lift.cache.fidelity import Fidelity, measure, merge
 from lift.cache.found import FoundPart, link_keys
 from lift.cache.links import Link
+from lift.cache.maker import EncodedImages, RowMaker, home_of, items_of
 from lift.cache.manifest import Manifest, Plan
 from lift.cache.place import Place
 from lift.cache.planning import version_note, versions
 from lift.cache.rows import StoredRows
 from lift.errors import CacheError, ConfigError, NotFinite
 from lift.text.derive import FARTHEST, NEAREST, keep_negative
-from lift.text.encoder import EncodedTexts, TextEncoder
+from lift.text.encoder import EncodedTexts
 from lift.text.keys import KEY, KeySet, keys_of
 from lift.text.roles import Linked
+from lift.text.space import TextSpace
 
 _CHUNK = 4_096
 
@@ -67,7 +70,7 @@ class OpenPart(FoundPart):
         place: Place,
         plan: Plan,
         number: int,
-        encoder: TextEncoder,
+        encoder: RowMaker,
         advance: Callable[[int], object],
     ) -> None:
         """Learn what is there.
@@ -86,7 +89,7 @@ class OpenPart(FoundPart):
         self.encoder, self._advance = encoder, advance
         self.counts: Counter[str] = Counter()
         self._seen = KeySet(self.place.scratch)
-        self._now = versions()
+        self._now = versions(plan.space)
         self._known = tuple(self._versions) or (plan.versions,)
 
     @property
@@ -97,7 +100,7 @@ class OpenPart(FoundPart):
     @property
     def left_out(self) -> dict[str, int]:
         """Return what got no link in this run, by reason."""
-        reasons = ("negatives ", "links to ")
+        reasons = ("negatives ", "links to ", *self._absent)
         return {n: c for n, c in self.counts.items() if c and n.startswith(reasons)}
 
     def embed(self, items: Iterable[Linked]) -> bool:
@@ -107,7 +110,8 @@ class OpenPart(FoundPart):
         for chunk, keys in self._mine(items):
             new = self._seen.add(keys)
             stored = self._stored.contains(keys) & new
-            fresh = new & ~stored
+            absent = self._absent_of(chunk, keys, new)
+            fresh = new & ~stored & ~absent
             self.counts["captions"] += len(chunk)
             self.counts["stored"] += int(stored.sum())
             linked = linked or any(map(_is_linked, chunk))
@@ -131,6 +135,8 @@ class OpenPart(FoundPart):
         for chunk, keys in self._mine(items):
             there = self._seen.contains(keys)
             self.counts["links to texts that came after the rows"] += int((~there).sum())
+            for _, absent in self._why_absent(keys):
+                there &= ~absent
             chosen = [i for i in np.flatnonzero(there).tolist() if _is_linked(chunk[i])]
             found = [Link(chunk[i], _whole(keys[i])) for i in chosen]
             found = self._with_parents(rows, found)
@@ -179,13 +185,12 @@ class OpenPart(FoundPart):
         return note
 
     def _mine(self, items: Iterable[Linked]) -> Iterator[tuple[Sequence[Linked], np.ndarray]]:
-        """Yield the items of this part in chunks, with their keys; a derived one goes with its
-        parent, so that both rows are at hand."""
+        """Yield the items of this part in chunks, with their keys; see `home_of`."""
         stream = iter(items)
         while chunk := list(itertools.islice(stream, _CHUNK)):
             keys = keys_of([item.text for item in chunk])
             if self.plan.parts > 1:
-                of = keys_of([item.parent or item.text for item in chunk])
+                of = keys_of([home_of(item) for item in chunk])
                 mine = np.flatnonzero(owners(of, self.plan.parts) == self.number)
                 chunk, keys = [chunk[i] for i in mine.tolist()], keys[mine]
             yield chunk, keys
@@ -223,37 +228,81 @@ class OpenPart(FoundPart):
         ).rows
         return again[[place[i.parent] for i in items]], again[[place[i.text] for i in items]]
 
+    def _absent_of(self, chunk: Sequence[Linked], keys: np.ndarray, new: np.ndarray) -> np.ndarray:
+        """Return which new items are known to have no row, and count the images among them."""
+        found = np.zeros(len(keys), bool)
+        for why, absent in self._why_absent(keys):
+            found |= absent
+            self._count_absent(why, [chunk[i].text for i in np.flatnonzero(absent & new).tolist()])
+        return found & new
+
+    def _count_absent(self, why: str, texts: Iterable[str]) -> None:
+        # Once an image, whatever rows it was to have.
+        self.counts[why] += sum(isinstance(text, Address) and text.role == WHOLE for text in texts)
+
     def _write(self, texts: list[str]) -> None:
         """Embed and store one shard; its bytes depend on its captions and the plan alone."""
         rows, tokens, cuts, measured = [], [], [], []
+        kept: list[str] = []
+        absent: dict[str, list[str]] = {}
         for start in range(0, len(texts), self.plan.block):
             block = texts[start : start + self.plan.block]
             encoded = self.encoder.encode(
                 block, precision=self.plan.precision, token_budget=self.plan.token_budget
             )
             self._check(block, encoded)
-            rows.append(self._codec.encode(encoded.rows))
-            measured.append(measure(self._codec, encoded.rows, self._codec.stored(rows[-1])))
-            tokens.append(encoded.tokens)
-            cuts.append(encoded.truncated)
-            cut = np.minimum(encoded.tokens, self.plan.space.max_tokens)
-            self.counts["real tokens"] += int(cut.sum())
-            self.counts["padded tokens"] += encoded.padded
-            self._advance(len(block))
+            block, encoded = self._present(block, encoded, absent)
+            if block:
+                kept += block
+                rows.append(self._codec.encode(encoded.rows))
+                measured.append(measure(self._codec, encoded.rows, self._codec.stored(rows[-1])))
+                tokens.append(encoded.tokens)
+                cuts.append(encoded.truncated)
+        for why, lacking in absent.items():
+            self._note_absent(why, keys_of(lacking))
+            self._count_absent(why, lacking)
+        if not kept:
+            return  # no file has no rows: these are tried again by the next run
         columns = {
-            "key": pa.array(keys_of(texts).view("V16").tolist(), self._schema.field("key").type),
+            "key": pa.array(keys_of(kept).view("V16").tolist(), self._schema.field("key").type),
             "row": pa.concat_arrays(rows),
             "tokens": pa.array(np.concatenate(tokens)),
             "truncated": pa.array(np.concatenate(cuts)),
         }
-        name = shards.name_of(len(self._shards))
         fidelity = merge(measured)
         if fidelity.worst_cosine <= 0:
             raise CacheError(
                 f"The codec {self._codec.name} turns a row into zeros, or into its opposite: its "
                 "values are too small for it, or lie where it looks away; use codec float32."
             )
-        shards.write_shard(self.place, name, self._schema, columns, fidelity, self._now)
+        self._store(columns, fidelity, absent)
+
+    def _present(
+        self, block: list[str], encoded: EncodedTexts, absent: dict[str, list[str]]
+    ) -> tuple[list[str], EncodedTexts]:
+        """Return what has a row; note the others in `absent`, and count tokens and progress."""
+        self._advance(len(block))
+        self.counts["padded tokens"] += encoded.padded
+        if isinstance(self.plan.space, TextSpace):
+            cut = np.minimum(encoded.tokens, self.plan.space.max_tokens)
+            self.counts["real tokens"] += int(cut.sum())
+        if not isinstance(encoded, EncodedImages) or not encoded.absent:
+            return block, encoded
+        for number, why in encoded.absent.items():
+            absent.setdefault(why, []).append(block[number])
+        there = [number for number in range(len(block)) if number not in encoded.absent]
+        rows, tokens, cuts = encoded.rows[there], encoded.tokens[there], encoded.truncated[there]
+        return [block[number] for number in there], EncodedTexts(rows, tokens, cuts)
+
+    def _store(
+        self,
+        columns: dict[str, pa.Array],
+        fidelity: Fidelity,
+        absent: dict[str, list[str]],
+    ) -> None:
+        name = shards.name_of(len(self._shards))
+        told = {why: [_whole(key).hex() for key in keys_of(of)] for why, of in absent.items()}
+        shards.write_shard(self.place, name, self._schema, columns, fidelity, self._now, told)
         view = shards.open_shard(self.place.local(name), self._schema, self._codec)
         record = self._record(name, view)
         self._shards.append(record)
@@ -263,23 +312,23 @@ class OpenPart(FoundPart):
         self.counts["truncated"] += record.truncated
 
     def _check(self, texts: Sequence[str], encoded: EncodedTexts) -> None:
-        rows = encoded.rows
+        rows, items = encoded.rows, items_of(self.plan.space)
         if rows.shape != (len(texts), self.plan.space.dimensions):
             raise ConfigError(
                 f"The encoder {self.encoder.part.name} returned "
-                f"{' rows of '.join(map(str, rows.shape))} values for {len(texts)} captions; its "
+                f"{' rows of '.join(map(str, rows.shape))} values for {len(texts)} {items}; its "
                 f"space promises {self.plan.space.dimensions} values. What was stored before is "
                 "whole."
             )
         if not len(texts) == len(encoded.tokens) == len(encoded.truncated):
             raise ConfigError(
                 f"The encoder {self.encoder.part.name} returned {len(encoded.tokens)} token counts "
-                f"for {len(texts)} captions. What was stored before is whole."
+                f"for {len(texts)} {items}. What was stored before is whole."
             )
         finite = np.isfinite(rows).all(axis=1)
         if not finite.all():
             raise NotFinite(
-                f"The encoder returned NaN or infinity for {int((~finite).sum())} caption(s), "
+                f"The encoder returned NaN or infinity for {int((~finite).sum())} {items[:-1]}(s), "
                 f"first for {texts[int(np.argmin(finite))]!r}; check its weights or use "
                 "precision float32."
             )

@@ -10,11 +10,10 @@ import numpy as np
 import pyarrow as pa
 from jaxtyping import Float32
 
-from lift.cache.manifest import PROBES, Plan
+from lift.cache.maker import RowMaker
+from lift.cache.manifest import PROBES, Plan, Space
 from lift.cache.place import Place
 from lift.errors import CacheError, MissingRows, NotFinite, SpaceMismatch
-from lift.text.encoder import TextEncoder
-from lift.text.space import TextSpace
 
 _TAG = b"lift.cache.probes/1"
 
@@ -68,7 +67,7 @@ class Drift:
         )
 
 
-def write(place: Place, plan: Plan, encoder: TextEncoder) -> Float32[np.ndarray, "n d"]:
+def write(place: Place, plan: Plan, encoder: RowMaker) -> Float32[np.ndarray, "n d"]:
     """Store the encoder's probes, unless another part was first; return its own rows."""
     texts = list(encoder.probes)
     rows = _encode(encoder, texts, plan)
@@ -82,7 +81,7 @@ def write(place: Place, plan: Plan, encoder: TextEncoder) -> Float32[np.ndarray,
     return rows
 
 
-def dump(path: Path, stored: Probes, space: TextSpace) -> None:
+def dump(path: Path, stored: Probes, space: Space) -> None:
     """Write probes into a file."""
     width = stored.rows.shape[1]
     shape = pa.schema(
@@ -98,7 +97,7 @@ def dump(path: Path, stored: Probes, space: TextSpace) -> None:
         writer.write_batch(batch)
 
 
-def read(place: Place, space: TextSpace) -> Probes | None:
+def read(place: Place, space: Space) -> Probes | None:
     """Return the stored probes, None where a cache has none.
 
     Raises:
@@ -124,7 +123,7 @@ def read(place: Place, space: TextSpace) -> Probes | None:
         ) from error
 
 
-def drift(stored: Probes, encoder: TextEncoder, plan: Plan, allowed: float | None = None) -> Drift:
+def drift(stored: Probes, encoder: RowMaker, plan: Plan, allowed: float | None = None) -> Drift:
     """Embed the stored probes again and say how far they moved."""
     try:
         rows = _encode(encoder, list(stored.texts), plan)
@@ -133,7 +132,7 @@ def drift(stored: Probes, encoder: TextEncoder, plan: Plan, allowed: float | Non
     return between(stored, rows, allowed or _allowed(encoder, plan), plan.space.normalised)
 
 
-def _allowed(encoder: TextEncoder, plan: Plan) -> float:
+def _allowed(encoder: RowMaker, plan: Plan) -> float:
     local = encoder.device.partition(":")[0] in ("cpu", "cuda", "mps")
     return LEAST_COSINE[plan.precision] if local else LEAST_COSINE_AFAR
 
@@ -158,7 +157,7 @@ def between(
     )
 
 
-def require_near(stored: Probes, encoder: TextEncoder, owner: str) -> None:
+def require_near(stored: Probes, encoder: RowMaker, owner: str) -> None:
     """Hold an encoder to probes that came with a model, in whatever precision they were made.
 
     Raises:
@@ -173,7 +172,7 @@ def require_near(stored: Probes, encoder: TextEncoder, owner: str) -> None:
 
 
 def require_alike(
-    ours: Probes | None, theirs: Probes | None, space: TextSpace, *, cache: str, model: str
+    ours: Probes | None, theirs: Probes | None, space: Space, *, cache: str, model: str
 ) -> None:
     """Hold a cache to a model of the same fingerprint: by probes that both have.
 
@@ -191,7 +190,7 @@ def require_alike(
 
 
 def require(
-    place: Place, plan: Plan, encoder: TextEncoder, known: Callable[[], Probes | None]
+    place: Place, plan: Plan, encoder: RowMaker, known: Callable[[], Probes | None]
 ) -> Drift | None:
     """Store the probes of a new cache; hold the encoder to those that it has.
 
@@ -227,7 +226,7 @@ def require(
     return found
 
 
-def _hold(owner: object, encoder: TextEncoder, found: Drift) -> None:
+def _hold(owner: object, encoder: RowMaker, found: Drift) -> None:
     if not found.ok:
         raise SpaceMismatch(
             f"The encoder {encoder.part.name} does not make the rows any more that {owner} holds, "
@@ -236,5 +235,5 @@ def _hold(owner: object, encoder: TextEncoder, found: Drift) -> None:
         )
 
 
-def _encode(encoder: TextEncoder, texts: Sequence[str], plan: Plan) -> Float32[np.ndarray, "n d"]:
+def _encode(encoder: RowMaker, texts: Sequence[str], plan: Plan) -> Float32[np.ndarray, "n d"]:
     return encoder.encode(texts, precision=plan.precision, token_budget=plan.token_budget).rows

@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +25,7 @@ _MAGIC = b"ARROW1"
 _TAG = b"lift"
 _FIDELITY = b"lift.fidelity"
 _VERSIONS = b"lift.versions"
+_ABSENT = b"lift.absent"
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,7 @@ class ShardView:
         fidelity: what the codec changed in these rows, None where version 1 wrote them.
         versions: of the packages that computed these rows; None where version 1 wrote them.
         offset: where the stored rows begin in the file, in bytes.
+        absent: {why: keys [n] of images that came with these rows and can't be decoded}.
     """
 
     keys: np.ndarray
@@ -47,6 +49,7 @@ class ShardView:
     fidelity: Fidelity | None
     versions: Mapping[str, str] | None
     offset: int
+    absent: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     @property
     def truncated(self) -> np.ndarray:
@@ -109,8 +112,16 @@ def write_shard(
     columns: Mapping[str, pa.Array],
     fidelity: Fidelity,
     versions: Mapping[str, str],
+    absent: Mapping[str, Sequence[str]] | None = None,
 ) -> None:
     """Write one shard whole; equal columns give equal bytes.
+
+    Args:
+        place, name: where.
+        shape: of every shard of its cache, see `schema`.
+        columns: the values.
+        fidelity, versions: see `ShardView`.
+        absent: {why: keys of what came with these rows and has none, 32 hex digits each}.
 
     Raises:
         StorageError: the disk is full or the folder can't be written.
@@ -121,6 +132,8 @@ def write_shard(
         _FIDELITY: json.dumps(fidelity.as_dict()).encode("ascii"),
         _VERSIONS: json.dumps(dict(versions)).encode("ascii"),
     }
+    if absent:
+        told[_ABSENT] = json.dumps({why: list(keys) for why, keys in absent.items()}).encode()
 
     def fill(path: Path) -> None:
         # A Python file: its OSError keeps the number that tells a full disk from others.
@@ -168,6 +181,7 @@ def open_shard(path: Path, shape: pa.Schema, codec: Codec, rows: int | None = No
             fidelity=_fidelity(told),
             versions=_versions(told),
             offset=stored.__array_interface__["data"][0] - start,
+            absent=_absent(told),
         )
         if len(view.stored) != len(batch):
             raise ValueError(f"it has {len(view.stored)} vectors for {len(batch)} rows")
@@ -187,6 +201,13 @@ def _fidelity(told: pa.KeyValueMetadata | None) -> Fidelity | None:
 def _versions(told: pa.KeyValueMetadata | None) -> dict[str, str] | None:
     stated = (told or {}).get(_VERSIONS)
     return None if stated is None else {str(k): str(v) for k, v in json.loads(stated).items()}
+
+
+def _absent(told: pa.KeyValueMetadata | None) -> dict[str, np.ndarray]:
+    stated = json.loads((told or {}).get(_ABSENT, b"{}"))
+    return {
+        str(why): np.frombuffer(bytes.fromhex("".join(keys)), KEY) for why, keys in stated.items()
+    }
 
 
 def _describe(found: pa.Schema) -> str:

@@ -16,12 +16,13 @@ from lift import plugins
 from lift.cache import manifest as records
 from lift.cache import probes
 from lift.cache.fidelity import Fidelity, merge
+from lift.cache.maker import RowMaker, items_of
 from lift.cache.part import OpenPart
 from lift.cache.place import place_of
 from lift.cache.planning import Wishes, require_ours, require_plan, settle
 from lift.config import Part
 from lift.errors import ConfigError, DataError
-from lift.text.encoder import TextEncoder, clean
+from lift.text.encoder import clean
 from lift.text.roles import Linked
 from lift.world import Precision, threads
 
@@ -35,7 +36,8 @@ class EmbedReport:
     Attributes:
         folder: the cache.
         numbers, parts: which parts this run worked on, from 0, and of how many.
-        captions: captions offered to this part, repeats included.
+        items: what rows stand for: captions, or images (with their views and patches).
+        captions: captions (images) offered to this part, repeats included.
         distinct: distinct ones among them (after cleaning).
         stored: distinct ones that had a row before this run.
         embedded: rows that this run made.
@@ -55,6 +57,7 @@ class EmbedReport:
     folder: str
     numbers: tuple[int, ...] = (0,)
     parts: int = 1
+    items: str = "captions"
     captions: int
     distinct: int
     stored: int
@@ -73,16 +76,22 @@ class EmbedReport:
     left_out: Mapping[str, int] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
+    def _what(self) -> str:
+        return self.items if self.items == "captions" else "images, views, patches"
+
+    def _rows(self) -> str:
+        return self.items if self.items == "captions" else "rows"
+
     def table(self) -> str:
         """Return the counters as lines of text."""
         which = ", ".join(str(number + 1) for number in self.numbers)
         lines = [("part", f"{which} of {self.parts}")] if self.parts > 1 else []
         lines += [
-            ("texts, derived too" if self.derived else "captions", f"{self.captions:,}"),
+            ("texts, derived too" if self.derived else self._what(), f"{self.captions:,}"),
             ("distinct", f"{self.distinct:,}"),
             ("already stored", f"{self.stored:,}"),
             ("embedded now", f"{self.embedded:,}"),
-            ("truncated", f"{self.truncated:,}"),
+            *([("truncated", f"{self.truncated:,}")] if self.items == "captions" else []),
             ("rows in cache" if self.parts == 1 else "rows in part(s)", f"{self.rows:,}"),
         ]
         if self.links:
@@ -93,7 +102,7 @@ class EmbedReport:
             lines.append(("codec", self.fidelity.words()))
         lines += [
             ("computed in", f"{self.precision} on {self.device}, {self.threads} thread(s)"),
-            ("time", f"{self.seconds:.1f} s ({self.captions_per_second:,.0f} captions/s)"),
+            ("time", f"{self.seconds:.1f} s ({self.captions_per_second:,.0f} {self._rows()}/s)"),
         ]
         lines += [(f"derived: {what}", f"{count:,}") for what, count in self.derived.items()]
         lines += [(f"left out: {why}", f"{count:,}") for why, count in self.left_out.items()]
@@ -129,7 +138,7 @@ def together(reports: Sequence[EmbedReport]) -> EmbedReport:
 
 def embed(
     captions: Iterable[str | Linked],
-    encoder: TextEncoder,
+    encoder: RowMaker,
     folder: str | Path,
     *,
     part: tuple[int, int] | None = None,
@@ -175,11 +184,12 @@ def embed(
     items = _cleaned(captions)
     first = list(itertools.islice(items, _PROBED))
     if not first:
-        raise DataError("There are no captions to embed: the set is empty.")
+        raise DataError(f"There are no {items_of(encoder.space)} to embed: the set is empty.")
     texts = [item.text for item in first]
     number, parts = part or (0, 1)
     known = len(captions) if total is None and isinstance(captions, Sized) else total
-    with _bar(known and known // parts, number, parts, progress) as bar:
+    noun = items_of(encoder.space)
+    with _bar(known and known // parts, number, parts, noun, progress) as bar:
         place = place_of(folder)
         require_ours(place)
         if plan := records.read_plan(place):
@@ -198,10 +208,10 @@ def embed(
     return _report(run, str(folder), time.perf_counter() - start, [n for n in notes if n])
 
 
-def _bar(total: int | None, number: int, parts: int, progress: bool) -> tqdm:
+def _bar(total: int | None, number: int, parts: int, noun: str, progress: bool) -> tqdm:
     return tqdm(
         total=total,
-        unit=" captions",
+        unit=f" {noun}",
         dynamic_ncols=True,
         disable=None if progress else True,
         desc="embed" if parts == 1 else f"embed {number + 1}/{parts}",
@@ -239,6 +249,7 @@ def _report(run: OpenPart, folder: str, seconds: float, notes: list[str]) -> Emb
         folder=folder,
         numbers=(run.number,),
         parts=run.plan.parts,
+        items=items_of(run.plan.space),
         captions=counts["captions"],
         distinct=run.distinct,
         stored=counts["stored"],

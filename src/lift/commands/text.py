@@ -1,4 +1,4 @@
-"""Commands about texts and their vectors: embed, audit, card."""
+"""Commands about vectors that are computed once: embed, embed_images, audit, card."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def embed(
     strict: bool = False,
     progress: bool = True,
 ) -> EmbedReport:
-    """Compute the vector of every distinct caption once and store it.
+    """Compute the vector of every distinct caption once and store it; `embed_images` is for images.
 
     Running it again goes on where it stopped, or adds the captions of more data.
 
@@ -74,6 +74,71 @@ def embed(
     )
 
 
+def embed_images(
+    data: Sequence[str],
+    *,
+    out: str | Path,
+    tower: str = "",
+    options: Sequence[str] = (),
+    vectors: str = "",
+    views: int | None = None,
+    grid: int | None = None,
+    seed: int | None = None,
+    codec: str = "",
+    part: str = "",
+    precision: Literal["float32", "bfloat16", "auto"] = "float32",
+    rows_per_shard: int | None = None,
+    workers: int | None = None,
+    device: str = "auto",
+    strict: bool = False,
+    progress: bool = True,
+) -> EmbedReport:
+    """Compute the features of every distinct image once and store them: no tower runs after that.
+
+    Running it again goes on where it stopped, or adds the images of more data; what is not said
+    is then as the cache has it.
+
+    Args:
+        data: where the images are, as for `embed`.
+        out: the cache's folder, or a URL that fsspec knows.
+        tower: what makes features: `timm:model=...`, `huggingface:model=...`,
+            `lift_model:model=FOLDER` or the folder of a model alone; "" takes that of the cache.
+        options: how pixels reach the tower (`resolution=336`), where not as its weights were made.
+        vectors: where features lie that somebody computed (`feats.npy,texts=keys.txt`), each with
+            the key of its sample; then `tower` says what they are: `stored:width=1024,model=...`.
+        views: random views of each image that get a row, drawn as the options `augment.*` say.
+        grid: cells of a side of the patch grid that get a row.
+        seed: of the views.
+        codec, part, precision: as for `embed`.
+        rows_per_shard: rows of one file; None takes 1,024 on a CPU, 8,192 elsewhere.
+        workers: threads that decode images; None takes as many as there are cores, at most 8.
+        device, strict, progress: as for `embed`.
+
+    Raises:
+        LiftError: bad input, another tower or something else in the folder, a full disk.
+    """
+    from lift.data.source import parse_part
+    from lift.features import Rows
+    from lift.features import embed_images as run
+
+    return run(
+        [data] if isinstance(data, str) else data,
+        _tower(tower) if tower else None,
+        out,
+        rows=Rows(views=views, grid=grid, seed=seed),
+        options=options,
+        vectors=vectors,
+        part=part,
+        codec=parse_part("cache/codecs", codec) if codec else None,
+        precision=precision,
+        rows_per_shard=rows_per_shard,
+        workers=workers,
+        device=device,
+        strict=strict,
+        progress=progress,
+    )
+
+
 def audit(
     cache: str | Path,
     *,
@@ -86,9 +151,10 @@ def audit(
 
     Args:
         cache: the folder.
-        data: pairs whose captions should all have rows; also where re-encoded texts come from.
+        data: pairs whose captions (images) should all have rows; also where those come from that
+            are encoded again.
         encoder: in words, in place of the one that the cache names: a stranger's cache may not
-            choose a server, or code to run.
+            choose a server, or code to run. Of image features, the tower.
         sample: captions to encode again and compare.
         live: whether to encode the probe sentences again, and the sample where there is `data`.
             Without `data` an encoder that is not installed is told, and is no error.
@@ -98,22 +164,34 @@ def audit(
         MissingPackage: there is `data`, and the encoder is not installed.
     """
     from lift.cache.audit import audit as prove
-    from lift.cache.reader import EmbeddingCache
+    from lift.cache.features import FeatureCache, open_any
+    from lift.data.pictures import Pictures
     from lift.data.source import Captions, open_source
-    from lift.errors import ConfigError, MissingPackage, ServerError
+    from lift.errors import CheckpointError, ConfigError, MissingPackage, ServerError
+    from lift.features import auditor
     from lift.text.encoder import build_encoder
 
-    captions = Captions([open_source(spec) for spec in data]) if data else None
+    opened = open_any(cache)
+    sources = [open_source(spec) for spec in data]
+    of_images = isinstance(opened, FeatureCache)
+    items = None
+    if of_images and sources:
+        pictures = Pictures(sources, views=opened.views, grid=opened.grid)
+        items = (linked.text for linked in pictures)
+    elif sources:
+        items = Captions(sources)
     built, not_live = None, ""
-    if live:
-        words = _encoder(encoder) if encoder else None
-        try:
-            built = build_encoder(words or EmbeddingCache.open(cache).part, trusted=bool(words))
-        except (MissingPackage, ConfigError, ServerError) as error:
-            if data or words:
-                raise
-            not_live = str(error)
-    return prove(cache, captions=captions, encoder=built, sample=sample, not_live=not_live)
+    try:
+        if live and of_images:
+            built = auditor(opened, _tower(encoder) if encoder else None, sources)
+        elif live:
+            words = _encoder(encoder) if encoder else None
+            built = build_encoder(words or opened.part, trusted=bool(words))
+    except (MissingPackage, ConfigError, ServerError, CheckpointError) as error:
+        if encoder or (data and not (of_images and opened.tower.name == "stored")):
+            raise
+        not_live = str(error)
+    return prove(cache, captions=items, encoder=built, sample=sample, not_live=not_live)
 
 
 def card(
@@ -155,6 +233,23 @@ def card(
     )
     write_card(made, out)
     return made
+
+
+def _tower(words: str) -> Part:
+    """Return the tower that words name; the folder of a model stands for its tower.
+
+    Raises:
+        ConfigError: none, or a wrong option.
+    """
+    from lift import plugins
+    from lift.bundle_record import MARKER
+    from lift.config import Part
+    from lift.data.source import parse_part
+
+    found = [path for path in (Path(words, MARKER), Path(words, "model", MARKER)) if path.exists()]
+    if found and words not in plugins.names("towers"):
+        return Part("towers", "lift_model", {"model": words})
+    return parse_part("towers", words)
 
 
 def _encoder(words: str) -> Part:

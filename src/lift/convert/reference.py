@@ -15,7 +15,7 @@ from torch import Tensor
 
 from lift.convert.weights import check_names, check_shape, from_layout, refuse_strays
 from lift.errors import CheckpointError
-from lift.model import HeadConfig
+from lift.heads import HeadConfig
 from lift.towers import vit
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 
 import numpy as np
+from jaxtyping import Int64, UInt64
 
 _GOLDEN = 0x9E3779B97F4A7C15
 _MASK = (1 << 64) - 1
@@ -44,6 +45,28 @@ def turn(seed: int, number: int, epoch: int, choices: int) -> int:
     """
     cycle, place = divmod(epoch, choices)
     return (_mix(number ^ _mix((seed & _MASK) ^ _mix(cycle + 1))) + place) % choices
+
+
+def turns(
+    seed: int,
+    numbers: UInt64[np.ndarray, " n"],
+    epochs: Int64[np.ndarray, " n"],
+    choices: Int64[np.ndarray, " n"],
+) -> Int64[np.ndarray, " n"]:
+    """Return `turn` of each of several samples; arguments as there."""
+    cycle, place = np.divmod(epochs, choices)
+    of_cycle = _mixed((cycle + 1).astype(np.uint64))
+    drawn = _mixed(numbers ^ _mixed(np.uint64(seed & _MASK) ^ of_cycle))
+    wide = choices.astype(np.uint64)
+    return ((drawn % wide + place.astype(np.uint64)) % wide).astype(np.int64)
+
+
+def _mixed(values: UInt64[np.ndarray, " n"]) -> UInt64[np.ndarray, " n"]:
+    """Return `_mix` of each value: numpy's unsigned numbers wrap around by themselves."""
+    values = values + np.uint64(_GOLDEN)
+    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return values ^ (values >> np.uint64(31))
 
 
 def _mix(value: int) -> int:

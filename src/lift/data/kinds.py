@@ -12,6 +12,7 @@ IMAGE_UNREADABLE = "unreadable image file"
 IMAGE_OUTSIDE = "image path outside"
 IMAGE_PATH = "image path that is none"
 IMAGE_URL = "image that is a URL"
+NO_FEATURES = "without stored features"
 
 # Captions
 CAPTION_EMPTY = "empty caption"

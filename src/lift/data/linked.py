@@ -35,15 +35,19 @@ class Links(Protocol):
         ...
 
 
-class LinkedCaptions:
-    """For each sample the rows that the cache ties to its key; on disk, 32 bytes a link.
+class LinkedRows:
+    """For each sample the rows that a cache ties to its key; on disk, 32 bytes a link.
 
     Attributes:
-        counts: captions found, by role.
+        counts: links found, by role.
         strangers: links whose image is not among the samples.
+        starts: where each sample's records begin, int64 [samples + 1].
+        records: of all samples in their order: `number`, `row`, `role` (a place in `roles`) and
+            `weight`.
+        roles: names of the roles that were met.
     """
 
-    def __init__(self, source: Source, cache: object, roles: Sequence[str]) -> None:
+    def __init__(self, source: Source, cache: Links, roles: Sequence[str]) -> None:
         """Read all links of a cache.
 
         Args:
@@ -52,45 +56,22 @@ class LinkedCaptions:
             roles: to take; empty takes all but negatives.
 
         Raises:
-            ConfigError: rows without links.
-            DataError: no link of these roles is about these samples, or samples share keys.
+            DataError: samples share keys.
         """
-        if not isinstance(cache, Links):
-            raise ConfigError("loader.linked=true needs a cache that `lift embed` made.")
         self.counts: Counter[str] = Counter()
         self.strangers = 0
-        self._roles: list[str] = []
+        self.roles: list[str] = []
         found = self._found(source, cache, frozenset(roles))
-        self._starts, self._records = _by_number(found, len(source))
-        if not self.counts:
-            wanted = f" of the roles {', '.join(roles)}" if roles else ""
-            if tuple(roles) == (NEVER,):
-                raise DataError(
-                    f"The cache ties no negative to the keys of {source.name}: embed the captions "
-                    "with --derive negative, or leave out loader.negatives."
-                )
-            raise DataError(
-                f"The cache ties no caption{wanted} to the keys of {source.name}: embed captions "
-                "with the keys of their images (texts:path=...,key=COLUMN,role=...), or leave out "
-                "loader.linked."
-            )
-
-    def of(self, number: int) -> tuple[list[Caption], Int64[np.ndarray, " n"]]:
-        """Return the captions of a sample, without their texts, and their rows."""
-        found = self._records[self._starts[number] : self._starts[number + 1]]
-        captions = [
-            Caption("", self._roles[role], weight)
-            for role, weight in zip(found["role"].tolist(), found["weight"].tolist(), strict=True)
-        ]
-        return captions, found["row"].astype(np.int64)
+        self.starts, self.records = _by_number(found, len(source))
 
     def _found(self, source: Source, cache: Links, roles: frozenset[str]) -> Spilled:
         index = KeyIndex.on_disk(_hashed(source))
         if twins := index.repeated():
             raise DataError(
                 f"{twins:,} samples of {source.name} have the key of another, so the cache can't "
-                "tell whose its captions are: give those sources other names or folders and embed "
-                "them again, train on one of them, or leave out loader.linked."
+                "tell whose its rows are: give those sources other names or folders and embed "
+                "them again, or take one of them. (Where it is loader.linked that asks for the "
+                "cache's rows: leave it out.)"
             )
         found = Spilled(_RECORD)
         codes: dict[str, int] = {}
@@ -116,8 +97,44 @@ class LinkedCaptions:
                 records["role"] = [codes.setdefault(role, len(codes)) for role in own]
                 self.counts.update(own)
                 found.append(records)
-        self._roles = list(codes)
+        self.roles = list(codes)
         return found
+
+
+class LinkedCaptions(LinkedRows):
+    """For each sample the captions that the cache ties to its key."""
+
+    def __init__(self, source: Source, cache: object, roles: Sequence[str]) -> None:
+        """Read all links of a cache; arguments as for `LinkedRows`.
+
+        Raises:
+            ConfigError: rows without links.
+            DataError: no link of these roles is about these samples, or samples share keys.
+        """
+        if not isinstance(cache, Links):
+            raise ConfigError("loader.linked=true needs a cache that `lift embed` made.")
+        super().__init__(source, cache, roles)
+        if not self.counts:
+            wanted = f" of the roles {', '.join(roles)}" if roles else ""
+            if tuple(roles) == (NEVER,):
+                raise DataError(
+                    f"The cache ties no negative to the keys of {source.name}: embed the captions "
+                    "with --derive negative, or leave out loader.negatives."
+                )
+            raise DataError(
+                f"The cache ties no caption{wanted} to the keys of {source.name}: embed captions "
+                "with the keys of their images (texts:path=...,key=COLUMN,role=...), or leave out "
+                "loader.linked."
+            )
+
+    def of(self, number: int) -> tuple[list[Caption], Int64[np.ndarray, " n"]]:
+        """Return the captions of a sample, without their texts, and their rows."""
+        found = self.records[self.starts[number] : self.starts[number + 1]]
+        captions = [
+            Caption("", self.roles[role], weight)
+            for role, weight in zip(found["role"].tolist(), found["weight"].tolist(), strict=True)
+        ]
+        return captions, found["row"].astype(np.int64)
 
 
 def _hashed(source: Source) -> Iterator[np.ndarray]:

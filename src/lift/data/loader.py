@@ -11,18 +11,24 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Int64, Shaped, UInt8
+from jaxtyping import Int64, Shaped
 from torch import Tensor
 from torch.utils.data import Sampler
 
+from lift.cache.features import FeatureCache
+from lift.cache.reader import EmbeddingCache
+from lift.data.asked import Request
 from lift.data.crops import Crops, finished
 from lift.data.joined import sources_of
 from lift.data.linked import NEVER, LinkedCaptions
-from lift.data.making import BatchMaker, Request
+from lift.data.making import BatchMaker
+from lift.data.making_rows import StoredBatchMaker
 from lift.data.order import batches
 from lift.data.ordering import Kind, order_of
 from lift.data.policy import Policy
-from lift.data.rows import Rows, require_rows
+from lift.data.rows import Pairs, Rows, require_rows
+from lift.data.stored_pairs import StoredPairs
+from lift.data.teacher import Teacher
 from lift.data.transform import Transform
 from lift.data.workers import answers
 from lift.errors import ConfigError, DataError, LiftError, unknown
@@ -116,6 +122,9 @@ class Loader:
         config: LoaderConfig,
         seed: int,
         worker: Worker | None = None,
+        *,
+        images: FeatureCache | None = None,
+        teacher: FeatureCache | None = None,
     ) -> None:
         """Check the data against the cache.
 
@@ -126,6 +135,9 @@ class Loader:
             config: how samples become batches.
             seed: of order, views and captions.
             worker: the rank whose share of each batch is made; alone by default.
+            images: stored features that are shown instead of pixels.
+            teacher: stored vectors of random views, which images then show; see
+                `lift.data.stored_views`.
         """
         self.worker = worker or Worker()
         if config.batch_size < self.worker.size:
@@ -138,8 +150,14 @@ class Loader:
         self._config, self._seed = config, seed
         self._cache, self._transform = cache, transform
         roles = config.taking_part
-        self.pairs = require_rows(source, cache, () if config.linked else roles)
-        self.linked = LinkedCaptions(source, cache, roles) if config.linked else None
+        self._features = images
+        self._teacher = None if teacher is None else Teacher(teacher)
+        if images is not None:
+            maker = self._of_rows(images)
+        else:
+            self.pairs = require_rows(source, cache, () if config.linked else roles)
+            self.linked = LinkedCaptions(source, cache, roles) if config.linked else None
+            maker = None
         self._require_roles(roles)
         self._order = order_of(source, seed, config.batch_size, config.alike)
         self.samples_per_epoch = self._order.length
@@ -148,19 +166,37 @@ class Loader:
                 f"{source.name} holds {self.pairs.usable} samples with captions to use, fewer than "
                 f"one batch of {config.batch_size}; lower loader.batch_size."
             )
-        self._batches = BatchMaker(
+        self._batches = maker or self._of_pixels()
+
+    def _of_pixels(self) -> BatchMaker:
+        config, source, cache = self._config, self.source, self._cache
+        return BatchMaker(
             source,
             cache,
-            transform,
-            seed,
+            self._transform,
+            self._seed,
             policy=config.policy,
-            roles=roles,
+            roles=config.taking_part,
             canvas_bytes=config.canvas_memory_mb << 20,
             strict=config.on_unreadable == "stop",
             whole_crops=config.resize == "device",
             linked=self.linked,
             negatives=LinkedCaptions(source, cache, (NEVER,)) if config.negatives else None,
             negatives_each=config.negatives,
+            shared=self.worker.size > 1,
+            teacher=self._teacher,
+        )
+
+    def _of_rows(self, images: FeatureCache) -> StoredBatchMaker:
+        assert isinstance(self._cache, EmbeddingCache), "the run's config says so"
+        found = StoredPairs(self.source, self._cache, images, self._config.taking_part)
+        self.pairs = Pairs(found.digest, found.usable, found.missing, found.met)
+        self.linked = None
+        return StoredBatchMaker(
+            self.source,
+            found,
+            self._seed,
+            self._config.policy,
             shared=self.worker.size > 1,
         )
 
@@ -230,14 +266,20 @@ class Loader:
         """Return the rows of a batch's texts, computed on the device where those are."""
         return texts if self._config.policy.mixes else self._cache.decode(texts)
 
-    def images(self, batch: Batch) -> UInt8[Tensor, "b 3 r r"]:
-        """Return the images of a batch, resized where they are if workers did not."""
+    def decode_teacher(self, stored: Tensor) -> Shaped[Tensor, "b w"]:
+        """Return a teacher's rows of a batch, computed on the device where those are."""
+        assert self._teacher is not None, "the batch has some"
+        return self._teacher.decode(stored)
+
+    def images(self, batch: Batch) -> Tensor:
+        """Return the images of a batch, where they are: uint8 [b 3 r r], resized if workers did
+        not; or float32 [b width], stored features."""
         images = batch.images
         if isinstance(images, Crops):
             look = self._transform
             return finished(images, look.resolution, look.interpolation, look.fill)
         assert isinstance(images, Tensor), "a batch has tensors or crops"
-        return images
+        return images if self._features is None else self._features.decode(images)
 
     def requests(
         self, start_step: int, stop_step: int, worker: Worker | None = None

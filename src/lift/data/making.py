@@ -6,7 +6,7 @@ import contextlib
 import copy
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -14,7 +14,7 @@ from jaxtyping import Float32, Int64, UInt8
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from lift.data.augment import View
+from lift.data.asked import Found, Request, Told
 from lift.data.canvas import CanvasStore
 from lift.data.crops import Crops, Room
 from lift.data.dice import generator
@@ -24,52 +24,15 @@ from lift.data.likeness import file_hash, look_of
 from lift.data.linked import LinkedCaptions
 from lift.data.policy import Policy
 from lift.data.rows import Rows, lacking, of_roles
+from lift.data.teacher import Teacher
 from lift.data.transform import Transform, cut, scaled
 from lift.errors import BrokenSample, DataError, LiftError, MissingRows, Unreachable
-from lift.terms import Batch, Caption, Dropped, Sample, Source
+from lift.terms import Batch, Dropped, Sample, Source
 
 _VIEW = 3
-_MIX = 4
 _WRONG = 7
-"""Purposes of the dice: a sample's random view in an epoch, the mixture of its captions, and which
-wrong texts it brings along (5 and 6 are the training's)."""
-
-
-class Request(NamedTuple):
-    """The samples of one batch and the epoch that each is in."""
-
-    epochs: Int64[np.ndarray, " n"]
-    numbers: Int64[np.ndarray, " n"]
-
-
-class _Told(NamedTuple):
-    """What is known of a sample besides its pixels."""
-
-    key: str
-    captions: Sequence[Caption]
-    rows: Int64[np.ndarray, " n"]
-
-
-class _Found(NamedTuple):
-    """One sample of a batch before its picture is decoded.
-
-    Attributes:
-        number: of the sample.
-        epoch: that it is shown in.
-        told: its key, captions and rows.
-        shown: places of the captions that the batch shows.
-        image: the picture, or its canvas.
-        view: of the image, in its coordinates.
-        prints: hashes of its file and its look; the look is 0 until it is decoded.
-    """
-
-    number: int
-    epoch: int
-    told: _Told
-    shown: Int64[np.ndarray, " shown"]
-    image: Picture | Tensor
-    view: View
-    prints: tuple[int, int]
+"""Purposes of the dice: a sample's random view in an epoch, and which wrong texts it brings along
+(5 and 6 are the training's)."""
 
 
 _InT = TypeVar("_InT")
@@ -99,6 +62,7 @@ class BatchMaker(Dataset):
         negatives: LinkedCaptions | None = None,
         negatives_each: int = 0,
         shared: bool = False,
+        teacher: Teacher | None = None,
     ) -> None:
         """Keep what batches are made from.
 
@@ -116,7 +80,9 @@ class BatchMaker(Dataset):
             negatives: texts that the cache ties to images as wrong ones.
             negatives_each: how many of them an image brings along.
             shared: batches are parts of larger ones, and may come out empty.
+            teacher: whose random views images show.
         """
+        self._teacher = teacher
         self._negatives, self._negatives_each, self._shared = negatives, negatives_each, shared
         self._source, self._cache, self._transform = source, cache, transform
         self._seed, self._policy, self._roles = seed, policy, tuple(roles)
@@ -124,7 +90,7 @@ class BatchMaker(Dataset):
         self.prints: Int64[np.ndarray, "samples 2"] | None = None
         self._canvases = CanvasStore.fitting(len(source), transform.canvas, canvas_bytes)
         # Where canvases are kept, keys and rows are too: then a sample is read once.
-        self._known: dict[int, _Told] = {}
+        self._known: dict[int, Told] = {}
 
     def at(self, transform: Transform) -> BatchMaker:
         """Return a maker of the same batches, seen by a transform of the same canvas."""
@@ -165,8 +131,8 @@ class BatchMaker(Dataset):
         return self._with_texts(images, found, tuple(lost))
 
     def _images(
-        self, found: Sequence[_Found], lost: list[Dropped]
-    ) -> tuple[Crops | Tensor | None, list[_Found]]:
+        self, found: Sequence[Found], lost: list[Dropped]
+    ) -> tuple[Crops | Tensor | None, list[Found]]:
         """Return the images of a batch, None where all are broken, and whose they are."""
         if self._whole_crops:
             room = Room(sum(math.prod(self._size(sample)) for sample in found))
@@ -178,7 +144,7 @@ class BatchMaker(Dataset):
         return images, [sample for sample, _ in done]
 
     def _with_texts(
-        self, images: Crops | Tensor, found: Sequence[_Found], lost: tuple[Dropped, ...]
+        self, images: Crops | Tensor, found: Sequence[Found], lost: tuple[Dropped, ...]
     ) -> Batch:
         owner = np.repeat(np.arange(len(found)), [len(sample.shown) for sample in found])
         row = _joined([sample.told.rows[sample.shown] for sample in found]).numpy()
@@ -204,9 +170,17 @@ class BatchMaker(Dataset):
             negatives=None if wrong is None else torch.from_numpy(self._cache.take_stored(wrong)),
             negative_row=None if wrong is None else torch.from_numpy(wrong),
             dropped=lost,
+            **self._lessons(found),
         )
 
-    def _wrong(self, found: Sequence[_Found]) -> Int64[np.ndarray, " e"] | None:
+    def _lessons(self, found: Sequence[Found]) -> dict[str, Tensor]:
+        """Return what the teacher made of the samples, and of which of them."""
+        if self._teacher is None:
+            return {}
+        stored, known = self._teacher.rows([sample.taught for sample in found])
+        return {"teacher": torch.from_numpy(stored), "taught": torch.from_numpy(known)}
+
+    def _wrong(self, found: Sequence[Found]) -> Int64[np.ndarray, " e"] | None:
         """Return the rows of wrong texts that the samples bring along."""
         if self._negatives is None:
             return None
@@ -230,11 +204,11 @@ class BatchMaker(Dataset):
             except BrokenSample as error:
                 if self._strict:
                     raise
-                number = item.number if isinstance(item, _Found) else item[1]  # type: ignore[index]
+                number = item.number if isinstance(item, Found) else item[1]  # type: ignore[index]
                 lost.append(Dropped(str(number), error.kind, str(error)))
         return done
 
-    def _found(self, epoch: int, number: int) -> _Found:
+    def _found(self, epoch: int, number: int) -> Found:
         """Return a sample with its view and captions of an epoch.
 
         Raises:
@@ -260,9 +234,14 @@ class BatchMaker(Dataset):
         )
         view = transform.draw(height, width, generator(self._seed, _VIEW, epoch, number))
         prints = (file_hash(content), look) if new else (0, 0)
-        return _Found(number, epoch, told, self._chosen(told, epoch), image, view, prints)
+        taught = ""
+        if self._teacher is not None:
+            size = (height, width, transform.resolution)
+            taught, seen = self._teacher.shown(content, told.key, self._seed, epoch, size)
+            view = seen or view
+        return Found(number, epoch, told, self._chosen(told, epoch), image, view, prints, taught)
 
-    def _size(self, sample: _Found) -> tuple[int, int]:
+    def _size(self, sample: Found) -> tuple[int, int]:
         """Return height and width of what will be decoded."""
         image = sample.image
         if isinstance(image, Tensor):
@@ -270,8 +249,8 @@ class BatchMaker(Dataset):
         return image.size(self._transform.shrink(sample.view))
 
     def _pixels(
-        self, sample: _Found, out: UInt8[Tensor, " bytes"] | None = None
-    ) -> tuple[_Found, UInt8[Tensor, "3 h w"]]:
+        self, sample: Found, out: UInt8[Tensor, " bytes"] | None = None
+    ) -> tuple[Found, UInt8[Tensor, "3 h w"]]:
         """Decode a sample; return it with its view in the coordinates of the pixels, and those."""
         image, (height, width) = sample.image, self._size(sample)
         if isinstance(image, Tensor):
@@ -282,12 +261,12 @@ class BatchMaker(Dataset):
             sample = sample._replace(prints=(sample.prints[0], look_of(pixels)))
         return sample._replace(view=scaled(sample.view, image, height, width)), pixels
 
-    def _finished(self, sample: _Found) -> tuple[_Found, UInt8[Tensor, "3 r r"]]:
+    def _finished(self, sample: Found) -> tuple[Found, UInt8[Tensor, "3 r r"]]:
         """Return a sample and its view as the model will see it."""
         sample, pixels = self._pixels(sample)
         return sample, self._transform.finish(sample.view, cut(pixels, sample.view.box))
 
-    def _placed(self, sample: _Found, room: Room) -> _Found:
+    def _placed(self, sample: Found, room: Room) -> Found:
         """Decode a sample into the room of its batch."""
         rest = room.rest()
         sample, pixels = self._pixels(sample, rest)
@@ -297,7 +276,7 @@ class BatchMaker(Dataset):
         room.keep(height, width)
         return sample
 
-    def _read(self, number: int) -> tuple[_Told, bytes]:
+    def _read(self, number: int) -> tuple[Told, bytes]:
         try:
             sample = self._source.read(number)
         except (BrokenSample, Unreachable):
@@ -309,7 +288,7 @@ class BatchMaker(Dataset):
             self._known[number] = told
         return told, sample.image
 
-    def _told(self, number: int, sample: Sample) -> _Told:
+    def _told(self, number: int, sample: Sample) -> Told:
         """Return a sample's captions that take part, those of the cache's links behind its own."""
         roles = self._roles
         own = of_roles(sample.captions, roles)
@@ -324,27 +303,25 @@ class BatchMaker(Dataset):
             rows = np.concatenate([rows, theirs[new]])
         if not own:
             raise lacking(sample.captions, roles, sample.key)
-        return _Told(sample.key, own, rows)
+        return Told(sample.key, own, rows)
 
-    def _chosen(self, told: _Told, epoch: int) -> Int64[np.ndarray, " shown"]:
+    def _chosen(self, told: Told, epoch: int) -> Int64[np.ndarray, " shown"]:
         """Return the places of the captions that are shown (for a mixture the first stands)."""
         if self._policy.mixes:
             return np.zeros(1, dtype=np.int64)
         return self._policy.shown(told.captions, told.key, self._seed, epoch)
 
-    def _weights(self, sample: _Found) -> Float32[np.ndarray, " shown"]:
+    def _weights(self, sample: Found) -> Float32[np.ndarray, " shown"]:
         """Return the weights of the captions shown: 1 where one stands for all."""
         weights = np.ones(len(sample.shown), dtype=np.float32)
         if self._policy.several:
             weights[:] = [sample.told.captions[place].weight for place in sample.shown]
         return weights
 
-    def _mixture(self, sample: _Found) -> Float32[np.ndarray, "1 d"]:
+    def _mixture(self, sample: Found) -> Float32[np.ndarray, "1 d"]:
         """Return a sample's point between its captions in an epoch."""
         texts = self._cache.take(sample.told.rows)
-        texts /= np.maximum(np.linalg.norm(texts, axis=1, keepdims=True), 1e-12)
-        rng = generator(self._seed, _MIX, sample.epoch, sample.number)
-        return rng.dirichlet(np.ones(len(texts))).astype(np.float32)[None] @ texts
+        return self._policy.point(texts, self._seed, sample.epoch, sample.number)
 
 
 def _joined(rows: Sequence[np.ndarray]) -> Int64[Tensor, " n"]:

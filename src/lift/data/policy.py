@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from jaxtyping import Int64
+from jaxtyping import Float32, Int64
 
 from lift.data.dice import generator, key_number, turn
 from lift.errors import ConfigError
@@ -16,8 +16,9 @@ from lift.terms import Caption
 ANY = "any"
 """Stands for all roles."""
 
-_COUNT, _PICK = 7, 8
-"""Purposes of the dice: how many captions of each role, and which where they have weights."""
+_MIX, _COUNT, _PICK = 4, 7, 8
+"""Purposes of the dice: the mixture of an image's captions; how many captions of each role, and
+which where they have weights."""
 
 _WORD = re.compile(r"(.+):(\d+(?:\.\d+)?|\.\d+)")
 
@@ -96,9 +97,14 @@ class Policy:
             seed: of the run.
             epoch: from 0.
         """
+        return self.shown_by_number(captions, key_number(key), seed, epoch)
+
+    def shown_by_number(
+        self, captions: Sequence[Caption], number: int, seed: int, epoch: int
+    ) -> Int64[np.ndarray, " shown"]:
+        """Return what `shown` does, of the sample whose key has this `key_number`."""
         if self.words in ("all", "mix") or len(captions) == 1:
             return np.arange(len(captions))
-        number = key_number(key)
         if not self.shares:
             return _drawn(captions, np.arange(len(captions)), 1, number, seed, epoch)
         found = []
@@ -107,6 +113,23 @@ class Policy:
             own = [n for n, c in enumerate(captions) if role in (ANY, c.role)]
             found.append(_drawn(captions, np.array(own), wanted, number, seed, epoch))
         return np.sort(np.concatenate(found))
+
+    def point(
+        self, texts: Float32[np.ndarray, "n d"], seed: int, epoch: int, sample: int
+    ) -> Float32[np.ndarray, "1 d"]:
+        """Return the point between an image's captions that it shows in an epoch.
+
+        Unit vectors weighted by a flat Dirichlet draw.
+
+        Args:
+            texts: rows of its captions, of any length.
+            seed: of the run.
+            epoch: from 0.
+            sample: its number in the source.
+        """
+        z = texts / np.maximum(np.linalg.norm(texts, axis=1, keepdims=True), 1e-12)
+        rng = generator(seed, _MIX, epoch, sample)
+        return rng.dirichlet(np.ones(len(z))).astype(np.float32)[None] @ z
 
     def _counts(
         self, captions: Sequence[Caption], number: int, seed: int, epoch: int

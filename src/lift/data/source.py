@@ -37,7 +37,7 @@ def open_source(spec: Part | str, *, strict: bool = False) -> Source:
     """
     if isinstance(spec, Part):
         return _opened(spec, strict)
-    weighted = [_weighed(words) for words in spec.split("::")]
+    weighted = [_weighed(words) for words in each(spec)]
     sources = [_opened(guess(words), strict) for words, _ in weighted]
     weights = [weight for _, weight in weighted if weight is not None]
     if len(sources) == 1:
@@ -45,6 +45,18 @@ def open_source(spec: Part | str, *, strict: bool = False) -> Source:
     if weights and len(weights) < len(sources):
         raise ConfigError(f"{spec!r} gives some sources a weight (@2) and others none.")
     return Joined(sources, weights or None)
+
+
+def each(spec: str) -> list[str]:
+    """Return the words of each source: what stands between `::` outside brackets."""
+    parts, depth = [""], 0
+    for piece in re.split(r"(::|\[|\])", spec):
+        depth += (piece == "[") - (piece == "]")
+        if piece == "::" and depth == 0:
+            parts.append("")
+        else:
+            parts[-1] += piece
+    return spec.split("::") if depth else parts
 
 
 def _weighed(words: str) -> tuple[str, float | None]:

@@ -107,11 +107,9 @@ class Retrieval:
         found: dict[str, Metric] = {}
         examples: list[dict[str, Any]] = []
         for direction in directions:
-            rights = (direction.right, direction.strict) if shared else (direction.right,)
-            spots = search(direction.z_query, direction.z_key, direction.queries, rights)
-            for mark, spot in zip(("", " (strict)"), spots, strict=False):
-                found |= _figures(direction, mark, spot)
-            examples += _examples(direction, spots[0], pairs, self.config.examples)
+            figures, spot = _judged(direction, shared > 0)
+            found |= figures
+            examples += _examples(direction, spot, pairs, self.config.examples)
         to_image = directions[0]
         right = np.array([len(to_image.right(int(q))) for q in to_image.queries])
         described = len(np.unique(pairs.owner))
@@ -131,6 +129,31 @@ class Retrieval:
             seconds=time.perf_counter() - start,
             encoder=encoder.name,
         )
+
+
+def figures_of(pairs: Pairs, z_text: np.ndarray, z_image: np.ndarray) -> dict[str, Metric]:
+    """Return the figures of vectors that are there already, as `Retrieval` would.
+
+    Args:
+        pairs: the captions and whose they are; their texts and keys are not looked at.
+        z_text: a unit vector for each caption.
+        z_image: a unit vector for each image.
+    """
+    shared = shared_captions(pairs) > 0
+    found: dict[str, Metric] = {}
+    for direction in _directions(pairs, z_text, z_image, None, shared):
+        found |= _judged(direction, shared)[0]
+    return found
+
+
+def _judged(direction: Direction, shared: bool) -> tuple[dict[str, Metric], metrics.Places]:
+    """Return the figures of one way of searching, and the places that they are of."""
+    rights = (direction.right, direction.strict) if shared else (direction.right,)
+    spots = search(direction.z_query, direction.z_key, direction.queries, rights)
+    found: dict[str, Metric] = {}
+    for mark, spot in zip(("", " (strict)"), spots, strict=False):
+        found |= _figures(direction, mark, spot)
+    return found, spots[0]
 
 
 def search(

@@ -9,20 +9,18 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
+from lift.bank import Bank
 from lift.errors import ConfigError, DataError, unknown
 from lift.evals import _metrics as metrics
-from lift.evals._encode import Images, blocks, encode_distinct
+from lift.evals._encode import Images, blocks
+from lift.evals._labelled import example, figures, label_of, surely_first
 from lift.evals._prompts import classes_of, templates_of
 from lift.evals._seen import seen_note
-from lift.terms import Encoder, EvalResult, Metric, Sample, Source
-
-KS = (1, 5)
-TOP = 5
-"""Answers kept of each example."""
+from lift.terms import Encoder, EvalResult, Sample, Source
 
 Names = tuple[str, ...]
 """What one class is called; the first name stands for it in tables."""
@@ -42,6 +40,7 @@ class Config:
             of names.
         template_set: the set of that file whose templates are used instead of `templates`.
         class_set: the set of that file whose classes are used instead of `classes`.
+        bank: folder of a saved `lift.bank.Bank`, in place of classes and templates.
         benchmark: what the images are, for the warning about captions that the text encoder saw;
             None guesses from the source's name.
         examples: images kept with their answers.
@@ -54,6 +53,7 @@ class Config:
     template_file: str | None = None
     template_set: str | None = None
     class_set: str | None = None
+    bank: str | None = None
     benchmark: str | None = None
     examples: int = 8
 
@@ -63,15 +63,24 @@ class ZeroShot:
 
     The vector of a class is the mean of the unit vectors of all its sentences (names x
     templates), scaled to unit length again (Radford et al. 2021, section 3.1.4). A class counts
-    in the mean per class if it has an image.
+    in the mean per class if it has an image. Of a saved bank the scores are its own.
     """
 
     version = 1
     primary = "top-1"
 
-    def __init__(self, config: Config, classes: Sequence[Names] | None) -> None:
+    def __init__(
+        self, config: Config, classes: Sequence[Names] | None, bank: Bank | None = None
+    ) -> None:
         self.config = config
         self.classes = classes
+        self.bank = bank
+        if bank is not None:
+            self.classes = [(name,) for name in bank.classes]
+            rows = f"{len(bank.classes)} classes, {len(bank.rows)} rows by {bank.reduce}"
+            name = Path(str(config.bank)).name
+            self.protocol = f"{config.label}, bank {name} of {rows} [{self._digest()}]"
+            return
         count = len(config.templates)
         what = f"template {config.templates[0]!r}" if count == 1 else f"{count} templates"
         if config.template_set and count > 1:
@@ -90,15 +99,18 @@ class ZeroShot:
         Raises:
             DataError: a missing label field, a label that is no class, or no readable image.
             NotFinite: the encoder returned NaN.
+            SpaceMismatch: the encoder is of another text space than the bank.
         """
         start = time.perf_counter()
+        if self.bank is not None:
+            self.bank.require_space(encoder, encoder.name)
         labels: list[str] = []
         keys: list[str] = []
         images = Images(encoder, source, look=lambda samples: self._check(samples, source))
         parts: list[np.ndarray] = []
         at: list[int] = []  # places of the labelled images among those encoded
         for numbers, samples, z in images:
-            found = [self._label(sample, source) for sample in samples]
+            found = [label_of(sample, source, self.config.label) for sample in samples]
             kept = [place for place, label in enumerate(found) if label]
             parts.append(z[kept])
             labels += [found[place] for place in kept]
@@ -110,16 +122,23 @@ class ZeroShot:
         truth = self._truth(labels, keys, classes, source)
         content = images.clusters()
         clusters = None if content is None else content[at]
-        z_image, z_class = np.concatenate(parts), class_vectors(encoder, classes, self.config)
+        z_image = np.concatenate(parts)
+        bank = self.bank or Bank.of_names(encoder, classes, self.config.templates)
         spot = metrics.join(
             [
-                metrics.places(z_image[b] @ z_class.T, truth[b, None] == np.arange(len(classes)))
+                metrics.places(bank.scores(z_image[b]), truth[b, None] == np.arange(len(classes)))
                 for b in blocks(len(z_image), len(classes))
             ]
         )
-        first_right = (spot.ahead == 0) & (spot.tied == 1)
+        first_right, names = surely_first(spot), [own[0] for own in classes]
         examples = [
-            _example(keys[n], images.numbers[at[n]], z_class @ z_image[n], int(truth[n]), classes)
+            example(
+                keys[n],
+                images.numbers[at[n]],
+                bank.scores(z_image[n : n + 1])[0],
+                int(truth[n]),
+                names,
+            )
             | {"rank": float(metrics.ranks(spot)[n]), "right": bool(first_right[n])}
             for n in metrics.both_kinds(first_right, self.config.examples)
         ]
@@ -132,7 +151,7 @@ class ZeroShot:
             protocol=self.protocol,
             data=source.name,
             primary=self.primary,
-            metrics=_figures(spot, truth, len(classes), clusters),
+            metrics=figures(spot, truth, len(classes), clusters),
             counts=counts,
             chance=1 / len(classes),
             notes=doubles + images.notes() + seen_note(encoder, source, self.config.benchmark),
@@ -144,24 +163,18 @@ class ZeroShot:
     def _digest(self) -> str:
         """Return 8 hex digits that stand for everything the figures depend on but the images."""
         words = [self.config.label_holds, self.classes, self.config.templates]
+        if self.bank is not None:
+            words = [self.config.label_holds, self.bank.digest]
         return hashlib.blake2b(json.dumps(words).encode(), digest_size=4).hexdigest()
 
     def _check(self, samples: Sequence[Sample], source: Source) -> None:
         """Refuse labels that are no class, where the classes are known beforehand."""
-        labels = [self._label(sample, source) for sample in samples]
+        labels = [label_of(sample, source, self.config.label) for sample in samples]
         if self.classes is None:
             return
         kept = [at for at, label in enumerate(labels) if label]
         labels, keys = [labels[at] for at in kept], [samples[at].key for at in kept]
         self._truth(labels, keys, self._classes(labels)[0], source)
-
-    def _label(self, sample: Sample, source: Source) -> str:
-        # A table of classes has no other text: its class column then is the caption column too.
-        known = {caption.role: caption.text for caption in sample.captions} | dict(sample.fields)
-        if self.config.label not in known:
-            where = f"field of {source.name} (sample {sample.key!r}):"
-            raise unknown(where, self.config.label, known, DataError)
-        return known[self.config.label].strip()
 
     def _classes(self, labels: Sequence[str]) -> tuple[list[Names], tuple[str, ...]]:
         """Return the classes and a note about names that occur twice."""
@@ -193,51 +206,9 @@ class ZeroShot:
         return np.array([known[label] for label in labels], dtype=np.int64)
 
 
-def class_vectors(encoder: Encoder, classes: Sequence[Names], config: Config) -> np.ndarray:
-    """Return one unit vector for each class [classes d]."""
-    sentences = [
-        [template.replace("{}", name) for name in names for template in config.templates]
-        for names in classes
-    ]
-    vectors, place = encode_distinct(encoder, [text for own in sentences for text in own])
-    sizes = np.array([len(own) for own in sentences])
-    sums = np.add.reduceat(vectors[place], np.cumsum(sizes) - sizes, axis=0, dtype=np.float64)
-    lengths = np.linalg.norm(sums, axis=1, keepdims=True)
-    return (sums / np.maximum(lengths, 1e-12)).astype(np.float32)
-
-
-def _figures(
-    spot: metrics.Places, truth: np.ndarray, classes: int, clusters: np.ndarray | None
-) -> dict[str, Metric]:
-    """Return the figures; pictures with the same bytes (`clusters`) count as one in intervals."""
-    found = {
-        f"top-{k}": metrics.share(metrics.recall_at_k(spot, k), clusters=clusters)
-        for k in KS
-        if k < classes or k == 1
-    }
-    weights = metrics.class_weights(truth)
-    found["mean per class"] = metrics.share(metrics.recall_at_k(spot, 1), weights, clusters)
-    return found
-
-
 def _uneven(unlabelled: int, empty: int) -> dict[str, int]:
     counts = {"images without a label": unlabelled, "classes without images": empty}
     return {name: count for name, count in counts.items() if count}
-
-
-def _example(
-    key: str, index: int, scores: np.ndarray, truth: int, classes: Sequence[Names]
-) -> dict[str, Any]:
-    """Return one image with its best classes, as plain JSON values."""
-    top = [
-        {
-            "label": classes[c][0],
-            "score": round(float(scores[c]), 4),
-            "right": bool(c == truth),
-        }
-        for c in np.argsort(-scores, kind="stable")[:TOP]
-    ]
-    return {"key": key, "index": index, "label": classes[truth][0], "top": top}
 
 
 def build(config: Config) -> ZeroShot:
@@ -246,9 +217,15 @@ def build(config: Config) -> ZeroShot:
     Raises:
         ConfigError: options that contradict each other, or an unknown set.
         DataError: a template file that can't be read.
+        CheckpointError: a bank that can't be read.
     """
     if config.examples < 0:
         raise ConfigError(f"zeroshot.examples must be 0 or more, not {config.examples}.")
+    if config.bank is not None:
+        others = ("classes", "class_set", "templates", "template_file", "template_set")
+        if given := [name for name in others if getattr(config, name) != getattr(Config, name)]:
+            raise ConfigError(f"zeroshot takes bank or {given[0]}, not both.")
+        return ZeroShot(config, None, _saved(config))
     if config.classes is not None and config.class_set:
         raise ConfigError("zeroshot takes classes or class_set, not both.")
     if config.template_file is None and (config.template_set or config.class_set):
@@ -262,6 +239,18 @@ def build(config: Config) -> ZeroShot:
             classes = classes_of(path, config.class_set)
     _check_words(config, classes)
     return ZeroShot(config, classes)
+
+
+def _saved(config: Config) -> Bank:
+    """Return the bank that the options name."""
+    bank = Bank.load(str(config.bank))
+    double = [name for name, count in collections.Counter(bank.classes).items() if count > 1]
+    if double and config.label_holds == "name":
+        raise ConfigError(
+            f"Several classes of the bank {config.bank} are called {double[0]!r}: rename them, or "
+            "take zeroshot.label_holds=number."
+        )
+    return bank
 
 
 def _check_words(config: Config, classes: Sequence[Names] | None) -> None:

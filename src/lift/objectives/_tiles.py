@@ -180,11 +180,15 @@ class Grid:
 
         It is zero for an image without texts, or whose weights are all 0.
         """
-        means = self.z.new_zeros(_length(rows), self.z.shape[1])
+        return unit(self.summed(rows))
+
+    def summed(self, rows: slice) -> Float[Tensor, "r d"]:
+        """Return, for a span of images, the sum of their own texts times weights."""
+        sums = self.z.new_zeros(_length(rows), self.z.shape[1])
         for pairs in self._pairs(self.rows.index(rows)):
             own = self.z[self._own.text[pairs]] * self._own.weight[pairs, None]
-            means.index_add_(0, self._own.image[pairs] - rows.start, own)
-        return unit(means)
+            sums.index_add_(0, self._own.image[pairs] - rows.start, own)
+        return sums
 
     def _pairs(self, span: int) -> Sequence[slice]:
         """Return pieces of the own texts of a span of images, none larger than a side of a tile."""

@@ -14,6 +14,7 @@ from lift.pages.curves import charts_of, is_share
 from lift.pages.gallery import galleries_of
 from lift.pages.pictures import Pictures, Thumbnails
 from lift.pages.record import Record, number, read_record
+from lift.pages.regression import Regression, regression_of
 from lift.pages.repeat import commands_of
 from lift.pages.templates import template
 from lift.pages.words import count, duration, flatten, metric_words, plain, share, value_words
@@ -72,11 +73,14 @@ def write_report(
         plugins.require(package, "plots", "The report")
     folder = Path(run_folder)
     path = Path(out) if out is not None else folder / "report.html"
-    write_text(path, render(read_record(folder), thumbnails))
+    record = read_record(folder)
+    write_text(path, render(record, thumbnails, regression_of(folder, record.run)))
     return path
 
 
-def render(record: Record, thumbnails: Thumbnails | None = None) -> str:
+def render(
+    record: Record, thumbnails: Thumbnails | None = None, regression: Regression | None = None
+) -> str:
     """Return the page's HTML. Every text of the run is escaped."""
     from markupsafe import Markup
 
@@ -95,6 +99,7 @@ def render(record: Record, thumbnails: Thumbnails | None = None) -> str:
         during=_during(record),
         tables=[_table(result) for result in results],
         charts=[(chart, Markup(draw(chart))) for chart in charts_of(record)],
+        regression=regression,
         resumes=record.resumes,
         galleries=galleries,
         picture_notes=_picture_notes(pictures, bool(galleries)),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
+import importlib.util
 import logging
 import textwrap
 from collections.abc import Collection, Iterator
@@ -14,19 +16,47 @@ from lift.errors import ConfigError, LiftError
 
 
 @contextlib.contextmanager
-def loading(source: str | Path) -> Iterator[None]:
-    """Load a model inside without progress bars; what fails is a ConfigError that names it."""
+def loading(source: str | Path, what: str = "text encoder") -> Iterator[None]:
+    """Load a model inside without progress bars; what fails is a ConfigError that names it.
+
+    Args:
+        source: its folder, id or kind, for the message.
+        what: what it is, for the message.
+    """
     try:
         with _no_progress_bars():
             yield
     except (LiftError, MemoryError, torch.OutOfMemoryError):
         raise
     except Exception as error:
+        # An ImportError inside transformers names one of its own classes, whatever was missing.
+        if isinstance(error, ImportError) and (fault := torchvision_fault()) is not None:
+            raise ConfigError(f"The {what} {str(source)!r} could not be loaded: {fault}") from error
         why = textwrap.shorten(str(error), 300, placeholder=" ...")
         raise ConfigError(
-            f"The text encoder {str(source)!r} could not be loaded ({type(error).__name__}: "
+            f"The {what} {str(source)!r} could not be loaded ({type(error).__name__}: "
             f"{why}); check the folder or the hub id."
         ) from error
+
+
+def torchvision_fault() -> str | None:
+    """Return what is wrong with a torchvision that is installed and can't be imported, else None.
+
+    transformers takes it up where it is installed, so a broken one breaks what never needed it.
+    """
+    if importlib.util.find_spec("torchvision") is None:
+        return None
+    try:
+        importlib.import_module("torchvision")
+    except (ImportError, RuntimeError, OSError, AttributeError) as error:
+        why = textwrap.shorten(str(error), 100, placeholder=" ...")
+        return (
+            f"the torchvision installed here can't be imported with torch {torch.__version__} "
+            f"({type(error).__name__}: {why}); install the build that was made for this torch, "
+            "from the index that torch came from, or, where only transformers is used, remove it "
+            "(pip uninstall torchvision)."
+        )
+    return None
 
 
 _FAULTS = {

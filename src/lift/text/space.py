@@ -7,20 +7,20 @@ cache records them in its plan and manifest.
 
 from __future__ import annotations
 
-import dataclasses
-import hashlib
 import json
 from dataclasses import dataclass
+from typing import ClassVar
 
 from lift.config import from_dict, to_dict
-from lift.errors import CacheError, SpaceMismatch
+from lift.errors import CacheError
+from lift.identity import Identity
 
 FORMAT = "lift.text.space/1"
 """Hashed with the fields, so that a field added later can't silently keep an old fingerprint."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class TextSpace:
+class TextSpace(Identity):
     """What has to be equal for two text vectors to be comparable.
 
     Attributes:
@@ -34,6 +34,9 @@ class TextSpace:
         dimensions: length of a row.
     """
 
+    FORMAT: ClassVar[str] = FORMAT
+    KIND: ClassVar[str] = "text space"
+
     encoder: str
     model: str
     revision: str
@@ -42,17 +45,6 @@ class TextSpace:
     max_tokens: int
     normalised: bool
     dimensions: int
-
-    @property
-    def fingerprint(self) -> str:
-        """Return the SHA-256 (64 hex digits) of the canonical JSON of format and fields."""
-        canonical = json.dumps(
-            {"format": FORMAT, **to_dict(self)},
-            sort_keys=True,
-            separators=(",", ":"),
-            ensure_ascii=True,
-        )
-        return hashlib.sha256(canonical.encode("ascii")).hexdigest()
 
     def to_json(self) -> str:
         """Return indented JSON: format, fingerprint, fields."""
@@ -86,35 +78,3 @@ class TextSpace:
                 f"give the fingerprint {space.fingerprint}, not the stated {stated}."
             )
         return space
-
-    def differences(self, other: TextSpace) -> dict[str, tuple[object, object]]:
-        """Return {field: (own value, other's value)} of the fields that differ."""
-        pairs = {
-            field.name: (getattr(self, field.name), getattr(other, field.name))
-            for field in dataclasses.fields(self)
-        }
-        return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
-
-    def require_same(
-        self, other: TextSpace, *, ours: str = "this", theirs: str = "the other"
-    ) -> None:
-        """Do nothing if both are one space.
-
-        Args:
-            other: the space to compare with.
-            ours: what to call the owner of this space in the message.
-            theirs: what to call the owner of the other.
-
-        Raises:
-            SpaceMismatch: with both fingerprints and the fields that differ.
-        """
-        if self == other:
-            return
-        fields = "; ".join(
-            f"{name}: {a!r} against {b!r}" for name, (a, b) in self.differences(other).items()
-        )
-        raise SpaceMismatch(
-            f"Two text spaces that have to be one are not: {ours} has the fingerprint "
-            f"{self.fingerprint}, {theirs} has {other.fingerprint} ({fields}); "
-            "use the same encoder and options for both, or embed into another folder."
-        )

@@ -8,10 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import shutil
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -20,11 +17,11 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from lift import plugins
 from lift.errors import ConfigError, unknown
 from lift.text.encoders import minilm
 from lift.text.encoders._training_data import seen_by
-from lift.text.loading import fault_of, loading, quiet_loading, require_weights
+from lift.text.loading import loading, quiet_loading, require_weights
+from lift.text.networks import READ, alone, found_folder, plain, shape_values, values_of
 from lift.text.tokenizer import FILE, Tokenizer
 from lift.text_towers._pooling import is_token, pooled, require_fits
 
@@ -35,13 +32,9 @@ LONGEST = 512
 """Tokens of a text where neither the options nor the model's own files ask for fewer."""
 
 _NAME = "text_towers/pretrained"
-_WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
-_READ = ("config.json", FILE, "*.safetensors", "model.safetensors.index.json")
 _LIMITS = ("sentence_bert_config.json", "tokenizer_config.json")
 _OFFSET = ("roberta", "xlm-roberta", "camembert", "mpnet", "xlm-roberta-xl", "longformer")
 """Families whose first position is behind that of the padding."""
-
-_NOT_KEPT = ("auto_map", "quantization_config", "architectures", "transformers_version", "dtype")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,7 +95,7 @@ def fitted(config: Config, tokenizer: Tokenizer) -> Config:
         ConfigError: the model has vectors for fewer tokens or positions than asked for.
     """
     folder = _folder(config)
-    values = _values(folder)
+    values = values_of(folder / "config.json", _NAME)
     vocabulary = values.get("vocab_size")
     if isinstance(vocabulary, int) and tokenizer.size > vocabulary:
         raise ConfigError(
@@ -140,13 +133,13 @@ def build(config: Config) -> PretrainedText:
     if config.network:
         return rebuild(config)
     folder = _folder(config)
-    with _alone(folder) as alone, loading(config.model), quiet_loading():
+    with alone(folder, [*READ, FILE]) as files, loading(config.model), quiet_loading():
         import transformers
 
-        shape = transformers.AutoConfig.from_pretrained(str(alone), trust_remote_code=False)
+        shape = transformers.AutoConfig.from_pretrained(str(files), trust_remote_code=False)
         _set_dropout(shape, config.dropout)
         network, info = _kind(shape).from_pretrained(
-            str(alone),
+            str(files),
             config=shape,
             dtype=torch.float32,
             use_safetensors=True,
@@ -165,7 +158,7 @@ def rebuild(config: Config) -> PretrainedText:
     Raises:
         ConfigError: the options don't say the shape, or say one that transformers can't build.
     """
-    values = _plain(config.network)
+    values = plain(config.network)
     kind = values.pop("model_type", None)
     if not isinstance(kind, str) or config.context is None:
         raise ConfigError(
@@ -193,8 +186,7 @@ class PretrainedText(nn.Module):
     def __init__(self, config: Config, network: nn.Module) -> None:
         super().__init__()
         shape: Any = network.config
-        values = json.loads(shape.to_json_string(use_diff=True))
-        known = {**_plain(values), "model_type": shape.model_type}
+        known = shape_values(shape)
         self.config = dataclasses.replace(config, network=known)
         self.context = config.context or _positions(known) or LONGEST
         self.width: int = shape.hidden_size
@@ -239,54 +231,15 @@ def _folder(config: Config) -> Path:
     """Return the folder with the model's files."""
     if config.model == MINILM:
         return minilm.checked_files()
-    folder = Path(config.model).expanduser()
-    if not folder.is_dir():
-        plugins.require("huggingface_hub", "text", _NAME)
-        from huggingface_hub import snapshot_download
-
-        try:
-            wanted = [*_READ, *_LIMITS, "README.md"]
-            folder = Path(
-                snapshot_download(config.model, revision=config.revision, allow_patterns=wanted)
-            )
-        except Exception as error:
-            raise ConfigError(
-                f"text_tower.model={config.model} is neither {MINILM}, nor a folder, nor a hub "
-                f"model that can be had ({fault_of(error)}); check the name, or download it and "
-                "give its folder."
-            ) from error
-    if not any((folder / name).is_file() for name in _WEIGHTS):
-        raise ConfigError(
-            f"{_NAME}: {config.model!r} has no weights in safetensors ({_WEIGHTS[0]}); other "
-            "formats can run code, so they are not read."
-        )
-    return folder
-
-
-@contextmanager
-def _alone(folder: Path) -> Iterator[Path]:
-    """Yield a folder with links to shape and weights: adapters and code beside them go unseen."""
-    with tempfile.TemporaryDirectory() as alone:
-        for pattern in _READ:
-            for file in folder.glob(pattern):
-                try:
-                    (Path(alone) / file.name).symlink_to(file.resolve())
-                except OSError:  # a file system, or a user of Windows, without links
-                    shutil.copyfile(file, Path(alone) / file.name)
-        yield Path(alone)
-
-
-def _values(folder: Path) -> dict[str, Any]:
-    """Return what the model's config.json says."""
-    try:
-        values = json.loads((folder / "config.json").read_text("utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise ConfigError(
-            f"{_NAME}: {folder / 'config.json'} can't be read ({error}); get the model again."
-        ) from error
-    if not isinstance(values, dict):
-        raise ConfigError(f"{_NAME}: {folder / 'config.json'} is no JSON object.")
-    return values
+    return found_folder(
+        config.model,
+        config.revision,
+        wanted_by=_NAME,
+        extra="text",
+        files=[*READ, FILE, *_LIMITS, "README.md"],
+        unknown=f"text_tower.model={config.model} is neither {MINILM}, nor a folder, nor a hub "
+        "model that can be had ({}); check the name, or download it and give its folder.",
+    )
 
 
 def _positions(values: Mapping[str, Any]) -> int | None:
@@ -316,14 +269,3 @@ def _set_dropout(shape: Any, share: float) -> None:
         is_one = "dropout" in name or name.endswith(("pdrop", "drop_rate"))
         if is_one and isinstance(value, float):
             setattr(shape, name, share)
-
-
-def _plain(values: Any) -> Any:
-    """Return a shape without what could fetch code, or a kernel of the hub."""
-    if isinstance(values, Mapping):
-        return {
-            name: _plain(value)
-            for name, value in values.items()
-            if not name.startswith("_") and "implementation" not in name and name not in _NOT_KEPT
-        }
-    return [_plain(value) for value in values] if isinstance(values, list | tuple) else values

@@ -1,1 +1,23 @@
-"""One file a network from pixels to a raw vector."""
+"""One file a network from pixels to a raw vector.
+
+Such a file has `Config` and `build(config)`, which returns an `nn.Module` with
+
+- `width` (length of `h`), `resolution` (pixels of a side that it was built for; 0 where rows come
+  in instead of pixels);
+- a call: normalised pixels [b 3 h w] -> `h` [b width], which an image's neighbours have no part in;
+- `blocks`: the repeated blocks, first to last, empty where there are none. Parameters that
+  `named_parameters()` lists before those of the first block are the input's, those after the last
+  block's are what pools and projects. What no gradient reaches has `requires_grad` false.
+
+It may have as well:
+
+- `pixels(config) -> dict`: fields of `lift.data.transform.Transform` (resolution, mean, std,
+  interpolation, resize) that its weights were made with;
+- `kept(config, tower) -> Part`: the part from which a saved model rebuilds the network. Its weights
+  are in the model's own file, so nothing else is read: no folder, no hub. Its options are a
+  stranger's when they come back. Without `kept` the resolved part itself is kept.
+
+- `TRAINING_ONLY`: names of options that only training knows, such as what is dropped.
+
+`plugins.pixels` and `plugins.kept` ask for the first two.
+"""

@@ -38,9 +38,9 @@ def require_possible(config: RunConfig) -> None:
     for name in config.freeze:
         if name not in trained:
             raise ConfigError(f"freeze names {name}, which this model does not have: leave it out.")
-    if trained <= {*config.freeze}:
+    if trained <= {*config.held_still}:
         raise ConfigError("freeze leaves nothing to train: name fewer parts.")
-    if config.start:
+    if config.start and not config.features:
         _require_same_tower(config, started_from(config.start))
 
 
@@ -91,6 +91,7 @@ def _flops(config: RunConfig, record: BundleRecord, samples: int | None) -> floa
         head=record.image.head,
         transform=record.transform,
         freeze=(),
+        features="",
         mosaic=MosaicConfig(),
         low_resolution=LowResolutionConfig(),
     )

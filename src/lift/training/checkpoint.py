@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import shutil
 from dataclasses import dataclass, field
@@ -37,6 +38,13 @@ class TrainState:
         optimizer: its moments.
         mean: running mean of the weights, where the run keeps one.
         counters: what was left out, by name.
+        best: the sides and objective of the best evaluation so far, where the run ends early.
+        best_score: its first figure.
+        best_step: the steps that it had.
+        waited: evaluations since then.
+        given_up: whether the run has ended early.
+        still: names (their beginnings) of tensors that never move and are found again without a
+            checkpoint.
         unreadable: numbers of samples that could not be used and were met so far.
         seconds: wall time of the steps so far.
     """
@@ -47,6 +55,12 @@ class TrainState:
     mean: nn.Module | None
     counters: dict[str, int]
     seconds: float = 0.0
+    best: nn.Module | None = None
+    best_score: float = -math.inf
+    best_step: int = 0
+    waited: int = 0
+    given_up: bool = False
+    still: tuple[str, ...] = ()
     unreadable: set[str] = field(default_factory=set)
 
     def count(self, what: str, number: int = 1) -> None:
@@ -62,15 +76,15 @@ def save(folder: Path, state: TrainState) -> Path:
     """
     path = folder / f"step-{state.step:08d}"
     with whole_folder(path) as aside:
-        save_tensors(state.model.state_dict(), aside / "model.safetensors")
-        if state.mean is not None:
-            save_tensors(state.mean.state_dict(), aside / "mean.safetensors")
+        for name, module in _modules(state).items():
+            save_tensors(_moving(state, module), aside / f"{name}.safetensors")
         save_tensors(_moments(state.optimizer), aside / "optimizer.safetensors")
         facts = {
             "format": FORMAT,
             "step": state.step,
             "counters": state.counters,
             "seconds": state.seconds,
+            **({"best": [getattr(state, name) for name in _BEST]} if state.best_step else {}),
             "unreadable": sorted(state.unreadable),
         }
         (aside / "state.json").write_text(json.dumps(facts, indent=2) + "\n")
@@ -104,9 +118,14 @@ def restore(folder: Path, state: TrainState, step: int | None = None) -> None:
                 f"{path} has format {facts['format']}, this version reads {FORMAT}: "
                 "use the version of lift that wrote it."
             )
-        state.model.load_state_dict(load_file(path / "model.safetensors"))
-        if state.mean is not None:
-            state.mean.load_state_dict(load_file(path / "mean.safetensors"))
+        for name, value in zip(_BEST, facts.get("best", ()), strict=False):
+            setattr(state, name, value)
+        for name, module in _modules(state).items():
+            found = load_file(path / f"{name}.safetensors")
+            whole = module.state_dict()
+            if lacking := _moving(state, module).keys() - found.keys():
+                raise KeyError(f"{name} lacks {min(lacking)}")
+            module.load_state_dict({**whole, **found})
         _restore_moments(state.optimizer, load_file(path / "optimizer.safetensors"))
     except (OSError, KeyError, ValueError, RuntimeError, SafetensorError) as error:
         raise CheckpointError(
@@ -118,6 +137,25 @@ def restore(folder: Path, state: TrainState, step: int | None = None) -> None:
     state.counters.update(facts["counters"])
     state.seconds = facts["seconds"]
     state.unreadable = set(facts["unreadable"])
+
+
+_BEST = ("best_score", "best_step", "waited", "given_up")
+
+
+def _modules(state: TrainState) -> dict[str, nn.Module]:
+    """Return what is saved, by the name of its file."""
+    best = state.best if state.best_step else None  # before the first evaluation there is none
+    held = {"model": state.model, "mean": state.mean, "best": best}
+    return {name: module for name, module in held.items() if module is not None}
+
+
+def _moving(state: TrainState, module: nn.Module) -> dict[str, Tensor]:
+    """Return the tensors of a module that training may change."""
+    return {
+        name: value
+        for name, value in module.state_dict().items()
+        if not (state.still and name.startswith(state.still))
+    }
 
 
 def _moments(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:

@@ -12,8 +12,11 @@ from lift.config import Part, part_field
 from lift.data.loader import LoaderConfig
 from lift.data.transform import Transform
 from lift.errors import ConfigError, unknown
-from lift.model import HeadConfig, SideConfig
+from lift.heads import HeadConfig
+from lift.model import SideConfig
 from lift.text.conditioning import ConditionConfig
+from lift.training.anchor import AnchorConfig
+from lift.training.guard import GuardConfig
 
 
 def require(facts: Mapping[str, bool]) -> None:
@@ -143,11 +146,18 @@ class RunConfig:
             trained, the width of the space that it makes.
         samples: images seen in all.
         pairs: distinct pairs that the recipe was made for (0: unknown); only `--dry-run` uses it.
-        tower, head: the image side.
+        features: folder of stored image features, made by `lift embed --images`: no pixel is
+            looked at, and the tower that made them is held still.
+        tower, head: the image side. A tower `stored` without a width is that of the features, or
+            of the start.
         text_tower, text_head: the text side where it is more than stored rows; the run then
             needs no cache and makes a space of its own.
         start: folder of a model whose image side the run starts from, instead of random weights.
         freeze: parts that are not trained, of `PARTS`.
+        last_blocks: of the image tower only so many blocks are trained, and what comes after
+            them; 0 trains all.
+        anchor: what images are kept near to while they are trained: the start, or a teacher.
+        guard: what the start can do that the run must not lose.
         condition: the linear transform of the text rows that images are trained against; the
             saved model answers in the untouched space all the same.
         bank: stored captions that are drawn each step as further competitors of images.
@@ -156,6 +166,8 @@ class RunConfig:
         ema: decay of the running mean of weights that is judged and saved; None saves the last.
         evaluations: names of `lift/evals`, with options, run on `validation`.
         evaluate_every, checkpoint_every, log_every: in optimiser steps; 0 is at the end only.
+        patience: end the run after so many evaluations without a better figure (the primary one
+            of the first evaluation), and keep the weights of the best; 0 goes on to the end.
         compile: what `torch.compile` makes faster: nothing, each repeated "block" of the towers
             (quick to compile), or each "side" as a whole. On CPUs it gains nothing.
         profile: steps that torch's profiler watches, from the tenth on; 0 for none.
@@ -175,12 +187,16 @@ class RunConfig:
     pairs: int = 0
     transform: Transform
     loader: LoaderConfig
+    features: str = ""
     tower: Part = part_field("towers", "vit")
     head: HeadConfig = field(default_factory=HeadConfig)
     text_tower: Part | None = part_field("text_towers", None)
     text_head: HeadConfig = field(default_factory=lambda: HeadConfig(layers=0))
     start: str = ""
     freeze: tuple[str, ...] = ()
+    last_blocks: int = 0
+    anchor: AnchorConfig = field(default_factory=AnchorConfig)
+    guard: GuardConfig = field(default_factory=GuardConfig)
     objective: Part = part_field("objectives", "softmax")
     condition: ConditionConfig = field(default_factory=ConditionConfig)
     bank: int = 0
@@ -190,6 +206,7 @@ class RunConfig:
     ema: float | None = None
     evaluations: tuple[str, ...] = ()
     evaluate_every: int = 0
+    patience: int = 0
     checkpoint_every: int = 500
     log_every: int = 20
     compile: Literal["off", "block", "side"] = "off"
@@ -202,7 +219,10 @@ class RunConfig:
     def __post_init__(self) -> None:
         often = {
             n: getattr(self, n)
-            for n in ("evaluate_every", "checkpoint_every", "log_every", "bank", "profile")
+            for n in (
+                *("evaluate_every", "checkpoint_every", "log_every", "bank", "profile"),
+                *("patience", "last_blocks"),
+            )
         }
         for name in self.freeze:
             if name not in PARTS:
@@ -216,6 +236,12 @@ class RunConfig:
         extra = self.bank or self.loader.negatives
         require(
             {
+                **self._about_features(),
+                "anchor.cache has random views of the pictures themselves: set "
+                "transform.canvas=none": not self.anchor.cache or self.transform.canvas is None,
+                "patience counts evaluations: give evaluate_every and evaluations": (
+                    not self.patience or bool(self.evaluate_every and self.evaluations)
+                ),
                 "condition needs stored rows: leave it out where text is trained": (
                     self.text_tower is None or not conditioned
                 ),
@@ -253,6 +279,33 @@ class RunConfig:
                 "raise samples or lower loader.batch_size": self.steps >= 1,
             }
         )
+
+    def _about_features(self) -> dict[str, bool]:
+        """Return what has to be true where images come as stored rows."""
+        if not self.features:
+            return {}
+        loader = self.loader
+        return {
+            "features are stored rows, and the text is trained: leave out one of the two": (
+                self.text_tower is None
+            ),
+            "features have one resolution: leave out low_resolution and mosaic": (
+                not self.low_resolution.resolution and not self.mosaic.every
+            ),
+            "features are of a tower that is held still: leave out last_blocks": (
+                not self.last_blocks
+            ),
+            "features bring no pixels that an anchor could look at: give anchor.cache, or leave "
+            "the anchor": not self.anchor.pulls,
+            "features know the captions of the data only: leave out loader.linked and "
+            "loader.negatives": not loader.linked and not loader.negatives,
+        }
+
+    @property
+    def held_still(self) -> tuple[str, ...]:
+        """The parts that are not trained; a tower whose features are stored is one of them."""
+        more = ("image.tower",) if self.features and "image.tower" not in self.freeze else ()
+        return (*self.freeze, *more)
 
     @property
     def step_samples(self) -> int:

@@ -6,11 +6,11 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from lift.data.kinds import CAPTION_ROLES, OF_CAPTIONS
+from lift.data.kinds import CAPTION_ROLES, NO_FEATURES, OF_CAPTIONS
 from lift.terms import Batch, Dropped
 
 if TYPE_CHECKING:
-    from lift.training.prepare import Run
+    from lift.training.run import Run
 
 NAMED = 20
 """Unreadable images that a run names; the others are counted."""
@@ -57,7 +57,8 @@ class Counting:
         if key in state.unreadable:
             return
         state.unreadable.add(key)
-        if kind in OF_CAPTIONS and not (kind == CAPTION_ROLES and run.loader.linked):
+        by_captions = kind in OF_CAPTIONS and not (kind == CAPTION_ROLES and run.loader.linked)
+        if by_captions or kind == NO_FEATURES:
             return  # counted and named when the captions were read
         state.count(f"left out, {kind}")
         if len(state.unreadable) <= NAMED:  # the count goes on, the naming ends

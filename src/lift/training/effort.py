@@ -11,11 +11,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from lift import plugins
+from lift.cache.features import FeatureCache
 from lift.cache.reader import EmbeddingCache
 from lift.config import Part
 from lift.data.source import open_source
 from lift.errors import ConfigError, LiftError
-from lift.model import HeadConfig
+from lift.heads import HeadConfig
 from lift.training.config import RunConfig
 from lift.training.encoder_cost import encoder_size, lengths_in_cache
 
@@ -101,6 +102,8 @@ def image_flops(config: RunConfig, dimensions: int) -> float:
     Raises:
         ConfigError: a tower without closed forms.
     """
+    if config.features:  # the tower was run once, when they were stored
+        return _side(0.0, 0.0, _head_of_features(config, dimensions), tower=False, head=True)
     module = _forms(config.tower)
     tower = dataclasses.replace(
         plugins.configure(config.tower), resolution=config.transform.resolution
@@ -113,7 +116,7 @@ def image_flops(config: RunConfig, dimensions: int) -> float:
         parts = [(low.share, small), (1 - low.share, tower)]
     # One step in so many puts tiles^2 images into one.
     whole = 1 - (1 - mosaic.tiles**-2) / mosaic.every if mosaic.every else 1.0
-    trained = {name: f"image.{name}" not in config.freeze for name in ("tower", "head")}
+    trained = {name: f"image.{name}" not in config.held_still for name in ("tower", "head")}
     return sum(
         share
         * _side(
@@ -124,6 +127,10 @@ def image_flops(config: RunConfig, dimensions: int) -> float:
         )
         for share, shape in parts
     )
+
+
+def _head_of_features(config: RunConfig, dimensions: int) -> float:
+    return head_flops(config.head, FeatureCache.open(config.features).dimensions, dimensions)
 
 
 def text_flops(config: RunConfig, part: Part, tokens: float) -> float:
@@ -175,8 +182,17 @@ def head_flops(head: HeadConfig, width: int, dimensions: int) -> float:
     """Return the FLOPs of a head's forward pass on one vector; biases are left out."""
     if not head.layers:
         return 0.0
-    widths = [width, *[head.hidden or dimensions] * (head.layers - 1), dimensions]
-    return 2.0 * sum(a * b for a, b in itertools.pairwise(widths))
+    first = 0.0
+    if head.before is not None and head.between is not None:
+        first, width = head_flops(head.before, width, head.between), head.between
+    hidden = head.hidden_width(width, dimensions)
+    widths = [width, *[hidden] * (head.layers - 1), dimensions]
+    cells = sum(a * b for a, b in itertools.pairwise(widths))
+    if head.kind != "mlp":
+        cells += width * dimensions
+    if head.kind == "gated":
+        cells += width * hidden
+    return first + 2.0 * cells
 
 
 def _side(

@@ -27,7 +27,7 @@ BEFORE = (CONDITION, TOKENIZER)
 
 MAY_CHANGE = frozenset(
     {
-        *("data", "validation", "cache", "licences"),
+        *("data", "validation", "cache", "features", "licences"),
         *("log_every", "checkpoint_every", "profile"),
         *("loader.workers", "loader.stall_s", "loader.canvas_memory_mb"),
     }

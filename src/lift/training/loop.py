@@ -13,7 +13,7 @@ import torch
 
 from lift.data.provenance import Provenance
 from lift.errors import CheckpointError, DataError, Stopped
-from lift.evaluation import evaluate, read_result, write_results
+from lift.evaluation import read_result, write_results
 from lift.files import LOCK, sole_writer
 from lift.ranks import Ranks, joined
 from lift.terms import Batch, EvalResult
@@ -21,11 +21,15 @@ from lift.training import checkpoint
 from lift.training.budget import budget
 from lift.training.config import RunConfig
 from lift.training.folder import RunFolder, clear_beginning, open_run
+from lift.training.given import filled
+from lift.training.judging import encoder_of, judge, look_back
 from lift.training.log import Meter, finite
 from lift.training.memory import is_shortage, peak_bytes, shortage
 from lift.training.optim import learning_rate, set_rate, update_mean
-from lift.training.prepare import Run, prepare
+from lift.training.patience import note_best
+from lift.training.prepare import prepare
 from lift.training.profile import Watch
+from lift.training.run import Run
 from lift.training.stop import StopRequest
 from lift.training.transfer import moved
 from lift.world import choose_device, products, threads
@@ -75,7 +79,7 @@ def run(config: RunConfig, out: Path, *, resume: bool = False, progress: bool = 
         RankLost: another process of the run ended; the last checkpoint stands.
         Stopped: SIGTERM or Ctrl-C; the state is saved.
     """
-    config = config.resolved()
+    config = filled(config).resolved()
     device = choose_device(config.device)
     # The caller's own chance goes on as if nothing had been drawn here.
     own = torch.random.fork_rng([device] if device.type == "cuda" else [])
@@ -151,7 +155,7 @@ def _steps(run: Run, stop: StopRequest, watch: Watch, batches: Iterator[Batch], 
     config, state, counting = run.config, run.state, run.counting
     meter, wish = Meter(run.loader.wait_s), False
     run.train_mode()
-    while state.step < end:
+    while state.step < end and not state.given_up:
         if wish if run.ranks.size > 1 else stop.name:
             _leave(run, stop)
         started = time.perf_counter()
@@ -246,14 +250,21 @@ def _once_in_a_while(run: Run, meter: Meter, rate: float, *, last: bool) -> None
             }
         )
         _warn_of_guessing(run, facts["loss"])
-    if config.evaluate_every and due(config.evaluate_every) and not last:
-        run.log.evaluation(state.step, _judge(run))
+    breach = None
+    if config.evaluate_every and due(config.evaluate_every) and (not last or config.patience):
+        results = judge(run)
+        run.log.evaluation(state.step, results)
+        if config.patience:
+            note_best(run, results)
+        breach = look_back(run)
         run.train_mode()
-    if due(config.checkpoint_every):
+    if due(config.checkpoint_every) or state.given_up or breach:
         with run.ranks.together():
             if run.ranks.first:
                 run.trained_on.flush()
                 checkpoint.save(run.folder.checkpoints, state)
+    if breach:
+        run.guard.require(breach, state.step)
 
 
 def _is_due(run: Run, step: int, every: int) -> bool:
@@ -273,15 +284,6 @@ def _warn_of_guessing(run: Run, loss: float | None) -> None:
         )
 
 
-def _judge(run: Run, trained_on: Provenance | None = None) -> list[EvalResult]:
-    """Return what the evaluations find; ranks share the images, and each gets all vectors."""
-    still = run.texts.keeps_still and run.config.precision != "float64"
-    if run.judged is None or not still:
-        # Holds the towers themselves, and what a fixed text encoder said.
-        run.judged = run.texts.judged(run.bundle(), run.ranks)
-    return evaluate(run.judged, run.plans, progress=False, trained_on=trained_on)
-
-
 def _finish(run: Run, stop: StopRequest) -> RunResult:
     """Save the model, judge it, and say that the run is finished."""
     folder, ranks = run.folder, run.ranks
@@ -292,12 +294,14 @@ def _finish(run: Run, stop: StopRequest) -> RunResult:
     _leave_if_asked(run, stop)
     trained_on = None
     run.judged = None  # the model as it is saved
+    if breach := look_back(run, encoder_of(run, now=False)):
+        run.guard.require(breach, run.state.step)
     with ranks.together():
         if ranks.first:
             trained_on = run.trained_on.save(run.loader.source, run.config)
             run.bundle(trained_on).save(folder.model)
     _leave_if_asked(run, stop)
-    results = _judge(run, trained_on)
+    results = judge(run, trained_on, now=False)
     with ranks.together():
         if ranks.first:
             _write_down(run, results, trained_on)

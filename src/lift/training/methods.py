@@ -18,7 +18,7 @@ from typing import Any
 from lift import plugins
 from lift.config import Part, part
 from lift.errors import ConfigError, unknown
-from lift.model import HeadConfig
+from lift.heads import HeadConfig
 from lift.text.conditioning import ConditionConfig
 from lift.training.config import RunConfig
 from lift.training.encoder_space import read_space

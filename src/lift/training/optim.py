@@ -1,15 +1,14 @@
-"""AdamW's groups, the learning rate of a step, the mean of weights."""
+"""What is trained and how fast: AdamW's groups, frozen blocks, a step's rate, mean weights."""
 
 from __future__ import annotations
 
 import math
-import re
-from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import nn
 
+from lift.errors import ConfigError
 from lift.training.config import OptimConfig
 
 
@@ -27,13 +26,13 @@ def parameter_groups(
         layer_decay: `scale` of a group is `layer_decay ** layers above it` (Bao et al. 2021,
             BEiT): a tower's input is layer 0, its blocks follow, what comes after is the last.
     """
-    depths = _depths(model)
+    above = _layers_above(model)
     found: dict[tuple[float, float], list[nn.Parameter]] = {}
-    for name, parameter in model.named_parameters():
+    for parameter in model.parameters():
         if not parameter.requires_grad:
             continue
         decay = weight_decay if parameter.ndim >= 2 else 0.0
-        scale = layer_decay ** _layers_above(name, depths)
+        scale = layer_decay ** above.get(id(parameter), 0)
         found.setdefault((decay, scale), []).append(parameter)
     # With decay first, then from the top layer down: without layer decay, two groups.
     ordered = sorted(found.items(), key=lambda group: (-group[0][0], -group[0][1]))
@@ -43,27 +42,94 @@ def parameter_groups(
     ]
 
 
-_BLOCK = re.compile(r"((?:.*\.)?tower)\.(?:blocks|.*\.layers?)\.(\d+)\.")
-_INPUT = re.compile(
-    r"((?:.*\.)?tower)\.(?:patch|position|class_token|norm_pre|token|.*\bembeddings)\b"
-)
+def freeze_but_last(tower: nn.Module, blocks: int) -> list[str]:
+    """Hold a tower still but for its last blocks and what comes after them; name what is trained.
+
+    Nothing that was held still before is trained because of it.
+
+    Args:
+        tower: with `blocks`, or blocks in a `ModuleList`.
+        blocks: how many are trained; what comes after them (final norm, pooling) is, too.
+
+    Raises:
+        ConfigError: fewer than 1, more than there are, or a tower that has none.
+    """
+    if blocks < 1:
+        raise ConfigError(
+            f"last_blocks must be at least 1, not {blocks}; to train no block at all, freeze the "
+            "tower."
+        )
+    above = _of_tower(tower)
+    depth = len(_blocks(tower))
+    if not depth:
+        raise ConfigError(
+            f"The tower {type(tower).__name__} has no blocks of which the last could be trained: "
+            "leave out last_blocks, or freeze the tower."
+        )
+    if blocks > depth:
+        raise ConfigError(
+            f"last_blocks={blocks}, but the tower has {depth} block{'s' * (depth > 1)}: lower it, "
+            "or leave it out to train the whole tower."
+        )
+    for parameter in tower.parameters():
+        if above[id(parameter)] > blocks:
+            parameter.requires_grad_(False)
+    return [name for name, parameter in tower.named_parameters() if parameter.requires_grad]
 
 
-def _depths(model: nn.Module) -> dict[str, int]:
-    """Return the number of blocks of each tower, by its name."""
-    found: dict[str, int] = {}
-    for name, _ in model.named_parameters():
-        if match := _BLOCK.match(name):
-            found[match[1]] = max(found.get(match[1], 0), int(match[2]) + 1)
+def rest_frozen(module: nn.Module) -> None:
+    """Put all parts of which nothing is trained at rest; called after `module.train()`.
+
+    What is held still drops nothing, and its running means (of batch norms) stay as they are.
+    """
+    for part in module.modules():
+        held = [*part.parameters()]
+        if held and not any(parameter.requires_grad for parameter in held):
+            part.eval()
+
+
+def _layers_above(model: nn.Module) -> dict[int, int]:
+    """Return how many layers lie above each parameter of a tower, by the parameter's id."""
+    found: dict[int, int] = {}
+    for name, module in model.named_modules():
+        if name.rpartition(".")[2] == "tower":
+            # A tower may be made of another one: the outer one knows its blocks.
+            found = {**_of_tower(module), **found}
     return found
 
 
-def _layers_above(name: str, depths: Mapping[str, int]) -> int:
-    if match := _BLOCK.match(name):
-        return depths[match[1]] - int(match[2])
-    if (match := _INPUT.match(name)) and match[1] in depths:
-        return depths[match[1]] + 1
-    return 0
+def _of_tower(tower: nn.Module) -> dict[int, int]:
+    """Return the same of one tower.
+
+    What is registered before the blocks, and what the tower itself holds, is its input; what is
+    registered after them comes after them. A tower in which that is otherwise names what comes
+    after its blocks in `behind` (open_clip's projection).
+    """
+    blocks = _blocks(tower)
+    depth = len(blocks)
+    found = {id(p): depth - n for n, block in enumerate(blocks) for p in block.parameters()}
+    behind = tuple(getattr(tower, "behind", ()))
+    seen = not blocks
+    for name, parameter in tower.named_parameters():
+        if id(parameter) in found:
+            seen = True
+            continue
+        last = seen or any(name == one or name.startswith(f"{one}.") for one in behind)
+        found[id(parameter)] = 0 if last else depth + 1
+    return found
+
+
+def _blocks(tower: nn.Module) -> list[nn.Module]:
+    """Return a tower's blocks from the first to the last, empty where it has none.
+
+    They are what its `blocks` says, else the `ModuleList` that holds most of its weights.
+    """
+    said = getattr(tower, "blocks", None)
+    if said is not None:
+        return list(said)
+    lists = [module for module in tower.modules() if isinstance(module, nn.ModuleList)]
+    sizes = [sum(p.numel() for p in module.parameters()) for module in lists]
+    return list(lists[sizes.index(max(sizes))]) if lists else []
 
 
 def make_optimizer(model: nn.Module, config: OptimConfig) -> torch.optim.AdamW:

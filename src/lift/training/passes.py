@@ -5,8 +5,8 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -19,6 +19,7 @@ from lift.data.transform import Transform
 from lift.model import TwoSided
 from lift.ranks import ALONE, Ranks
 from lift.terms import Batch
+from lift.training.anchor import AnchorConfig, References, Start, anchor_loss
 from lift.training.bank import Bank
 from lift.training.gathered import Gathered
 from lift.world import Precision, autocast
@@ -42,6 +43,10 @@ class Means:
         decode_stored: from rows as the cache has them; a loader that mixes captions gives others.
         condition: from rows to those that images are trained against.
         bank: stored captions that images also compete with.
+        stored_images: whether images come as what the tower gave them, earlier.
+        anchor: what images are kept near to.
+        start: the run's start, where that is it.
+        decode_teacher: from a batch's stored rows of a teacher to float32 ones, where that is it.
     """
 
     model: TwoSided
@@ -54,6 +59,15 @@ class Means:
     decode_stored: Callable[[Tensor], Tensor] = Tensor.float
     condition: Callable[[Tensor], Tensor] | None = None
     bank: Bank | None = None
+    stored_images: bool = False
+    anchor: AnchorConfig = field(default_factory=AnchorConfig)
+    start: Start | None = None
+    decode_teacher: Callable[[Tensor], Tensor] = Tensor.float
+
+    def seen(self, images: Tensor) -> Tensor:
+        """Return a batch's images as the model takes them: normalised pixels, or features."""
+        x = images if self.stored_images else self.transform.normalise(images)
+        return x.double() if self.precision == "float64" else x
 
     def unit_stored(self, stored: Tensor) -> Float[Tensor, "n d"]:
         """Return the unit vectors of rows as the cache has them."""
@@ -66,6 +80,20 @@ class Means:
         if self.condition is not None:
             rows = self.condition(rows)
         return self.model.text(rows)
+
+
+class _Vectors(NamedTuple):
+    """What a batch came out as.
+
+    Attributes:
+        h_image: of the tower, raw.
+        z_image: in the shared space.
+        z_text: of the batch's texts, where they are computed.
+    """
+
+    h_image: Tensor
+    z_image: Tensor
+    z_text: Tensor | None
 
 
 class Passes:
@@ -97,6 +125,7 @@ class Passes:
             with torch.no_grad():
                 self._z_text = means.unit_rows(means.decode(told.texts))
         self._extra = _extra(means, told, step)
+        self._references = _references(means, batches, tiles)
 
     def plainly(self) -> Passes:
         """Return the same step without mosaics: how every run lays out its buckets."""
@@ -116,12 +145,15 @@ class Passes:
 
     def _alone(self, whole: nn.Module, number: int) -> None:
         def part(model: TwoSided) -> Tensor:
-            z_image, z_text = self._vectors(model, number)
+            found = self._vectors(model, number)
+            z_text = found.z_text
             if z_text is not None:
                 z_text = self._means.ranks.gather_with_gradient(z_text)
             texts = self._candidates(z_text, number)
-            self._note_parts(model, z_image, texts)
-            return model.objective(z_image, texts)
+            self._note_parts(model, found.z_image, texts)
+            loss = model.objective(found.z_image, texts)
+            held = self._held(found, number)
+            return loss if held is None else loss + held
 
         with self._quiet(whole, number):
             loss = whole(part)
@@ -132,10 +164,9 @@ class Passes:
         model, ranks = self._means.model, self._means.ranks
         with torch.no_grad():
             pairs = [self._vectors(model, number) for number in range(len(self._batches))]
-        images = torch.cat([z for z, _ in pairs]).requires_grad_()
-        own = None
-        if self._z_text is None:
-            own = torch.cat([z for _, z in pairs if z is not None]).requires_grad_()
+        images = torch.cat([found.z_image for found in pairs]).requires_grad_()
+        own_texts = [found.z_text for found in pairs if found.z_text is not None]
+        own = torch.cat(own_texts).requires_grad_() if own_texts else None
         gathered = None if own is None else ranks.gather_with_gradient(own)
         texts = self._candidates(gathered, 0)
         self._note_parts(model, images, texts)
@@ -144,18 +175,22 @@ class Passes:
         learned = [p for p in model.objective.parameters() if p.requires_grad]
         leaves = [images, *([] if own is None else [own]), *learned]
         found = torch.autograd.grad(loss, leaves, allow_unused=True)
-        d_images = found[0].split([len(z) for z, _ in pairs])
-        d_texts = None
-        if own is not None:
-            d_texts = found[1].split([len(z) for _, z in pairs if z is not None])
+        d_images = found[0].split([len(pair.z_image) for pair in pairs])
+        d_texts = None if own is None else found[1].split([len(z) for z in own_texts])
         d_learned = found[len(found) - len(learned) :]
         for number in range(len(pairs)):
 
             def carried(model: TwoSided, number: int = number) -> Tensor:
-                z_image, z_text = self._vectors(model, number)
-                total = (z_image * d_images[number]).sum()
+                found = self._vectors(model, number)
+                total = (found.z_image * d_images[number]).sum()
+                z_text = found.z_text
                 if d_texts is not None and z_text is not None and z_text.requires_grad:
                     total = total + (z_text * d_texts[number]).sum()
+                # An image's anchor needs no other image: it has no part in the first pass.
+                held = self._held(found, number)
+                if held is not None:
+                    self.losses.append(held.detach())
+                    total = total + held
                 if number == len(pairs) - 1:  # once a step, in the pass that is shared
                     for p, gradient in zip(learned, d_learned, strict=True):
                         if gradient is not None:
@@ -165,21 +200,28 @@ class Passes:
             with self._quiet(whole, number):
                 (whole(carried) * ranks.size).backward()
 
-    def _vectors(self, model: TwoSided, number: int) -> tuple[Tensor, Tensor | None]:
-        """Return the unit vectors of a batch's images, and of its texts where they are computed."""
+    def _held(self, found: _Vectors, number: int) -> Tensor | None:
+        """Return the part of the loss that keeps a batch's images at their references, if any."""
+        if self._references is None:
+            return None
+        config = self._means.anchor
+        a = found.h_image if config.of == "tower" else found.z_image
+        before = sum(len(batch.index) for batch in self._batches[:number])
+        return anchor_loss(a, self._references.after(before), config)
+
+    def _vectors(self, model: TwoSided, number: int) -> _Vectors:
+        """Return the vectors of a batch's images, and of its texts where they are computed."""
         means, batch = self._means, self._batches[number]
-        assert isinstance(batch.images, Tensor), "the loader has finished the images"
         seed = generator(means.seed, _DROPS, self._step, means.ranks.worker.rank)
         torch.manual_seed(int(seed.integers(1 << 62)) + number)
-        images = means.transform.normalise(batch.images)
-        if means.precision == "float64":
-            images = images.double()
+        images = means.seen(_pixels(batch))
         with autocast(means.device, means.precision):
-            z_image = model.image(images, self._tiles) if self._tiles > 1 else model.image(images)
+            h = images if means.stored_images else model.image.features(images, self._tiles)
+            z_image = model.image.finish(h)
             z_text = None
             if self._z_text is None:
                 z_text = model.text(means.decode(batch.texts))
-        return z_image, z_text
+        return _Vectors(h, z_image, z_text)
 
     def _candidates(self, z_text: Tensor | None, number: int) -> Candidates:
         told = self.told
@@ -207,6 +249,31 @@ class Passes:
         if isinstance(whole, DistributedDataParallel) and number < len(self._batches) - 1:
             return whole.no_sync()
         return contextlib.nullcontext()
+
+
+def _references(means: Means, batches: Sequence[Batch], tiles: int) -> References | None:
+    """Return where the images of a step shall be, where a run says so."""
+    config, known = means.anchor, None
+    if not config.pulls:
+        return None
+    if means.start is not None:
+        with autocast(means.device, means.precision), torch.no_grad():
+            rows = [means.start.rows(means.seen(_pixels(batch)), tiles) for batch in batches]
+    else:
+        rows = [means.decode_teacher(_teacher(batch)) for batch in batches]
+        known = torch.cat([_teacher(batch, batch.taught) for batch in batches])
+    return References.gather(torch.cat(rows), known, means.ranks, config)
+
+
+def _pixels(batch: Batch) -> Tensor:
+    assert isinstance(batch.images, Tensor), "the loader has finished the images"
+    return batch.images
+
+
+def _teacher(batch: Batch, value: Tensor | None = None) -> Tensor:
+    found = batch.teacher if value is None else value
+    assert found is not None, "the loader has a teacher"
+    return found
 
 
 def _extra(means: Means, told: Gathered, step: int) -> Extra | None:

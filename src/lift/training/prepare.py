@@ -2,44 +2,39 @@
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any
-
 import torch
 from torch import nn
 
-from lift.bundle import Bundle, BundleRecord
+from lift.cache.features import FeatureCache
 from lift.cache.reader import EmbeddingCache
 from lift.data.formats.texts import Texts as TextsOnly
 from lift.data.joined import sources_of
 from lift.data.loader import Loader
-from lift.data.provenance import Provenance, origin_of
 from lift.data.rows import require_rows
 from lift.data.source import left_out, open_source
 from lift.data.tally import Tally
 from lift.errors import CheckpointError, ConfigError
 from lift.evaluation import Plan, parse_plan
-from lift.model import SideConfig, TwoSided, count_parameters
+from lift.model import TwoSided, count_parameters
 from lift.ranks import Ranks
-from lift.terms import Encoder, Source
+from lift.terms import Source
 from lift.training import checkpoint
-from lift.training.bank import Bank
+from lift.training.anchor import Start
 from lift.training.before import require_possible
 from lift.training.checkpoint import TrainState
 from lift.training.config import RunConfig
-from lift.training.counting import Counting
 from lift.training.folder import RunFolder, versions
+from lift.training.given import require_same_tower, standardise
+from lift.training.guard import Guard
 from lift.training.log import Log
+from lift.training.means import means_of
 from lift.training.optim import make_optimizer
-from lift.training.passes import Means
-from lift.training.sides import build_model, frozen
+from lift.training.run import Run
+from lift.training.sides import build_model
 from lift.training.step import Stepper
-from lift.training.texts import Texts, mean_of, open_texts, rows_shown
+from lift.training.texts import Texts, copy_of, mean_of, open_texts
 from lift.training.trained_on import TrainedOn
 from lift.training.trying import choose_precision, try_sizes
-from lift.world import Precision
 
 ORDER = 3
 """Version of what a seed means. Batches of version 1 did not go on over an epoch's end, and what
@@ -48,89 +43,6 @@ towers drop in a step had no address before version 3."""
 EQUAL_CAPTIONS_WARNING = 0.1
 """Share of captions that repeat within a batch from which a warning is due: the paper's loss
 pushes an image away from a caption that is its own."""
-
-
-@dataclass
-class Run:
-    """Everything that a run holds in hand between two steps."""
-
-    config: RunConfig
-    folder: RunFolder
-    loader: Loader
-    texts: Texts
-    state: TrainState
-    stepper: Stepper
-    device: torch.device
-    plans: Sequence[Plan]
-    log: Log
-    trained_on: TrainedOn
-    ranks: Ranks
-    judged: Encoder | None = None
-
-    def __post_init__(self) -> None:
-        self.counting = Counting(self)
-
-    @property
-    def model(self) -> TwoSided:
-        """The two sides and the objective."""
-        assert isinstance(self.state.model, TwoSided)
-        return self.state.model
-
-    def close(self) -> None:
-        """Let go of the log, and of the other ranks."""
-        self.stepper.close()
-        self.log.close()
-
-    def train_mode(self) -> None:
-        """Put the model into training, but for what the config freezes."""
-        self.model.train()
-        for part in frozen(self.model, self.config):
-            part.eval()
-
-    def stages(self) -> Iterator[tuple[int, int, Loader]]:
-        """Yield (first step, last step + 1, loader) of what is left of the run.
-
-        A run with `low_resolution` shows the same crops in its first part, only smaller.
-        """
-        begin, switch, end = self.state.step, self.config.low_steps, self.config.steps
-        if begin < switch:
-            small = self.config.low_resolution.resolution
-            yield begin, switch, self.loader.at_resolution(small)
-        if switch < end:
-            yield max(begin, switch), end, self.loader
-
-    def bundle(self, trained_on: Provenance | None = None) -> Bundle:
-        """Return the model as users will hold it: the mean of weights where one is kept."""
-        mean = self.state.mean
-        sides = mean if isinstance(mean, TwoSided) else self.model
-        if self.config.precision == "float64":  # models are float32
-            sides = copy.deepcopy(sides).float()
-        config = self.config
-        origin: dict[str, Any] = {
-            "recipe": config.recipe,
-            "data": self.loader.source.name,
-            **({"start": config.start} if config.start else {}),
-            **({} if trained_on is None else {"trained_on": origin_of(trained_on)}),
-        }
-        samples = self.state.step * config.step_samples
-
-        def record(*, head: Any = config.head, gain: float = 1.0, **more: Any) -> BundleRecord:
-            scalars = self.model.objective.scalars()  # type: ignore[operator]
-            if "scale" in scalars:
-                scalars["scale"] *= gain
-            if "temperature" in scalars:
-                scalars["temperature"] /= gain
-            return BundleRecord(
-                image=SideConfig(tower=config.tower, head=head),
-                transform=config.transform,
-                scalars=scalars,
-                origin={**origin, "samples": samples, "versions": versions()},
-                **more,
-            )
-
-        path = None if trained_on is None else trained_on.path
-        name = self.folder.path.name
-        return self.texts.bundle(sides, record, name=name, device=self.device, trained_on=path)
 
 
 def prepare(
@@ -146,11 +58,18 @@ def prepare(
         source = _open_data(config)
     texts = open_texts(config, source, folder.path, ranks)
     with ranks.together():
+        features = _features(config)
         loader = Loader(
-            source, texts.rows, config.transform, config.loader, config.seed, ranks.worker
+            *(source, texts.rows, config.transform, config.loader, config.seed, ranks.worker),
+            images=features,
+            teacher=FeatureCache.open(config.anchor.cache) if config.anchor.cache else None,
         )
         plans = _plans(config, texts)
         model = build_model(config, texts, device)
+        require_same_tower(config, model, features)
+        standardise(model, features)
+        held = config.anchor.pulls and not config.anchor.cache
+        start = Start(model.image, config.anchor) if held else None
         try_sizes(config, model, texts.width, loader, device)
         _require_same_world(folder, texts, loader, device)
     if folder.facts["status"] == "new":
@@ -161,8 +80,7 @@ def prepare(
     with ranks.together():
         trained_on = TrainedOn(folder.path, len(source), ranks)
     loader.hash_into(trained_on.prints)
-    mean = mean_of(model) if config.ema else None
-    state = TrainState(0, model, make_optimizer(model, config.optim), mean, {})
+    state = _state(config, model)
     kept = 0
     with ranks.together():
         if ranks.first:
@@ -184,7 +102,8 @@ def prepare(
         _say_what_is_left_out(loader, state, log)
         _warn_of_equal_captions(config, loader, log)
     with ranks.together():
-        means = _means(config, folder.facts["precision"], model, texts, loader, device, ranks)
+        means = means_of(config, folder.facts["precision"], model, texts, loader, device, ranks)
+        means.start = start
     if means.bank is not None and means.bank.size < config.bank:
         log.note(
             f"The bank has {means.bank.size:,} captions that are trained on, all of each step."
@@ -192,7 +111,27 @@ def prepare(
     stepper = Stepper(
         means, state.optimizer, clip_norm=config.optim.clip_norm, compiled=config.compile
     )
-    return Run(config, folder, loader, texts, state, stepper, device, plans, log, trained_on, ranks)
+    return Run(
+        *(config, folder, loader, texts, state, stepper, device, plans, log, trained_on, ranks),
+        guard=Guard(config.guard, folder.path),
+        features=features,
+    )
+
+
+def _state(config: RunConfig, model: TwoSided) -> TrainState:
+    """Return the state before the first step."""
+    # A tower whose features are stored is shared by all copies, and found again without them.
+    tower = model.image.tower if config.features else None
+    still = () if tower is None else (tower,)
+    return TrainState(
+        0,
+        model,
+        make_optimizer(model, config.optim),
+        mean_of(model, still) if config.ema else None,
+        {},
+        best=copy_of(model, still) if config.patience else None,
+        still=("image.tower.",) if still else (),
+    )
 
 
 def _begin(
@@ -243,35 +182,8 @@ def _open_data(config: RunConfig) -> Source:
     return source
 
 
-def _means(
-    config: RunConfig,
-    precision: Precision,
-    model: TwoSided,
-    texts: Texts,
-    loader: Loader,
-    device: torch.device,
-    ranks: Ranks,
-) -> Means:
-    condition = None
-    if texts.condition is not None:
-        kind = torch.float64 if precision == "float64" else torch.float32
-        condition = texts.condition.to(device, kind).apply
-    means = Means(
-        model=model,
-        transform=config.transform,
-        device=device,
-        precision=precision,
-        ranks=ranks,
-        seed=config.seed,
-        decode=loader.decode,
-        decode_stored=texts.rows.decode,
-        condition=condition,
-    )
-    if config.bank:
-        assert isinstance(texts.rows, EmbeddingCache), "the config says so"
-        rows = rows_shown(texts.rows, loader.source, config.loader.taking_part)
-        means.bank = Bank(texts.rows, rows, config.bank, config.seed, means.unit_stored)
-    return means
+def _features(config: RunConfig) -> FeatureCache | None:
+    return FeatureCache.open(config.features) if config.features else None
 
 
 def _require_same_world(

@@ -195,9 +195,15 @@ class _TrainedTexts(_Kept):
             )
 
 
-def mean_of(model: TwoSided) -> TwoSided:
+def copy_of(model: TwoSided, still: Sequence[nn.Module] = ()) -> TwoSided:
+    """Return a copy of sides and objective at rest, which shares the parts that never move."""
+    memo = {id(part): part for part in still}
+    return copy.deepcopy(model, memo).eval()
+
+
+def mean_of(model: TwoSided, still: Sequence[nn.Module] = ()) -> TwoSided:
     """Return a copy of the sides, to hold the running mean of their weights."""
-    return copy.deepcopy(TwoSided(model.image, model.text, nn.Identity())).eval()
+    return copy_of(TwoSided(model.image, model.text, nn.Identity()), still)
 
 
 def rows_shown(cache: EmbeddingCache, source: Source, roles: Sequence[str]) -> np.ndarray:

@@ -10,6 +10,7 @@ from jaxtyping import Int64
 
 from lift.data import provenance
 from lift.data.provenance import Provenance
+from lift.data.source import each
 from lift.errors import CheckpointError
 from lift.files import reserve, told_plainly, whole_file
 from lift.ranks import ALONE, Ranks
@@ -101,7 +102,7 @@ class TrainedOn:
             StorageError: the disk is full.
         """
         path = self._folder / provenance.NAME
-        words, licences = config.data.split("::"), config.licences
+        words, licences = each(config.data), config.licences
         roles = config.loader.taking_part
         return provenance.write(
             path, source, self.prints, words=words, licences=licences, roles=roles

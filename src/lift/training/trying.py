@@ -30,6 +30,10 @@ def try_sizes(
     kind = torch.float64 if config.precision == "float64" else torch.float32
     model.eval()
     with torch.no_grad():
+        if config.features:
+            sizes = []
+            h = torch.zeros(1, model.image.tower.width, dtype=kind, device=device)  # type: ignore
+            model.image.finish(h)
         for side, tiles in sizes:
             images = torch.zeros(tiles * tiles, 3, side, side, dtype=torch.uint8, device=device)
             model.image(config.transform.normalise(images).to(kind), tiles)
@@ -50,12 +54,13 @@ def choose_precision(
     with ranks.together():
         if ranks.first:
             batch = next(iter(loader.batches(0, 1)))
-            images = config.transform.normalise(loader.images(batch.to(device)))
+            images = loader.images(batch.to(device))
+            seen = images if config.features else config.transform.normalise(images)
             model.train()
 
             def step() -> None:
                 model.zero_grad(set_to_none=True)
-                z = model.image(images)
+                z = model.image.finish(seen) if config.features else model.image(seen)
                 if z.requires_grad:  # else all of the image side is frozen
                     z.backward(torch.ones_like(z))
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Float32, Float64
+from jaxtyping import Bool, Float32, Float64
 
 from lift.config import Part, part_field, to_dict
 from lift.errors import ConfigError, DataError, MissingRows
@@ -275,6 +275,12 @@ class VectorsEncoder:
         if self.space.normalised:
             rows = self._unit(rows, cleaned)
         return EncodedTexts(rows, np.zeros(len(rows), np.int32), np.zeros(len(rows), bool))
+
+    def knows(self, texts: Sequence[str]) -> Bool[np.ndarray, " n"]:
+        """Return which texts have a stored vector, after `join` where that is needed."""
+        if self._index is None:
+            return np.zeros(len(texts), bool)
+        return self._index.find(keys_of([clean(text) for text in texts])) >= 0
 
     def _chunks(self):
         return self._found.chunks(self._rows.file_rows())

@@ -1,0 +1,1 @@
+"""Linear maps between spaces, fitted in one pass: heads, bridges, moves."""
