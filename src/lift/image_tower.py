@@ -138,8 +138,9 @@ def space_of(part: Part, module: nn.Module, transform: Transform | None) -> Imag
         transform: how pixels reach it; None where rows come in.
     """
     kept = plugins.kept(part, module)
-    # What a tower only does in training has no part in its rows.
-    busy = getattr(plugins.load(kept.room, kept.name), "TRAINING_ONLY", frozenset())
+    # What only training knows has no part in its rows; what a library's own release may name anew
+    # is told by the weights.
+    busy = getattr(plugins.load(kept.room, kept.name), "NOT_IN_ROWS", frozenset())
     at_rest = {name: value for name, value in kept.options.items() if name not in busy}
     plain = to_dict(transform) if transform else {}
     plain.pop("augment", None)
@@ -166,16 +167,19 @@ def tower_of(cache: FeatureCache, *, device: str = "auto") -> ImageTower:
 
 
 def weights_of(module: nn.Module) -> str:
-    """Return "sha256:..." of a network's tensors: names, kinds, shapes and bytes, by name."""
-    found = {n: v for n, v in module.state_dict().items() if isinstance(v, Tensor)}
+    """Return "sha256:..." of a network's tensors: kinds, shapes and bytes, whatever their names.
+
+    Releases of a library rename tensors; the network is the same.
+    """
+    found = [v for v in module.state_dict().values() if isinstance(v, Tensor)]
     if not found:
         return _UNSEEN
-    digest = hashlib.sha256()
-    for name, value in sorted(found.items()):
-        digest.update(f"{name}\0{value.dtype}\0{tuple(value.shape)}\0".encode())
-        flat = value.detach().cpu().contiguous().reshape(-1)
-        digest.update(flat.view(torch.uint8).numpy().data)
-    return f"sha256:{digest.hexdigest()}"
+    each = []
+    for value in found:
+        digest = hashlib.sha256(f"{value.dtype}\0{tuple(value.shape)}\0".encode())
+        digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+        each.append(digest.digest())
+    return f"sha256:{hashlib.sha256(b''.join(sorted(each))).hexdigest()}"
 
 
 def _changed(base: Transform, options: Mapping[str, Any] | Sequence[str]) -> Transform:

@@ -8,13 +8,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 import lift
+from lift.bundle import Bundle, BundleRecord
+from lift.cache.reader import EmbeddingCache
 from lift.config import part
 from lift.data.augment import Augment
 from lift.data.loader import LoaderConfig
 from lift.data.transform import Transform
 from lift.heads import HeadConfig
+from lift.model import SideConfig, build_side
 from lift.training.config import OptimConfig, RunConfig
 
 TRAIN = "scenes:count=96,seed=1,resolution=32"
@@ -70,3 +74,28 @@ def tiny(captions: Path) -> Callable[..., RunConfig]:
         return dataclasses.replace(config, **changes)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def tower(captions: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a saved model with a tower of random weights."""
+    cache = EmbeddingCache.open(captions)
+    torch.manual_seed(0)
+    vit = part("towers", "vit", width=32, depth=2, heads=2, patch=8, resolution=32)
+    side = SideConfig(tower=vit, head=HeadConfig(layers=1))
+    record = BundleRecord(
+        image=side,
+        transform=Transform(resolution=32),
+        space=cache.space,
+        encoder=cache.part,
+    )
+    model = Bundle(build_side(side, None, cache.dimensions), record, probes=cache.probes())
+    return model.save(tmp_path_factory.mktemp("tower") / "model")
+
+
+@pytest.fixture(scope="session")
+def features(tower: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the stored features of both parts."""
+    folder = tmp_path_factory.mktemp("features") / "features"
+    lift.embed_images([TRAIN, VALIDATION], out=folder, tower=str(tower), progress=False)
+    return folder

@@ -24,6 +24,7 @@ from lift.config import part, to_json
 from lift.data.loader import LoaderConfig
 from lift.heads import HeadConfig
 from lift.text.conditioning import ConditionConfig
+from lift.training.anchor import AnchorConfig
 from lift.training.config import MosaicConfig, OptimConfig, RunConfig
 from lift.training.loop import run
 
@@ -128,9 +129,19 @@ def ways(still: Maker) -> dict[str, RunConfig]:
         "in batches": still(optim=optim, bank=40),
         "conditioned": still(condition=ConditionConfig(kind="whiten", dimensions=16)),
         "mosaics": still(mosaic=MosaicConfig(every=2), loader=LoaderConfig(batch_size=24)),
+        "anchored": still(
+            anchor=AnchorConfig(instance=0.7, structure=0.4), optim=optim, last_blocks=1
+        ),
         "clip": still(**clip),
         "clip in batches": still(**clip, optim=optim),
     }
+
+
+@pytest.fixture
+def on_features(still: Maker, features: Path) -> RunConfig:
+    """Return a run on stored features in float64."""
+    head = HeadConfig(kind="gated", hidden=16, standardise=True)
+    return still(features=str(features), tower=part("towers", "stored"), head=head, patience=9)
 
 
 def _same_on(ranks: int, configs: Mapping[str, RunConfig], tmp_path: Path) -> None:
@@ -151,18 +162,21 @@ def _same_on(ranks: int, configs: Mapping[str, RunConfig], tmp_path: Path) -> No
         assert ours == theirs, name
 
 
-def test_three_ranks_train_the_model_that_one_process_trains(still: Maker, tmp_path: Path) -> None:
+def test_three_ranks_train_the_model_that_one_process_trains(
+    still: Maker, on_features: RunConfig, tmp_path: Path
+) -> None:
     configs = ways(still)
-    chosen = ("softmax", "in batches", "clip in batches")
-    _same_on(3, {name: configs[name] for name in chosen}, tmp_path)
+    chosen = ("softmax", "in batches", "clip in batches", "anchored")
+    configs = {name: configs[name] for name in chosen} | {"on features": on_features}
+    _same_on(3, configs, tmp_path)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("ranks", [2, 3, 4])
 def test_ranks_train_the_model_that_one_process_trains(
-    still: Maker, tmp_path: Path, ranks: int
+    still: Maker, on_features: RunConfig, tmp_path: Path, ranks: int
 ) -> None:
-    configs = ways(still)
+    configs = {**ways(still), "on features": on_features}
     if 24 % (4 * ranks):  # tiles of a mosaic are neighbours of one rank
         del configs["mosaics"]
     _same_on(ranks, configs, tmp_path)

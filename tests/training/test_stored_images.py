@@ -13,7 +13,6 @@ import pytest
 import torch
 
 import lift
-from lift.bundle import Bundle
 from lift.bundle import load as load_bundle
 from lift.cache.features import FeatureCache
 from lift.cache.reader import EmbeddingCache
@@ -27,38 +26,12 @@ from lift.encoders import CachedImages, CachedTexts
 from lift.errors import ConfigError, DataError, MissingRows, SpaceMismatch
 from lift.evaluation import evaluate, parse_plan
 from lift.heads import HeadConfig
-from lift.model import SideConfig, build_side
 from lift.training.config import OptimConfig, RunConfig
 from lift.training.loop import run
 
 from .conftest import TRAIN, VALIDATION
 
 Maker = Callable[..., RunConfig]
-
-
-@pytest.fixture(scope="session")
-def tower(captions: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a saved model with a tower of random weights."""
-    cache = EmbeddingCache.open(captions)
-    torch.manual_seed(0)
-    vit = part("towers", "vit", width=32, depth=2, heads=2, patch=8, resolution=32)
-    side = SideConfig(tower=vit, head=HeadConfig(layers=1))
-    record = lift.bundle.BundleRecord(
-        image=side,
-        transform=Transform(resolution=32),
-        space=cache.space,
-        encoder=cache.part,
-    )
-    model = Bundle(build_side(side, None, cache.dimensions), record, probes=cache.probes())
-    return model.save(tmp_path_factory.mktemp("tower") / "model")
-
-
-@pytest.fixture(scope="session")
-def features(tower: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the stored features of both parts."""
-    folder = tmp_path_factory.mktemp("features") / "features"
-    lift.embed_images([TRAIN, VALIDATION], out=folder, tower=str(tower), progress=False)
-    return folder
 
 
 @pytest.fixture

@@ -12,7 +12,6 @@ import numpy as np
 
 from lift.config import Part, to_dict, to_json
 from lift.data.formats.share import OUTSIDE
-from lift.data.source import open_source
 from lift.data.stored_pairs import StoredPairs
 from lift.embedding import embed
 from lift.errors import ConfigError
@@ -24,7 +23,6 @@ from lift.rungs.above import above
 from lift.rungs.closed import CHOICE, PASS, Closed
 from lift.rungs.judged import Judge
 from lift.rungs.meter import Meters
-from lift.rungs.paired import owners
 from lift.rungs.places import Asked, Split, divide, require_same
 from lift.rungs.record import Ladder, Predicted, Rung, Step, read_as, write
 from lift.rungs.words import advise, agreement, compared
@@ -93,7 +91,7 @@ def climb(
         _embed(asked, encoder, tower, meters, progress)
         judge = Judge(asked, split, progress=progress)
         closed = Closed(asked, split, judge, meters, progress=progress)
-        before = _before(asked, split, judge, closed)
+        before = _before(asked, judge, closed)
         say(split.sentence)
         say(f"before: {agreement(before.predicted)}")
         rungs = closed.climb()
@@ -122,12 +120,12 @@ def _embed(asked: Asked, encoder: Part, tower: Part, meters: Meters, progress: b
             counted.items = report.embedded
 
 
-def _before(asked: Asked, split: Split, judge: Judge, closed: Closed) -> Before:
+def _before(asked: Asked, judge: Judge, closed: Closed) -> Before:
     path = asked.out / _BEFORE
     if path.exists():
         return read_as(Before, path)
     alike, left_out = closed.predicted()
-    held = StoredPairs(open_source(split.held), judge.captions, judge.images)
+    held = StoredPairs(judge.held, judge.captions, judge.images)
     seen = closed.gathered()[1].image_row
     found = Before(
         predicted=None if alike is None else Predicted(**to_dict(alike)),
@@ -148,7 +146,7 @@ def _found(
     rungs: list[Rung],
 ) -> Ladder:
     hits = {rung.name: found for rung in rungs if (found := judge.hits(rung.name)) is not None}
-    owner = owners(open_source(split.held))
+    owner = judge.pairs.owner
     rungs = compared(rungs, hits, owner)
     found = Ladder(
         data=asked.data,

@@ -21,7 +21,7 @@ from lift.evaluation import Plan, evaluate, write_results
 from lift.files import write_text
 from lift.model import save_tensors
 from lift.rungs.meter import Meters
-from lift.rungs.paired import Listening
+from lift.rungs.paired import Listening, pairs_of
 from lift.rungs.places import Asked, Split
 from lift.rungs.record import Rung, read_as
 
@@ -35,6 +35,8 @@ class Judge:
 
     Attributes:
         captions, images: the caches.
+        held: the pairs that judge.
+        pairs: their captions.
     """
 
     def __init__(self, asked: Asked, split: Split, *, progress: bool) -> None:
@@ -46,6 +48,8 @@ class Judge:
         self._asked, self._split, self._progress = asked, split, progress
         self.captions = EmbeddingCache.open(asked.captions)
         self.images = FeatureCache.open(asked.features)
+        self.held = open_source(split.held)
+        self.pairs = pairs_of(self.held)
 
     def judged(self, rung: Rung, model: Bundle | None = None) -> Rung:
         """Return a rung with its figures, and write both down in its folder."""
@@ -53,7 +57,7 @@ class Judge:
         model = model or load(folder, device="cpu")
         heard = Listening(CachedTexts(CachedImages(model, self.images), self.captions))
         found = evaluate(heard, [Plan(RETRIEVAL, self._split.held)], progress=self._progress)
-        hits = heard.hits(open_source(self._split.held))
+        hits = heard.hits(self.pairs)
         (folder / HITS).unlink(missing_ok=True)
         if hits is not None:
             save_tensors({"hits": torch.from_numpy(hits)}, folder / HITS)

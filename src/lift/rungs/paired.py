@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float, Float32, Int64
 
 from lift.evals._metrics import recall_at_k
-from lift.evals.retrieval import collect, groups, search
+from lift.evals.retrieval import Pairs, collect, groups, search
 from lift.rungs.record import Against
 from lift.terms import Encoder, ImageLike, Source
 
@@ -45,16 +45,15 @@ class Listening:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._encoder, name)
 
-    def hits(self, source: Source) -> Float[np.ndarray, " c"] | None:
+    def hits(self, pairs: Pairs) -> Float[np.ndarray, " c"] | None:
         """Return for each caption whether its image is among the first ten; None where unknown.
 
         A caption that several images have is found with any of them. Of images with equal scores
         none is first: a hit then counts in part.
         """
         z_image = np.concatenate(self._images)
-        if len(z_image) != len(source):
+        if len(z_image) != len(pairs.keys):
             return None  # some image could not be read
-        pairs = collect(source, None, False)
         images_of = groups(pairs.owner, pairs.same, int(pairs.same.max()) + 1)
         z_text = np.stack([self._texts[text] for text in pairs.texts])
         spots = search(
@@ -97,6 +96,6 @@ def compare(
     )
 
 
-def owners(source: Source) -> Int64[np.ndarray, " c"]:
-    """Return the image of each caption."""
-    return collect(source, None, False).owner
+def pairs_of(source: Source) -> Pairs:
+    """Return all captions and whose they are."""
+    return collect(source, None, False)

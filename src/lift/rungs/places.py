@@ -8,6 +8,7 @@ from pathlib import Path
 
 from lift.config import to_json
 from lift.data.formats.selected import Digest
+from lift.data.formats.share import is_inside
 from lift.data.source import open_source
 from lift.errors import CheckpointError, ConfigError, DataError
 from lift.files import is_ours_or_empty, write_text
@@ -90,14 +91,12 @@ def divide(asked: Asked) -> Split:
     digest, found = Digest(), open_source(asked.data)
     samples = len(found)
     end = 1.0 if asked.validation else 1 - HELD
-    cut = end * (1 - min(STOPPING, MOST_STOPPING / samples))
-    fit, stop, held, train = (
-        share_of(asked.data, *ends) for ends in ((0.0, cut), (cut, end), (end, 1.0), (0.0, end))
-    )
+    cut = round(end * (1 - min(STOPPING, MOST_STOPPING / samples)), 6)
     counts = [0, 0, 0]
     for key, captions in found.texts():
         digest.add(key, captions)
-        counts[(key not in fit) + (key not in fit and key not in stop)] += 1
+        stop, held = (not is_inside(key, 0.0, bound, SEED) for bound in (cut, end))
+        counts[stop + held] += 1
     if asked.validation:
         judges = open_source(asked.validation)
         counts[2] = len(judges)
@@ -115,10 +114,10 @@ def divide(asked: Asked) -> Split:
         else f"{counts[2]:,} ({HELD:.0%}, drawn by their keys) are held out and judge"
     )
     return Split(
-        fit=fit,
-        stop=stop,
-        held=held,
-        train=asked.data if asked.validation else train,
+        fit=_share(asked.data, 0.0, cut),
+        stop=_share(asked.data, cut, end),
+        held=asked.validation or _share(asked.data, end, 1.0),
+        train=asked.data if asked.validation else _share(asked.data, 0.0, end),
         counts=(counts[0], counts[1], counts[2]),
         digest=digest.hexdigest(),
         sentence=f"Every rung is made from the same {counts[0]:,} samples; {counts[1]:,} others "
@@ -127,16 +126,7 @@ def divide(asked: Asked) -> Split:
 
 
 def _share(data: str, start: float, stop: float) -> str:
-    return f"share:data=[{data}],start={start:.6g},stop={stop:.6g},seed={SEED}"
-
-
-def _count(words: str) -> int:
-    try:
-        return len(open_source(words))
-    except DataError:
-        if words.startswith("share:"):
-            return 0  # told with the other counts
-        raise
+    return f"share:data=[{data}],start={start:g},stop={stop:g},seed={SEED}"
 
 
 def require_same(asked: Asked, digest: str) -> None:

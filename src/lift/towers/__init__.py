@@ -17,7 +17,8 @@ It may have as well:
   are in the model's own file, so nothing else is read: no folder, no hub. Its options are a
   stranger's when they come back. Without `kept` the resolved part itself is kept.
 
-- `TRAINING_ONLY`: names of options that only training knows, such as what is dropped.
+- `NOT_IN_ROWS`: names of options that have no part in what it makes of an image at rest, such as
+  what is dropped in training, or what its weights tell better.
 
 `plugins.pixels` and `plugins.kept` ask for the first two.
 """

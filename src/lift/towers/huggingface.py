@@ -48,6 +48,7 @@ TRAINING_ONLY = frozenset({"checkpoint_activations"})
 """Options that have no part in what it makes of an image at rest."""
 
 _NAME = "towers/huggingface"
+NOT_IN_ROWS = frozenset({"network", "mean", "std", "checkpoint_activations"})
 _OF_TOKENS = get_args(OfTokens)
 _NORMS = ("layernorm", "post_layernorm", "norm", "layer_norm", "rms_norm", "final_layernorm")
 """What transformers calls the norm after the last block."""

@@ -43,6 +43,7 @@ TRAINING_ONLY = frozenset({"checkpoint_activations"})
 """Options that have no part in what it makes of an image at rest."""
 
 _NAME = "towers/open_clip"
+NOT_IN_ROWS = frozenset({"network", "weights", "checkpoint_activations"})
 _PREFIX = "visual."
 _KEPT = ("embed_dim", "vision_cfg", "quick_gelu")
 

@@ -41,6 +41,7 @@ TRAINING_ONLY = frozenset({"checkpoint_activations"})
 """Options that have no part in what it makes of an image at rest."""
 
 _NAME = "towers/timm"
+NOT_IN_ROWS = frozenset({"weights", "checkpoint_activations"})
 _WHOLE = ("own", "attention")
 
 

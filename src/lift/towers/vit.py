@@ -24,7 +24,7 @@ from lift.towers._mosaic import by_tile, mosaics, require_tiles
 
 Pooling = Literal["mean", "token", "attention"]
 
-TRAINING_ONLY = frozenset({"dropout", "patch_dropout", "drop_path", "checkpoint_activations"})
+NOT_IN_ROWS = frozenset({"dropout", "patch_dropout", "drop_path", "checkpoint_activations"})
 
 SHAPES: dict[str, tuple[int, int, int]] = {
     "Ti": (192, 12, 3),

@@ -89,6 +89,9 @@ def prepare(
     with ranks.together():
         if kept:
             checkpoint.restore(folder.checkpoints, state, kept)
+    with ranks.together():
+        means = means_of(config, folder.facts["precision"], model, texts, loader, device, ranks)
+        means.start = start
     log = Log(
         folder.path, steps=config.steps, start=state.step, progress=progress, speaks=ranks.first
     )
@@ -101,9 +104,6 @@ def prepare(
             log.note(f"The cache {config.cache} is not used: this run trains its own text side.")
         _say_what_is_left_out(loader, state, log)
         _warn_of_equal_captions(config, loader, log)
-    with ranks.together():
-        means = means_of(config, folder.facts["precision"], model, texts, loader, device, ranks)
-        means.start = start
     if means.bank is not None and means.bank.size < config.bank:
         log.note(
             f"The bank has {means.bank.size:,} captions that are trained on, all of each step."

@@ -40,7 +40,10 @@ def test_shares_that_are_apart_have_nothing_in_common_and_make_the_whole(many):
         for start, stop in ((0, 0.25), (0.25, 0.9), (0.9, 1))
     ]
     everything = keys(many)
-    assert sorted(key for part in parts for key in part) == sorted(everything) and len(everything) == 3000
+    assert (
+        sorted(key for part in parts for key in part) == sorted(everything)
+        and len(everything) == 3000
+    )
     for part, share in zip(parts, (0.25, 0.65, 0.1), strict=True):
         assert abs(len(part) / 3000 - share) < 0.03
         own = set(part)

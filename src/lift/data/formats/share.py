@@ -77,6 +77,11 @@ def place_of(key: str, seed: int) -> int:
     return key_number(f"share\0{seed}\0{key}")
 
 
+def is_inside(key: str, start: float, stop: float, seed: int) -> bool:
+    """Return whether a key is in a share."""
+    return int(start * _ALL) <= place_of(key, seed) < int(stop * _ALL)
+
+
 class Share:
     """Some samples of another source, in its order.
 
@@ -97,7 +102,6 @@ class Share:
         self._config, self._inner = config, inner
         self.name = f"{inner.name} (share {config.start:g} to {config.stop:g})"
         self.whereabouts = getattr(inner, "whereabouts", "")
-        self._low, self._high = (int(share * _ALL) for share in (config.start, config.stop))
         self._numbers = Mapped.of(self._read_keys())
         full, groups = self._counts(inner.groups)
         self._owners, self.groups = full, tuple(groups)
@@ -116,7 +120,7 @@ class Share:
         return numbers.mapped()
 
     def _holds(self, key: str) -> bool:
-        return self._low <= place_of(key, self._config.seed) < self._high
+        return is_inside(key, self._config.start, self._config.stop, self._config.seed)
 
     def _counts(self, sizes: Sequence[int]) -> tuple[list[int], list[int]]:
         """Return which runs of the inner source have samples here, and how many."""
