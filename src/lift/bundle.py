@@ -284,7 +284,7 @@ def load(
             "that `lift train` wrote (a run has a model once it is finished)."
         )
     record = read_record(folder / MARKER)
-    side = build_side(record.image, None, record.space.dimensions)
+    side = build_side(record.image, None, record.space.dimensions, kept=True)
     try:
         side.load_state_dict(load_file(folder / WEIGHTS))
     except (OSError, RuntimeError, SafetensorError) as error:

@@ -60,7 +60,7 @@ def read_record(path: Path) -> BundleRecord:
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
         written = values["format"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise CheckpointError(
             f"{path} is damaged; copy it again from where it was made."
         ) from error
@@ -68,7 +68,12 @@ def read_record(path: Path) -> BundleRecord:
         raise CheckpointError(
             f"{path} has format {written}, this version reads up to {FORMAT}: upgrade lift-align."
         )
-    record = from_dict(BundleRecord, {**values, "format": FORMAT}, path.name)
+    try:
+        record = from_dict(BundleRecord, {**values, "format": FORMAT}, path.name)
+    except RecursionError as error:  # a head before a head before a head
+        raise CheckpointError(
+            f"{path} is damaged; copy it again from where it was made."
+        ) from error
     trained = record.text.tower is not None
     if trained == (record.encoder is not None):
         what = "two text sides" if trained else "no text side"

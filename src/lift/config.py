@@ -79,7 +79,9 @@ def from_dict(kind: type[ConfigT], values: Mapping[str, Any], where: str = "") -
         room = known[name].metadata.get("room")
         if room and isinstance(value, str):  # a part by its bare name
             value = Part(room, value)
-        built[name] = convert(hints[name], value, f"{where}.{name}" if where else name)
+        built[name] = found = convert(hints[name], value, f"{where}.{name}" if where else name)
+        if room and isinstance(found, Part) and found.room != room:  # a stranger's file may say so
+            raise ConfigError(f"{where}.{name} must be a part of {room}, not of {found.room!r}.")
     missing = [
         f.name
         for f in known.values()

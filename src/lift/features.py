@@ -38,7 +38,7 @@ from lift.text.roles import Linked
 from lift.tower_encoder import TowerEncoder as TowerEncoder
 from lift.world import Precision, worker
 
-_PATHS = ("model", "path")
+_PATHS = ("model", "weights")
 """Options of towers that may name a folder."""
 
 _JOINED = "join=key,normalised=false,model=given"

@@ -110,6 +110,8 @@ def open_tower(
         ConfigError: no such tower or option, or pixels that nobody knows.
         MissingPackage: it needs a package that is not installed.
     """
+    if part.room != "towers":  # a stranger's cache may say so
+        raise ConfigError(f"A tower can't be of {part.room}/{part.name}.")
     module = plugins.build(part)
     own = plugins.pixels(part)
     transform, notes = None, []

@@ -21,6 +21,8 @@ from lift.errors import ConfigError, StorageError
 from lift.heads import HeadConfig, build_head
 from lift.terms import unit
 
+_TOWERS = ("towers", "text_towers")
+
 
 class Side(nn.Module):
     """An optional tower, an optional head, then unit length."""
@@ -63,19 +65,27 @@ class SideConfig:
     tower: Part | None = None
     head: HeadConfig = field(default_factory=lambda: HeadConfig(layers=0))
 
+    def __post_init__(self) -> None:
+        if self.tower is not None and self.tower.room not in _TOWERS:  # a stranger's file may be
+            raise ConfigError(f"A tower can't be of {self.tower.room}/{self.tower.name}.")
 
-def build_side(config: SideConfig, width_in: int | None, shared: int) -> Side:
+
+def build_side(
+    config: SideConfig, width_in: int | None, shared: int, *, kept: bool = False
+) -> Side:
     """Return the side, its weights drawn from torch's global generator.
 
     Args:
         config: tower and head.
         width_in: length of stored rows where there is no tower.
         shared: width of the space in which the sides meet.
+        kept: whether a saved model says so: then nothing but its options is read.
 
     Raises:
         ConfigError: no head although the widths differ.
     """
-    tower = plugins.build(config.tower) if config.tower is not None else None
+    build = plugins.rebuild if kept else plugins.build
+    tower = build(config.tower) if config.tower is not None else None
     width = tower.width if tower is not None else width_in
     assert width is not None, "a side without tower needs the width of its rows"
     if config.head.layers == 0:

@@ -39,9 +39,11 @@ def load(room: str, name: str) -> ModuleType:
     """Import the part's file.
 
     Raises:
-        ConfigError: no such part (with the nearest match).
+        ConfigError: no such room or part (with the nearest match).
         MissingPackage: the file needs a package that is not installed.
     """
+    if room not in ROOMS:  # a stranger's file may name any module of ours
+        raise unknown("plugin room", room, ROOMS)
     if name not in names(room):
         raise unknown(room.rstrip("s").replace("/", " "), name, names(room))
     module = importlib.import_module(f"lift.{room.replace('/', '.')}.{name}")
@@ -87,6 +89,18 @@ def kept(part: Part, module: Any) -> Part:
     """
     found = getattr(load(part.room, part.name), "kept", None)
     return resolve(part) if found is None else found(configure(part), module)
+
+
+def rebuild(part: Part) -> Any:
+    """Return the network, with random weights, of a part that `kept` made and a file may hold.
+
+    Its options may be a stranger's: nothing but them is read.
+
+    Raises:
+        ConfigError: no such part, or options that don't say the network.
+    """
+    found = getattr(load(part.room, part.name), "rebuild", None)
+    return build(part) if found is None else found(configure(part))
 
 
 def pixels(part: Part) -> dict[str, Any]:

@@ -96,6 +96,31 @@ def test_every_kind_of_head_costs_what_is_counted(head: HeadConfig) -> None:
     assert head_flops(head, 24, 16) == counter.get_total_flops() / 5
 
 
+@pytest.mark.parametrize(
+    "head",
+    [
+        HeadConfig(layers=1),
+        HeadConfig(layers=3, hidden=40),
+        HeadConfig(kind="residual", layers=3, hidden=30, standardise=True),
+        HeadConfig(kind="gated"),
+        HeadConfig(kind="gated", unit=True, before=HeadConfig(layers=2), between=20),
+    ],
+)
+def test_a_head_behind_a_tower_that_stands_still_costs_what_is_counted(head: HeadConfig) -> None:
+    config = recipes.get("quickstart", ["tower.width=64", "tower.depth=1", "tower.heads=1"])
+    config = dataclasses.replace(config, head=head, freeze=("image.tower",))
+    with torch.device("meta"):
+        side = build_side(config.image, None, 48)
+        rest = side.tower.requires_grad_(False).eval()  # type: ignore[union-attr]
+        with FlopCounterMode(display=False) as counter:
+            rest(images(config))
+    whole = image_flops(config, 48) - counter.get_total_flops() / 2
+    rows = torch.empty(4, 64, device="meta")
+    with FlopCounterMode(display=False) as counter:
+        side.finish(rows).sum().backward()
+    assert whole == pytest.approx(counter.get_total_flops() / 4, rel=1e-3)
+
+
 def test_small_images_cost_their_share() -> None:
     config = recipes.get("quickstart")
     small = dataclasses.replace(

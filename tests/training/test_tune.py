@@ -22,8 +22,9 @@ from lift.config import part
 from lift.data.loader import Loader, LoaderConfig
 from lift.data.source import open_source
 from lift.data.transform import Transform
-from lift.errors import ConfigError, Regressed, SpaceMismatch
+from lift.errors import ConfigError, LiftError, NotFinite, Regressed, SpaceMismatch
 from lift.heads import HeadConfig
+from lift.text.conditioning import ConditionConfig
 from lift.training import guard
 from lift.training.anchor import AnchorConfig
 from lift.training.config import OptimConfig, RunConfig
@@ -34,6 +35,8 @@ from lift.training.step import Stepper
 from .conftest import TRAIN, VALIDATION
 
 Maker = Callable[..., RunConfig]
+LOOK = Transform(resolution=32)
+SMALL = part("towers", "vit", width=16, depth=1, heads=1, patch=8, resolution=32)
 
 
 @pytest.fixture(scope="session")
@@ -225,3 +228,77 @@ def test_a_small_tower_learns_from_a_large_one(
     other = dataclasses.replace(config, cache=str(tmp_path / "c"), encoder=None)
     with pytest.raises(SpaceMismatch, match="give a teacher of the same space"):
         run(other, tmp_path / "other", progress=False)
+
+
+def test_a_breach_before_the_end_ends_the_run_for_good(
+    tuned: Maker, watched: str, tmp_path: Path
+) -> None:
+    config = tuned(
+        optim=OptimConfig(lr=30.0, warmup_steps=0, clip_norm=None),
+        precision="float32",
+        guard=GuardConfig(on=(watched,), on_breach="stop"),
+        evaluate_every=4,
+        checkpoint_every=100,
+        samples=96 * 8,
+    )
+    with pytest.raises(Regressed, match="After step 4 "):
+        run(config, tmp_path / "run", progress=False)
+    with pytest.raises(Regressed, match="After step 4 "):  # not one step further
+        run(config, tmp_path / "run", progress=False)
+    assert [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()] == ["step-00000004"]
+
+
+def test_bad_words_of_the_guard_leave_nothing_behind(tuned: Maker, tmp_path: Path) -> None:
+    with pytest.raises(LiftError, match="knm"):
+        run(tuned(guard=GuardConfig(on=("knm:data=x",))), tmp_path / "run", progress=False)
+    assert not (tmp_path / "run" / "run.json").exists()
+
+
+def test_images_are_not_held_to_a_head_that_begins_anew(
+    tuned: Maker, tower: Path, taught: Path, tmp_path: Path
+) -> None:
+    held = AnchorConfig(instance=1.0, of="vector")
+    whitened = ConditionConfig(kind="whiten")
+    for name, changes, words in (
+        ("a", {"condition": whitened}, "not in the conditioned one. Say anchor.of=tower"),
+        ("b", {"head": HeadConfig(layers=2, unit=True)}, "of a shape that it can't take over"),
+        ("c", {"start": "", "tower": SMALL, "transform": LOOK}, "there is no start"),
+    ):
+        with pytest.raises(ConfigError, match=words):
+            run(tuned(anchor=held, **changes), tmp_path / name, progress=False)
+    teacher = AnchorConfig(instance=1.0, of="vector", cache=str(taught), model=str(tower))
+    with pytest.raises(ConfigError, match="answers in the space itself"):
+        run(tuned(anchor=teacher, condition=whitened), tmp_path / "d", progress=False)
+    assert not list(tmp_path.rglob("run.json"))
+    run(tuned(anchor=held), tmp_path / "e", progress=False)
+
+
+def test_a_head_that_begins_anew_is_told(tuned: Maker, tmp_path: Path) -> None:
+    run(tuned(head=HeadConfig(layers=2, unit=True), samples=96), tmp_path / "run", progress=False)
+    assert "The head of this run begins anew" in (tmp_path / "run" / "events.jsonl").read_text()
+
+
+def test_cosines_of_conditioned_rows_are_not_those_of_an_index(tuned: Maker) -> None:
+    with pytest.raises(ConfigError, match="objective=compatible exclude each other"):
+        tuned(condition=ConditionConfig(kind="whiten"), objective=part("objectives", "compatible"))
+
+
+@pytest.mark.parametrize("objective", ["softmax", "sigmoid"])
+def test_a_teachers_row_that_is_no_number_is_named(
+    tiny: Maker, taught: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, objective: str
+) -> None:
+    decode = Loader.decode_teacher
+
+    def broken(self: Loader, stored: torch.Tensor) -> torch.Tensor:
+        rows = decode(self, stored)
+        return torch.where(torch.arange(len(rows))[:, None] == 3, torch.nan, rows)
+
+    monkeypatch.setattr(Loader, "decode_teacher", broken)
+    config = tiny(
+        transform=LOOK,
+        objective=part("objectives", objective),
+        anchor=AnchorConfig(instance=1.0, cache=str(taught)),
+        optim=OptimConfig(accumulate=2),
+    )
+    with pytest.raises(NotFinite, match="Samples"):
+        run(config, tmp_path / "run", progress=False)

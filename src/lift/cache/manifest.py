@@ -69,7 +69,7 @@ class Plan:
     fingerprint: str
     encoder: Part
     saw: tuple[str, ...]
-    codec: Part
+    codec: Part = field(metadata={"room": "cache/codecs"})
     precision: Precision
     token_budget: int
     rows_per_shard: int

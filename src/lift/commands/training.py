@@ -138,8 +138,9 @@ def dry_run(
     from lift.text.keys import count_distinct
     from lift.training.before import require_possible
     from lift.training.budget import budget as count
+    from lift.training.given import filled
 
-    config = _configured(recipe, options, data, "", str(cache)).resolved()
+    config = filled(_configured(recipe, options, data, "", str(cache))).resolved()
     require_possible(config)
     if config.text_tower is not None:
         return count(config, config.dimensions)

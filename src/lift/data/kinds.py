@@ -83,6 +83,7 @@ MEANINGS: Mapping[str, str] = {
     IMAGE_MISSING: "the sample names no image, or one that is not there",
     IMAGE_EMPTY: "the image file has no bytes",
     IMAGE_FILE_TOO_LARGE: "a file of the sample has more bytes than max_image_bytes",
+    NO_FEATURES: "the run shows stored features, and none are stored of this image",
     IMAGE_UNREADABLE: "the image is there and can't be read: a folder, a pipe, no permission",
     IMAGE_OUTSIDE: "the path or link of the image leads out of its folder (allow_outside)",
     IMAGE_PATH: "what should be the path of an image can be none",

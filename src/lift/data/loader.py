@@ -201,6 +201,11 @@ class Loader:
         )
 
     @property
+    def image_space(self) -> str:
+        """Fingerprint of the stored features that are shown; "" where pixels are."""
+        return "" if self._features is None else self._features.space.fingerprint
+
+    @property
     def wait_s(self) -> float:
         """Seconds that the consumer has waited for batches so far."""
         return self._waited[0]

@@ -114,6 +114,8 @@ def build_encoder(part: Part, device: str = "auto", *, trusted: bool = False) ->
             a server that only the user's own words may name.
         MissingPackage: its packages or weights are not installed.
     """
+    if part.room != ROOM:  # a stranger's file may say so
+        raise ConfigError(f"A text encoder can't be of {part.room}/{part.name}.")
     config, module = plugins.configure(part), plugins.load(part.room, part.name)
     if not trusted and getattr(config, "trust_remote_code", False):
         config = dataclasses.replace(config, trust_remote_code=False)

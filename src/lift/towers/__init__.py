@@ -16,9 +16,10 @@ It may have as well:
 - `kept(config, tower) -> Part`: the part from which a saved model rebuilds the network. Its weights
   are in the model's own file, so nothing else is read: no folder, no hub. Its options are a
   stranger's when they come back. Without `kept` the resolved part itself is kept.
-
+- `rebuild(config) -> nn.Module`: the network of a kept part, with random weights, whatever a
+  stranger's options say: no folder, no hub. Without it `build` is called, which then reads neither.
 - `NOT_IN_ROWS`: names of options that have no part in what it makes of an image at rest, such as
   what is dropped in training, or what its weights tell better.
 
-`plugins.pixels` and `plugins.kept` ask for the first two.
+`plugins.pixels`, `plugins.kept` and `plugins.rebuild` ask for the first three.
 """

@@ -129,7 +129,7 @@ def build(config: Config) -> PretrainedTower:
         ConfigError: no such model, one that can't be loaded, or a pooling or layer it doesn't have.
     """
     if config.network:
-        return _rebuild(config)
+        return rebuild(config)
     folder = _folder(config)
     stated = _stated(config, folder).get("resolution")
     with loading(config.model, "image tower"), quiet_loading():
@@ -155,7 +155,8 @@ def build(config: Config) -> PretrainedTower:
     return tower
 
 
-def _rebuild(config: Config) -> PretrainedTower:
+def rebuild(config: Config) -> PretrainedTower:
+    """Return a saved model's network with random weights. Raises ConfigError."""
     values = plain(config.network)
     kind = values.pop("model_type", None)
     if not isinstance(kind, str) or config.resolution is None:

@@ -40,7 +40,13 @@ def pixels(config: Config) -> dict[str, Any]:
     Raises:
         CheckpointError: there is no model, or it is damaged.
     """
-    transform = _record(_folder(config)).get("transform", {})
+    folder = _folder(config)
+    transform = _record(folder).get("transform", {})
+    if not isinstance(transform, Mapping):
+        raise CheckpointError(
+            f"{folder / MARKER} does not say how pixels reach the tower; copy the folder again "
+            "from where it was made."
+        )
     return {name: value for name, value in transform.items() if name != "augment"}
 
 
@@ -58,7 +64,7 @@ def build(config: Config) -> nn.Module:
     """
     folder = _folder(config)
     inner = _inner(folder)
-    tower = plugins.build(inner)
+    tower = plugins.rebuild(inner)
     try:
         with safe_open(folder / WEIGHTS, "pt") as file:
             names = [name for name in file.keys() if name.startswith(_PREFIX)]
@@ -71,6 +77,14 @@ def build(config: Config) -> nn.Module:
         ) from error
     tower.came_as = inner  # the folder may be gone when somebody saves what came of it
     return tower
+
+
+def rebuild(config: Config) -> nn.Module:
+    """Raise ConfigError: a saved model holds the network's own part, see `kept`."""
+    raise ConfigError(
+        f"The saved model names the tower of another one ({config.model}), where its own network "
+        "belongs; copy it again from where it was made."
+    )
 
 
 def _folder(config: Config) -> Path:

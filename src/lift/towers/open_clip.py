@@ -150,6 +150,16 @@ def build(config: Config) -> OpenClipTower:
     return OpenClipTower(config, network, side, shape)
 
 
+def rebuild(config: Config) -> OpenClipTower:
+    """Return the network of a saved model with random weights; raises as `build`."""
+    if not config.network:
+        raise ConfigError(
+            f"{_NAME}: the saved model does not say the shape of its network; copy it again from "
+            "where it was made."
+        )
+    return build(config)
+
+
 class OpenClipTower(SomebodysNetwork):
     """An image tower of open_clip.
 

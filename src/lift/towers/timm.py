@@ -146,6 +146,11 @@ def build(config: Config) -> TimmTower:
     return TimmTower(config, network, resolution)
 
 
+def rebuild(config: Config) -> TimmTower:
+    """Return the network of a saved model with random weights; raises as `build`."""
+    return build(dataclasses.replace(config, weights=RANDOM))
+
+
 def _load(network: Any, file: Path, config: Config) -> None:
     """Put the weights of a file into the network, positions brought to its size."""
     state = tensors_in(file, _NAME)

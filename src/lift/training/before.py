@@ -106,8 +106,8 @@ def _require_same_tower(config: RunConfig, record: BundleRecord) -> None:
     assert record.image.tower is not None, "an image side has a tower"
     with torch.device("meta"):
         theirs, ours = (
-            {name: tensor.shape for name, tensor in plugins.build(tower).state_dict().items()}
-            for tower in (record.image.tower, config.tower)
+            {name: tensor.shape for name, tensor in made.state_dict().items()}
+            for made in (plugins.rebuild(record.image.tower), plugins.build(config.tower))
         )
     lacking = [name for name, shape in ours.items() if theirs.get(name) != shape]
     if lacking:

@@ -221,4 +221,6 @@ def _flops(config: RunConfig, count: Callable[[RunConfig], float]) -> Flops:
 
 
 def _gf(flops: float | None) -> str:
-    return "unknown" if flops is None else f"{flops / 1e9:.2f} GF"
+    if flops is None:
+        return "unknown"
+    return f"{flops / 1e9:.2f} GF" if flops >= 1e8 else f"{flops / 1e6:.3g} MF"

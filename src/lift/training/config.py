@@ -263,9 +263,9 @@ class RunConfig:
                 f"{self.transform.resolution}, not {self.low_resolution.resolution}": (
                     self.low_resolution.resolution < self.transform.resolution
                 ),
-                "condition and objective=matryoshka exclude each other: a prefix of a conditioned "
-                "row is no prefix of the row that an index holds": (
-                    self.objective.name != "matryoshka" or not conditioned
+                f"condition and objective={self.objective.name} exclude each other: prefixes and "
+                "cosines of conditioned rows are not those of the rows that an index holds": (
+                    self.objective.name not in ("matryoshka", "compatible") or not conditioned
                 ),
                 f"ema must lie between 0 and 1, or be none, not {self.ema}": (
                     self.ema is None or 0 < self.ema < 1

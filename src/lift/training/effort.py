@@ -102,13 +102,19 @@ def image_flops(config: RunConfig, dimensions: int) -> float:
     Raises:
         ConfigError: a tower without closed forms.
     """
+    trained = {
+        option: f"image.{name}" not in config.held_still
+        for option, name in (("tower", "tower"), ("head_trained", "head"))
+    }
     if config.features:  # the tower was run once, when they were stored
-        return _side(0.0, 0.0, _head_of_features(config, dimensions), tower=False, head=True)
+        width = FeatureCache.open(config.features).dimensions
+        head, inner = (f(config.head, width, dimensions) for f in (head_flops, inner_flops))
+        return _side(0.0, 0.0, head, inner, **trained)
     module = _forms(config.tower)
     tower = dataclasses.replace(
         plugins.configure(config.tower), resolution=config.transform.resolution
     )
-    head = head_flops(config.head, tower.width, dimensions)
+    head, inner = (f(config.head, tower.width, dimensions) for f in (head_flops, inner_flops))
     low, mosaic = config.low_resolution, config.mosaic
     parts = [(1.0, tower)]
     if low.resolution:
@@ -116,21 +122,17 @@ def image_flops(config: RunConfig, dimensions: int) -> float:
         parts = [(low.share, small), (1 - low.share, tower)]
     # One step in so many puts tiles^2 images into one.
     whole = 1 - (1 - mosaic.tiles**-2) / mosaic.every if mosaic.every else 1.0
-    trained = {name: f"image.{name}" not in config.held_still for name in ("tower", "head")}
     return sum(
         share
         * _side(
             whole * module.forward_flops(shape),
             whole * module.training_flops(shape),
             head,
+            inner,
             **trained,
         )
         for share, shape in parts
     )
-
-
-def _head_of_features(config: RunConfig, dimensions: int) -> float:
-    return head_flops(config.head, FeatureCache.open(config.features).dimensions, dimensions)
 
 
 def text_flops(config: RunConfig, part: Part, tokens: float) -> float:
@@ -144,7 +146,10 @@ def text_flops(config: RunConfig, part: Part, tokens: float) -> float:
     Raises:
         ConfigError: a tower without closed forms.
     """
-    trained = {name: f"text.{name}" not in config.freeze for name in ("tower", "head")}
+    trained = {
+        option: f"text.{name}" not in config.freeze
+        for option, name in (("tower", "tower"), ("head_trained", "head"))
+    }
     if part.name == "pretrained":
         forward, training, width = _pretrained(part, tokens)
     else:
@@ -154,8 +159,8 @@ def text_flops(config: RunConfig, part: Part, tokens: float) -> float:
             _between(lambda length, f=f: f(tower, length), tokens)
             for f in (module.forward_flops, module.training_flops)
         )
-    head = head_flops(config.text_head, width, config.dimensions)
-    return _side(forward, training, head, **trained)
+    head, inner = (f(config.text_head, width, config.dimensions) for f in (head_flops, inner_flops))
+    return _side(forward, training, head, inner, **trained)
 
 
 def _between(flops: Callable[[int], float], tokens: float) -> float:
@@ -195,16 +200,33 @@ def head_flops(head: HeadConfig, width: int, dimensions: int) -> float:
     return first + 2.0 * cells
 
 
+def inner_flops(head: HeadConfig, width: int, dimensions: int) -> float:
+    """Return the part of `head_flops` that is of matrices behind others of the same head."""
+    if not head.layers:
+        return 0.0
+    if head.before is not None and head.between is not None:  # all of it is behind that one
+        own = head_flops(head, width, dimensions) - head_flops(head.before, width, head.between)
+        return own + inner_flops(head.before, width, head.between)
+    hidden = head.hidden_width(width, dimensions)
+    widths = [*[hidden] * (head.layers - 1), dimensions]
+    return 2.0 * sum(a * b for a, b in itertools.pairwise(widths))
+
+
 def _side(
-    forward: float, training: float, head_forward: float, *, tower: bool, head: bool
+    forward: float, training: float, head: float, inner: float, *, tower: bool, head_trained: bool
 ) -> float:
     """Return the FLOPs of a side; what is frozen costs its forward pass, and what passes through.
 
     A matrix costs its forward pass again for the gradient of its weights, and again for that of
-    its input where something below it is trained.
+    its input where something below it is trained: the tower, or matrices of the same head.
+
+    Args:
+        forward, training: of the tower.
+        head, inner: of the head's forward pass, and the part of it that is behind other matrices.
+        tower, head_trained: which of the two is trained.
     """
-    passes = 1 + head + tower
-    return (training if tower else forward) + passes * head_forward
+    through = head if tower else inner if head_trained else 0.0
+    return (training if tower else forward) + (1 + head_trained) * head + through
 
 
 def _forms(part: Part):

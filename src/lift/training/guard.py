@@ -93,9 +93,18 @@ def table(found: Sequence[Change]) -> str:
     lines = [f"{'what it could do':<{wide}}  before   after  change"]
     for change in found:
         mark = "  BREACH" if change.breach else ""
-        old, new = 100 * change.before.value, 100 * change.after.value
-        lines.append(f"{change.what:<{wide}}  {old:5.1f}%  {new:5.1f}%  {new - old:+6.1f}{mark}")
+        old, new = (_told(change, metric) for metric in (change.before, change.after))
+        apart = f"{change.after.value - change.before.value:+.3g}"
+        if is_share(change.what.rpartition(", ")[2]):
+            apart = f"{100 * (change.after.value - change.before.value):+.1f}"
+        lines.append(f"{change.what:<{wide}}  {old:>6}  {new:>6}  {apart:>6}{mark}")
     return "\n".join(lines)
+
+
+def _told(change: Change, metric: Metric) -> str:
+    """Return a figure in words: a share in percent, a rank as it is."""
+    is_one = is_share(change.what.rpartition(", ")[2])
+    return f"{100 * metric.value:.1f}%" if is_one else f"{metric.value:.4g}"
 
 
 class Guard:
@@ -129,18 +138,22 @@ class Guard:
         """Return what became of the start's figures."""
         return changes(self.before, after, self.config.drop)
 
-    def require(self, found: Sequence[Change], step: int) -> None:
-        """Raise Regressed where a breach shall end the run."""
-        broken = [change for change in found if change.breach]
-        if broken and self.config.on_breach == "stop":
-            worst = max(broken, key=lambda change: change.fell)
-            fell = [f"{100 * metric.value:.1f}%" for metric in (worst.before, worst.after)]
-            raise Regressed(
-                f"After step {step} the model has lost what it was to keep: {worst.what} fell from "
-                f"{fell[0]} to {fell[1]}, and guard.drop allows {100 * self.config.drop:g} points. "
-                "The state is saved; start anew elsewhere with a lower optim.lr, a larger "
-                "anchor.instance or fewer last_blocks, or say guard.on_breach=report."
-            )
+    def broken(self) -> list[Change]:
+        """Return what ended an earlier part of the run, if anything did."""
+        after = _kept(self.folder, AFTER) if self.config.on_breach == "stop" else []
+        found = self.compared(after) if after else []
+        return found if any(change.breach for change in found) else []
+
+    def regressed(self, found: Sequence[Change], step: int) -> Regressed:
+        """Return what ends the run, from changes of which one is a breach at least."""
+        worst = max(found, key=lambda change: (change.breach, change.fell))
+        before, after = (_told(worst, metric) for metric in (worst.before, worst.after))
+        return Regressed(
+            f"After step {step} the model has lost what it was to keep: {worst.what} fell from "
+            f"{before} to {after}, and guard.drop allows {100 * self.config.drop:g} points. "
+            "The state is saved; start anew elsewhere with a lower optim.lr, a larger "
+            "anchor.instance or fewer last_blocks, or with guard.on_breach=report."
+        )
 
 
 def report(folder: Path, drop: float) -> list[Change]:

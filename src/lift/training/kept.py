@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode, unset_fake_temporarily
 
 from lift import plugins
-from lift.model import Side, build_side
+from lift.cache.features import FeatureCache
+from lift.model import Side, SideConfig, build_side
 from lift.text_side import fitted, tokenizer_of
 from lift.training.config import RunConfig
 from lift.training.effort import captions_shown
@@ -26,17 +27,19 @@ class Computed:
 
     Attributes:
         side: in the mode and with the parts frozen in which it is trained.
-        shape: of one item that goes in: 3 x h x w pixels, or t tokens.
+        shape: of one item that goes in: 3 x h x w pixels, t tokens, or what a tower gave.
         items: of an image: 1, or its captions.
+        tokens: whether they are.
     """
 
     side: Side
     shape: tuple[int, ...]
     items: float = 1.0
+    tokens: bool = False
 
     def batch(self, count: int) -> Tensor:
         """Return what `count` items are, on torch's present device; its values don't matter."""
-        if len(self.shape) == 1:
+        if self.tokens:
             return torch.zeros(count, *self.shape, dtype=torch.int64)
         return torch.empty(count, *self.shape)
 
@@ -54,9 +57,14 @@ def sides(config: RunConfig, dimensions: int) -> list[Computed]:
     Raises:
         LiftError: options that don't fit together, or a text tower that can't be found.
     """
-    pixels = config.transform.resolution
-    image = _trained(config, "image", build_side(config.image, None, dimensions))
-    found = [Computed(side=image, shape=(3, pixels, pixels))]
+    if config.features:  # a tower that was run earlier takes no part
+        width = FeatureCache.open(config.features).dimensions
+        shape, alone = (width,), SideConfig(head=config.head)
+        image = _trained(config, "image", build_side(alone, width, dimensions))
+    else:
+        shape = (3, config.transform.resolution, config.transform.resolution)
+        image = _trained(config, "image", build_side(config.image, None, dimensions))
+    found = [Computed(side=image, shape=shape)]
     if config.text_tower is not None:
         there = config.text_tower.name == "pretrained"
         part = config.text_tower
@@ -66,7 +74,9 @@ def sides(config: RunConfig, dimensions: int) -> list[Computed]:
             text = build_side(dataclasses.replace(config.text, tower=part), None, dimensions)
         shape = (plugins.configure(part).context,)
         text = _trained(config, "text", text)
-        found.append(Computed(side=text, shape=shape, items=captions_shown(config)))
+        found.append(
+            Computed(side=text, shape=shape, items=captions_shown(config), tokens=True)
+        )
     return found
 
 

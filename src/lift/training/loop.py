@@ -22,7 +22,7 @@ from lift.training.budget import budget
 from lift.training.config import RunConfig
 from lift.training.folder import RunFolder, clear_beginning, open_run
 from lift.training.given import filled
-from lift.training.judging import encoder_of, judge, look_back
+from lift.training.judging import encoder_of, judge, look_back, measure_start
 from lift.training.log import Meter, finite
 from lift.training.memory import is_shortage, peak_bytes, shortage
 from lift.training.optim import learning_rate, set_rate, update_mean
@@ -101,6 +101,7 @@ def run(config: RunConfig, out: Path, *, resume: bool = False, progress: bool = 
             try:
                 with products(current.folder.facts.get("products", "highest")):
                     if not folder.finished:
+                        measure_start(current)
                         _loop(current, stop)
                     return _finish(current, stop)
             finally:
@@ -264,7 +265,7 @@ def _once_in_a_while(run: Run, meter: Meter, rate: float, *, last: bool) -> None
                 run.trained_on.flush()
                 checkpoint.save(run.folder.checkpoints, state)
     if breach:
-        run.guard.require(breach, state.step)
+        raise breach
 
 
 def _is_due(run: Run, step: int, every: int) -> bool:
@@ -295,7 +296,7 @@ def _finish(run: Run, stop: StopRequest) -> RunResult:
     trained_on = None
     run.judged = None  # the model as it is saved
     if breach := look_back(run, encoder_of(run, now=False)):
-        run.guard.require(breach, run.state.step)
+        raise breach
     with ranks.together():
         if ranks.first:
             trained_on = run.trained_on.save(run.loader.source, run.config)

@@ -10,7 +10,7 @@ from torch import Tensor
 from lift.bundle import load as load_bundle
 from lift.cache.reader import EmbeddingCache
 from lift.data.loader import Loader
-from lift.errors import SpaceMismatch
+from lift.errors import ConfigError, SpaceMismatch
 from lift.model import TwoSided
 from lift.ranks import Ranks
 from lift.training.bank import Bank
@@ -29,11 +29,7 @@ def means_of(
     device: torch.device,
     ranks: Ranks,
 ) -> Means:
-    """Return what every step of a run works with; the start that it is held to is not among it.
-
-    Raises:
-        SpaceMismatch: a teacher of another space.
-    """
+    """Return what every step of a run works with, but for what images are held to."""
     condition = None
     if texts.condition is not None:
         kind = torch.float64 if precision == "float64" else torch.float32
@@ -50,7 +46,7 @@ def means_of(
         condition=condition,
         stored_images=bool(config.features),
         anchor=config.anchor,
-        decode_teacher=_teacher(config, loader, texts, device),
+        decode_teacher=loader.decode_teacher,
     )
     if config.bank:
         assert isinstance(texts.rows, EmbeddingCache), "the config says so"
@@ -59,13 +55,23 @@ def means_of(
     return means
 
 
-def _teacher(
+def teacher_of(
     config: RunConfig, loader: Loader, texts: Texts, device: torch.device
 ) -> Callable[[Tensor], Tensor]:
-    """Return what makes references of a teacher's stored rows."""
+    """Return what makes references of a teacher's stored rows.
+
+    Raises:
+        SpaceMismatch: a teacher of another space.
+        ConfigError: a teacher that knows nothing of the run's conditioning.
+    """
     if not config.anchor.model:
         return loader.decode_teacher
     teacher = load_bundle(config.anchor.model, device=str(device))
+    if texts.condition is not None:
+        raise ConfigError(
+            f"The teacher {config.anchor.model} answers in the space itself, and the images of "
+            "this run meet conditioned rows: leave out condition, or say anchor.of=tower."
+        )
     fingerprint = texts.facts.get("space", {}).get("fingerprint")
     if teacher.space.fingerprint != fingerprint:
         raise SpaceMismatch(

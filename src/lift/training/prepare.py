@@ -27,7 +27,7 @@ from lift.training.folder import RunFolder, versions
 from lift.training.given import require_same_tower, standardise
 from lift.training.guard import Guard
 from lift.training.log import Log
-from lift.training.means import means_of
+from lift.training.means import means_of, teacher_of
 from lift.training.optim import make_optimizer
 from lift.training.run import Run
 from lift.training.sides import build_model
@@ -65,7 +65,9 @@ def prepare(
             teacher=FeatureCache.open(config.anchor.cache) if config.anchor.cache else None,
         )
         plans = _plans(config, texts)
-        model = build_model(config, texts, device)
+        watch = Guard(config.guard, folder.path)
+        teacher = teacher_of(config, loader, texts, device)
+        model, notes = build_model(config, texts, device)
         require_same_tower(config, model, features)
         standardise(model, features)
         held = config.anchor.pulls and not config.anchor.cache
@@ -91,7 +93,7 @@ def prepare(
             checkpoint.restore(folder.checkpoints, state, kept)
     with ranks.together():
         means = means_of(config, folder.facts["precision"], model, texts, loader, device, ranks)
-        means.start = start
+        means.start, means.decode_teacher = start, teacher
     log = Log(
         folder.path, steps=config.steps, start=state.step, progress=progress, speaks=ranks.first
     )
@@ -102,6 +104,8 @@ def prepare(
             log.warning("No --validation: nothing judges this run; `lift eval` can do so later.")
         if config.cache and config.text_tower is not None:
             log.note(f"The cache {config.cache} is not used: this run trains its own text side.")
+        for note in notes:
+            log.note(note)
         _say_what_is_left_out(loader, state, log)
         _warn_of_equal_captions(config, loader, log)
     if means.bank is not None and means.bank.size < config.bank:
@@ -113,7 +117,7 @@ def prepare(
     )
     return Run(
         *(config, folder, loader, texts, state, stepper, device, plans, log, trained_on, ranks),
-        guard=Guard(config.guard, folder.path),
+        guard=watch,
         features=features,
     )
 
@@ -160,6 +164,7 @@ def _begin(
             "digest": loader.pairs.digest,
             "order": ORDER,
         },
+        **({"features": loader.image_space} if loader.image_space else {}),
         "device": device.type,
     }
     with ranks.together():
@@ -205,6 +210,12 @@ def _require_same_world(
             f"The run in {place} was started on other pairs ({facts['pairs']}, now {now} with "
             f"digest {loader.pairs.digest}): give the data it was started with, or another --out."
         )
+    if facts.get("features", loader.image_space) != loader.image_space:
+        raise CheckpointError(
+            f"The run in {place} was started on features of the image space {facts['features']}, "
+            f"these are of {loader.image_space}: give those that it was started with, or another "
+            "--out."
+        )
     if facts["device"] != device.type and not folder.finished:
         raise CheckpointError(
             f"The run in {place} was started on {facts['device']}, here is "
@@ -213,7 +224,16 @@ def _require_same_world(
 
 
 def _plans(config: RunConfig, texts: Texts) -> list[Plan]:
-    """Return the evaluations to run, having checked that their captions have rows."""
+    """Return the evaluations to run, having checked that their captions have rows.
+
+    Raises:
+        ConfigError: nothing to judge by, and the run is to end when it gets no better.
+    """
+    if config.patience and not config.validation:
+        raise ConfigError(
+            f"patience={config.patience} ends the run when it gets no better, and nothing judges "
+            "it: give --validation, or --set patience=0."
+        )
     if not config.evaluations or not config.validation:
         return []
     plans = [parse_plan(words, data=config.validation) for words in config.evaluations]

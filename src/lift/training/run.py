@@ -121,7 +121,8 @@ class Run:
             **({"start": config.start} if config.start else {}),
             **({} if trained_on is None else {"trained_on": origin_of(trained_on)}),
         }
-        samples = self.state.step * config.step_samples
+        steps = self.state.step if chosen is self.current else self.state.best_step
+        samples = steps * config.step_samples
 
         def record(*, head: Any = config.head, gain: float = 1.0, **more: Any) -> BundleRecord:
             kept = chosen if isinstance(chosen.objective, Objective) else self.model

@@ -27,15 +27,26 @@ def frozen(model: TwoSided, config: RunConfig) -> list[nn.Module]:
     return found
 
 
-def build_model(config: RunConfig, texts: Texts, device: torch.device) -> TwoSided:
-    """Return the model at its start, with the parts frozen that the config names.
+def build_model(
+    config: RunConfig, texts: Texts, device: torch.device
+) -> tuple[TwoSided, tuple[str, ...]]:
+    """Return the model at its start, with the parts frozen that the config names, and notes.
 
     `lift.training.before.require_possible` has compared the start's tower with the config's.
+
+    Raises:
+        ConfigError: images shall stay at the vectors of a head that nobody has trained.
     """
     torch.manual_seed(config.seed)
     image = build_side(config.image, None, texts.width)
-    if config.start:
-        _start_from(config, image, texts)
+    why = _start_from(config, image, texts) if config.start else "there is no start"
+    held = config.anchor.pulls and config.anchor.of == "vector" and not config.anchor.cache
+    if why and held and image.head is not None:
+        raise ConfigError(
+            f"anchor.of=vector holds images where the start's head puts them, and the head of this "
+            f"run begins anew: {why}. Say anchor.of=tower."
+        )
+    notes = (f"The head of this run begins anew: {why}.",) if why and config.start else ()
     text = build_side(texts.side, texts.width, texts.width)
     model = TwoSided(image, text, plugins.build(config.objective))
     if config.precision == "float64":
@@ -45,11 +56,14 @@ def build_model(config: RunConfig, texts: Texts, device: torch.device) -> TwoSid
     if config.last_blocks:
         assert image.tower is not None, "an image side has a tower"
         freeze_but_last(image.tower, config.last_blocks)
-    return model.to(device)
+    return model.to(device), notes
 
 
-def _start_from(config: RunConfig, image: Side, texts: Texts) -> None:
-    """Give an image side the weights of the model that the run starts from."""
+def _start_from(config: RunConfig, image: Side, texts: Texts) -> str:
+    """Give an image side the weights of the model that the run starts from.
+
+    Returns why the start's head is not among them; "" where it is, or where there is none.
+    """
     started = load_bundle(config.start, device="cpu")
     theirs, ours = started.side.state_dict(), image.state_dict()
     if config.features:
@@ -60,12 +74,17 @@ def _start_from(config: RunConfig, image: Side, texts: Texts) -> None:
         if name.startswith("tower.") and _fits(name, value, ours)
     }
     image.load_state_dict({**ours, **tower})
+    if image.head is None:
+        return ""
     # A head belongs to the space that it was trained into; a tower does not.
-    same = texts.facts.get("space", {}).get("fingerprint") == started.space.fingerprint
-    if not same or texts.condition is not None:
-        return
-    if isinstance(image.head, Head) and isinstance(started.side.head, Head):
-        start_at(image.head, started.side.head)
+    if texts.facts.get("space", {}).get("fingerprint") != started.space.fingerprint:
+        return f"that of {config.start} answers in another text space"
+    if texts.condition is not None:
+        return f"that of {config.start} answers in the space itself, not in the conditioned one"
+    assert isinstance(image.head, Head), type(image.head)
+    if isinstance(started.side.head, Head) and start_at(image.head, started.side.head):
+        return ""
+    return f"that of {config.start} is of a shape that it can't take over"
 
 
 def _fits(name: str, value: Tensor, ours: Mapping[str, Tensor]) -> bool:

@@ -163,8 +163,19 @@ class Stepper:
             if bad.any():
                 rows = told.row[bad].tolist()
                 return f"The cache holds NaN or Inf in row(s) {rows[:8]}; run `lift audit` on it."
+        for batch in batches:
+            for what, rows in (("features", batch.images), ("teacher's", batch.teacher)):
+                if isinstance(rows, torch.Tensor) and rows.is_floating_point():
+                    bad = ~torch.isfinite(rows.reshape(len(rows), -1)).all(dim=1).cpu()
+                    if bad.any():
+                        return (
+                            f"The stored {what} rows of sample(s) {batch.index[bad][:8].tolist()} "
+                            "hold NaN or Inf; run `lift audit` on their folder."
+                        )
+        # In a step of several passes the anchor's part of each batch stands behind the loss.
         failing = [n for n, part in enumerate(passes.losses) if not math.isfinite(float(part))]
-        batch = batches[failing[0] if failing else -1]
+        at = failing[0] - (len(passes.losses) - len(batches)) if failing else -1
+        batch = batches[max(at, 0) if failing else -1]
         return (
             f"Loss {loss} with gradient norm {grad_norm}: the step was not taken. Samples "
             f"{batch.index[:8].tolist()} (first 8), cache rows {batch.row[:8].tolist()}. "
