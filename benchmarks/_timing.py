@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from lift.training.folder import versions
+from lift.world import versions
 
 Work = Callable[[int], object]
 """Does one thing; the number says with which of its inputs."""

@@ -47,7 +47,7 @@ from lift.cache import planning
 from lift.text.encoder import clean, default_token_budget
 from lift.text.encoders import minilm
 from lift.text.precision import NEAR, min_cosine
-from lift.training.folder import versions
+from lift.world import versions
 
 Work = Callable[[], np.ndarray]
 

@@ -36,9 +36,8 @@ from lift.config import part, to_dict
 from lift.data.source import Captions, open_source
 from lift.evaluation import CachedTexts, evaluate, parse_plan
 from lift.text.encoder import build_encoder
-from lift.training.folder import versions
 from lift.training.loop import run
-from lift.world import threads
+from lift.world import threads, versions
 
 RESULTS = Path(__file__).parent / "results" / "codec_study"
 ARMS = {

@@ -49,11 +49,10 @@ from lift.evaluation import evaluate, parse_plan
 from lift.terms import Encoder, unit
 from lift.text.conditioning import Condition, ConditionConfig
 from lift.text.encoder import build_encoder
-from lift.training.folder import versions
 from lift.training.loop import run
 from lift.training.paired import difference
 from lift.training.texts import CONDITION
-from lift.world import threads
+from lift.world import threads, versions
 
 RESULTS = Path(__file__).parent / "results" / "conditioning_study"
 

@@ -48,8 +48,8 @@ from lift.data.source import Captions, open_source
 from lift.text.encoder import build_encoder
 from lift.training import loop
 from lift.training.config import LowResolutionConfig, RunConfig
-from lift.training.folder import versions
 from lift.training.paired import difference
+from lift.world import versions
 
 RESULTS = Path(__file__).parent / "results" / "low_resolution_study"
 FULL, SMALL, PATCH = 64, 32, 8

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from safetensors.numpy import load_file, save_file
+from safetensors.torch import save_file as save_torch
 
 import lift
 from lift import plugins
@@ -443,10 +446,30 @@ def test_damaged_and_foreign_folders(bank, tmp_path):
         {"reduce": "sum"},
         {"kinds": 3},
         {"temperature": "hot"},
+        {"temperature": math.inf, "reduce": "logsumexp"},
+        {"temperature": 1e-300, "reduce": "logsumexp"},
+        {"classes": ["\ud800", "b"]},
         {"texts": [1] * 6},
     ):
         with pytest.raises(CheckpointError, match="is damaged"):
             Bank.load(rewritten(**change))
+    rewritten()
+    arrays = load_file(folder / "bank.safetensors")
+    for change in (
+        {"weights": np.ones((6, 2), np.float32)},
+        {"weights": np.ones(6, bool)},
+        {"owner": arrays["owner"].astype(np.float32)},
+    ):
+        save_file({**arrays, **change}, folder / "bank.safetensors")
+        with pytest.raises(CheckpointError, match="is damaged"):
+            Bank.load(folder)
+    half = {name: torch.from_numpy(value.copy()).bfloat16() for name, value in arrays.items()}
+    save_torch(half, folder / "bank.safetensors")
+    with pytest.raises(CheckpointError, match="is damaged"):
+        Bank.load(folder)
+    (folder / "bank.json").write_text("[" * 100_000)
+    with pytest.raises(CheckpointError, match="is damaged"):
+        Bank.load(folder)
     rewritten()
     (folder / "bank.safetensors").write_bytes(b"spoiled")
     with pytest.raises(CheckpointError, match="is damaged"):

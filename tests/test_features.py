@@ -497,3 +497,13 @@ def test_a_plan_that_does_not_say_how_its_features_were_made(photos, model, tmp_
     plan = dataclasses.replace(manifest.plan, encoder=Part("features", "tower", options))
     with pytest.raises(CacheError, match=r"does not say how its features were made \(views"):
         FeatureCache(tmp_path / "f", [dataclasses.replace(manifest, plan=plan)])
+
+
+def test_a_cache_names_the_weights_of_its_tower_from_the_root(tmp_path, monkeypatch):
+    """It is opened from anywhere, and its tower with it."""
+    from lift.features import _absolute
+
+    (tmp_path / "w.safetensors").touch()
+    monkeypatch.chdir(tmp_path)
+    named = _absolute(part("towers", "timm", model="resnet10t", weights="w.safetensors"))
+    assert named.options == {"model": "resnet10t", "weights": str(tmp_path / "w.safetensors")}

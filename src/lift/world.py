@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.metadata
 import os
+import platform
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -11,6 +13,7 @@ from typing import Literal
 
 import torch
 
+from lift import __version__
 from lift.errors import ConfigError
 
 Precision = Literal["float32", "bfloat16", "float64"]
@@ -171,3 +174,17 @@ def probe_products(
                 best[how] = min(best[how], elapsed)
     chosen: Products = "medium" if best["medium"] < best["highest"] / 1.05 else "highest"
     return chosen, {**measured, **best}
+
+
+def versions() -> dict[str, str]:
+    """Return the versions that a result depends on."""
+    found = {"lift-align": __version__, "python": platform.python_version()}
+    for package in ("torch", "numpy", "pillow", "pyarrow", "sentence-transformers"):
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    found["cpu"] = torch.backends.cpu.get_cpu_capability()
+    if torch.cuda.is_available():
+        found["cuda"] = torch.cuda.get_device_name()
+    return found

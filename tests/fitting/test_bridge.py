@@ -44,6 +44,7 @@ def test_two_caches_and_a_tower(world, tmp_path, centred):
         own=world.wide,
         cache=world.new,
         out=tmp_path / "m",
+        method="ridge",
         options=["penalty=0.05"],
         holdout=0.0,
         progress=False,
@@ -78,6 +79,7 @@ def test_a_model_with_a_head_of_its_own(world, tmp_path):
         own=world.model,
         cache=world.new,
         out=tmp_path / "m",
+        method="ridge",
         options=["penalty=0.05"],
         holdout=0.0,
         progress=False,
@@ -90,6 +92,19 @@ def test_a_model_with_a_head_of_its_own(world, tmp_path):
     model = lift.load(tmp_path / "m")
     np.testing.assert_allclose(model.encode_images(images), expected, atol=2e-5)
     assert model.record.image.head.unit and model.record.image.head.before is not None
+
+
+def test_what_is_judged_are_captions(world, tmp_path):
+    """No image has been seen, so no figure speaks of one."""
+    tower = f"lift_model:model={world.model}"
+    for name, words in (("own", "hashing:dimensions=40"), ("new", "hashing:dimensions=24,seed=4")):
+        lift.embed([world.data], out=tmp_path / name, encoder=words, progress=False)
+    given = {"own": tmp_path / "own", "cache": tmp_path / "new", "tower": tower}
+    report = lift.fit(bridge=True, holdout=0.4, progress=False, **given)
+    assert report.solved.solver.name == "procrustes"  # captions choose a penalty that fails images
+    table = report.table()
+    assert "captions, mapped and searched among their true vectors" in table and "R@10" in table
+    assert "text to image" not in table and " images and all" not in table
 
 
 def test_bad_input_is_told(world, tmp_path):

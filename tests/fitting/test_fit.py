@@ -142,7 +142,7 @@ def test_auto_takes_the_best_and_judges_it_on_others():
     assert judged is not None and judged.images == judged.captions == len(gathered.held) > 200
     assert judged.metrics["text_to_image/R@1"].value > 0.3
     assert judged.metrics["text_to_image/R@1"].low < judged.metrics["text_to_image/R@1"].value
-    assert "held out by key" in judged.protocol
+    assert "held out by image" in judged.protocol
 
 
 def test_held_out_figures_are_the_formula():
@@ -247,3 +247,56 @@ def test_a_tower_that_changed_since_is_refused(world, tmp_path):
             lift.fit(world.data, cache=world.old, features=world.features, progress=False)
     finally:
         shutil.copyfile(kept, weights)
+
+
+def twins(tmp_path, count=400):
+    """Return pairs of samples that share an image file, their features and captions."""
+    from PIL import Image
+
+    rng = np.random.default_rng(0)
+    folder = tmp_path / "twins"
+    folder.mkdir()
+    for number in range(count):
+        pixels = np.random.default_rng(number // 2).integers(0, 256, (8, 8, 3), np.uint8)
+        Image.fromarray(pixels).save(folder / f"{number:04}.png")
+        (folder / f"{number:04}.txt").write_text(f"thing {number} of {rng.integers(99)}\n")
+    lift.embed([str(folder)], out=tmp_path / "c", encoder=OLD, progress=False)
+    keys = [key for key, _ in open_source(str(folder)).texts()]
+    rows = np.repeat(rng.normal(size=(count // 2, 16)), 2, axis=0).astype(np.float32)
+    np.save(tmp_path / "f.npy", rows)
+    (tmp_path / "f.txt").write_text("\n".join(keys))
+    lift.embed_images(
+        [str(folder)],
+        out=tmp_path / "f",
+        tower="stored:width=16,model=x",
+        vectors=f"{tmp_path}/f.npy,texts={tmp_path}/f.txt",
+        progress=False,
+    )
+    return str(folder), tmp_path / "c", tmp_path / "f"
+
+
+def test_equal_images_are_held_out_together(tmp_path):
+    """Else the map is judged on images that it was fitted on."""
+    data, captions, features = twins(tmp_path)
+    pairs = StoredPairs(
+        open_source(data), EmbeddingCache.open(captions), FeatureCache.open(features)
+    )
+    gathered = gather(pairs.blocks(), 16, 32, holdout=0.3)
+    held = np.unique(gathered.held.h, axis=0, return_counts=True)[1]
+    assert 40 < len(gathered.held) < 220 and set(held.tolist()) == {2}
+    assert all(fold.images % 2 == 0 for fold in gathered.folds)
+
+
+def test_a_model_tells_what_it_was_fitted_on(tmp_path):
+    data, captions, features = twins(tmp_path)
+    report = lift.fit(
+        data, cache=captions, features=features, out=tmp_path / "m", holdout=0.3, progress=False
+    )
+    assert len(report.model.trained_on) == report.solved.pairs < 400
+    model = lift.load(tmp_path / "m")
+    assert model.record.origin["trained_on"]["samples"] == report.solved.pairs
+    from lift.leaks import leaks
+
+    found = leaks(model.trained_on, open_source(data))
+    assert found.equal_captions.count == report.solved.pairs
+    assert not found.alike.count  # nobody knows how its images look

@@ -342,6 +342,18 @@ def test_items_and_chance_stand_in_the_heading(once: Path) -> None:
     assert "Options were tuned for LIFT" in table and "those that are only judged" in table
 
 
+def test_runs_that_ended_early_cost_less_than_the_table_says(once: Path) -> None:
+    found = read_comparison(once)
+    assert "ended early" not in found.table()
+    first = found.arms[0]
+    planned = first.runs[0].steps
+    short = dataclasses.replace(
+        first, runs=tuple(dataclasses.replace(ran, steps=1) for ran in first.runs)
+    )
+    told = dataclasses.replace(found, arms=(short, *found.arms[1:])).table()
+    assert f"Runs of {first.name} got no better and ended early, after 1 of {planned:,}" in told
+
+
 def test_only_the_main_metric_has_a_verdict(once: Path) -> None:
     found = read_comparison(once)
     for figure in figures(found):

@@ -23,7 +23,14 @@ from lift.data.source import open_source
 from lift.data.stored_pairs import StoredPairs
 from lift.data.transform import Transform
 from lift.encoders import CachedImages, CachedTexts
-from lift.errors import ConfigError, DataError, MissingRows, SpaceMismatch
+from lift.errors import (
+    CheckpointError,
+    ConfigError,
+    DataError,
+    MissingRows,
+    NotFinite,
+    SpaceMismatch,
+)
 from lift.evaluation import evaluate, parse_plan
 from lift.heads import HeadConfig
 from lift.training.config import OptimConfig, RunConfig
@@ -255,3 +262,66 @@ def test_a_sample_without_features_is_counted(
         progress=False,
     )
     assert result.counters["left out, without stored features"] == 16
+
+
+def test_patience_without_anything_to_go_by_is_refused_first(stored: Maker, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"patience=2 .* give --validation, or --set patience=0"):
+        run(stored(validation="", evaluate_every=4, patience=2), tmp_path / "run", progress=False)
+    assert not (tmp_path / "run" / "run.json").exists()
+
+
+def test_a_model_says_how_many_images_its_weights_have_seen(stored: Maker, tmp_path: Path) -> None:
+    config = stored(
+        samples=96 * 200,
+        evaluate_every=4,
+        patience=2,
+        optim=OptimConfig(lr=3.0, warmup_steps=30, clip_norm=None),
+    )
+    result = run(config, tmp_path / "run", progress=False)
+    told = load_bundle(tmp_path / "run").record.origin["samples"]
+    assert told == 16 * (result.steps - 2 * 4)  # the best was two evaluations before the end
+
+
+def test_what_a_head_costs_is_told_without_its_tower(
+    captions: Path, features: Path, stored: Maker, tmp_path: Path
+) -> None:
+    words = [f"features={features}", "head.hidden=64", "loader.batch_size=16"]
+    told = lift.dry_run("head", data=TRAIN, cache=captions, options=words)
+    assert told.tower_parameters == 0
+    assert told.head_parameters == 32 * 32 + 32 + 32 * 64 + 64 + 64 * 32
+    assert told.image.forward == 2 * (32 * 32 + 32 * 64 + 64 * 32)
+    assert told.activation_bytes > 0 and "MF" in told.table()
+
+
+def test_features_of_another_tower_do_not_go_on_with_a_run(
+    stored: Maker, features: Path, captions: Path, tmp_path: Path
+) -> None:
+    cut = dataclasses.replace(stored(), samples=96)
+    run(cut, tmp_path / "run", progress=False)
+    place = tmp_path / "run" / "run.json"
+    facts = json.loads(place.read_text())
+    assert facts["features"] == FeatureCache.open(features).space.fingerprint
+    place.write_text(json.dumps({**facts, "status": "running", "features": "another"}))
+    with pytest.raises(CheckpointError, match="features of the image space another"):
+        run(cut, tmp_path / "run", progress=False)
+
+
+def test_a_row_that_is_no_number_is_named(
+    stored: Maker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    take = FeatureCache.take_stored
+
+    def broken(self: FeatureCache, rows: np.ndarray) -> np.ndarray:
+        taken = take(self, rows)
+        taken[np.asarray(rows) == 7] = np.nan
+        return taken
+
+    monkeypatch.setattr(FeatureCache, "take_stored", broken)
+    head = HeadConfig(layers=1)
+    with pytest.raises(NotFinite, match=r"stored features of sample\(s\) \[\d+\] hold NaN"):
+        run(stored(head=head), tmp_path / "run", progress=False)
+
+
+def test_a_pair_alone_is_too_few(captions: Path, stored: Maker, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"fewer than one batch of 16; lower loader\.batch_size"):
+        run(stored(data="scenes:count=1,seed=1,resolution=32"), tmp_path / "run", progress=False)

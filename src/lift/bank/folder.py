@@ -57,7 +57,10 @@ def read(folder: Path) -> tuple[dict[str, Any], TextSpace | None, dict[str, np.n
         words = json.loads((folder / MARKER).read_text(encoding="utf-8"))
         written = words.pop("format")
         described = words.pop("space")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (
+        *(OSError, ValueError, KeyError, TypeError, AttributeError),
+        RecursionError,  # brackets within brackets
+    ) as error:
         raise CheckpointError(damaged % error) from error
     if not isinstance(written, int) or written > FORMAT:
         raise CheckpointError(
@@ -66,6 +69,6 @@ def read(folder: Path) -> tuple[dict[str, Any], TextSpace | None, dict[str, np.n
     try:
         space = None if described is None else TextSpace.from_json(json.dumps(described))
         arrays = load_file(folder / ROWS)
-    except (OSError, SafetensorError, LiftError) as error:
+    except (OSError, SafetensorError, LiftError, TypeError) as error:  # of a type numpy lacks
         raise CheckpointError(damaged % str(error).splitlines()[0]) from error
     return words, space, arrays

@@ -267,15 +267,22 @@ class Rows:
 
 def _check_words(bank: Rows) -> None:
     arrays = (bank.rows, bank.owner, bank.kinds, bank.texts, bank.weights)
-    if len({len(array) for array in arrays}) > 1 or bank.rows.ndim != 2:
+    numbers = ((bank.rows, 2, "f"), (bank.owner, 1, "i"), (bank.weights, 1, "f"))
+    fitting = all(array.ndim == axes and array.dtype.kind == k for array, axes, k in numbers)
+    if not fitting or len({len(array) for array in arrays}) > 1:
         raise DataError("The rows of a bank, their owners, kinds, texts and weights don't match.")
     texts = (*bank.classes, *bank.texts)
     if not all(isinstance(text, str) for text in texts) or "" in bank.classes:
         raise DataError("A class or a text of a bank is not a text, or a class has no name.")
+    try:
+        "".join(texts).encode()
+    except UnicodeEncodeError as error:
+        raise DataError("A class or a text of a bank is not valid Unicode.") from error
     if bank.reduce not in get_args(Reduce):
         raise unknown("reduce of a bank:", str(bank.reduce), get_args(Reduce))
-    if not isinstance(bank.temperature, int | float) or not bank.temperature > 0:
-        raise ConfigError(f"The temperature of a bank must be above 0, not {bank.temperature!r}.")
+    told = bank.temperature
+    if not isinstance(told, int | float) or not 1e-6 <= told <= 1e6:  # else sums are no numbers
+        raise ConfigError(f"The temperature of a bank must lie in [1e-6, 1e6], not {told!r}.")
     if strange := set(bank.kinds) - set(KINDS):
         raise unknown("kind of row", str(min(map(str, strange))), KINDS)
 

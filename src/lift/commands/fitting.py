@@ -43,7 +43,7 @@ def fit(
         own: captions in the tower's own text space: a cache, or a model with a text side.
         tower: whose vectors those of `own` are; "" takes that of the features, or of the model.
         method: `ridge`, `procrustes`, `cca`, or `auto` (all, and the best is taken); "" is auto,
-            and ridge with `bridge`.
+            and procrustes with `bridge`.
         options: `key=value` words about the method (`penalty=kfold`, `shrinkage=0.1`).
         holdout: share of samples that only judge, at most 5,000 of them; 0 for none.
         roles: captions that take part; () takes all.
@@ -72,7 +72,7 @@ def fit(
             raise ConfigError("--bridge needs the tower's own captions: give them with --own.")
         if roles:
             raise ConfigError("--roles is about pairs with images, not about --bridge.")
-        return across(own, tower=tower, data=given, method=method or "ridge", **common)
+        return across(own, tower=tower, data=given, method=method or "procrustes", **common)
     from lift.fitting.fit import fit as run
 
     if own or tower:

@@ -47,7 +47,7 @@ def fit(
         cache: folder that `lift embed` made of the captions.
         out: folder of the model.
         method: ridge, procrustes, cca, or auto: all of them, and the best is taken. If not given,
-            auto; with --bridge, ridge.
+            auto; with --bridge, procrustes.
         options: of the method, `penalty=kfold`, `shrinkage=0.1`, `pca=true`.
         holdout: share of samples that only judge, at most 5,000 of them; 0 for none.
         roles: captions that take part; all if not given.

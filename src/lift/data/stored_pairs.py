@@ -37,7 +37,7 @@ class PairBlock(NamedTuple):
         owner: for each caption, the position in `h` that it describes.
         weight: for each caption, how well it fits its image relative to others.
         number: of each sample in the source.
-        key: 63 bits that stand for each sample's key.
+        key: a number for each sample, by which parts are drawn; equal images have one.
     """
 
     h: Float32[np.ndarray, "b width"]
@@ -125,7 +125,7 @@ class StoredPairs:
             owner=owner,
             weight=self.weight[places],
             number=numbers,
-            key=self.key_number[numbers],
+            key=self.image_row[numbers].astype(np.uint64),  # equal images go together
         )
 
     def places(

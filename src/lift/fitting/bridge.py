@@ -5,6 +5,11 @@ captions. A map from own captions to the same captions in another space therefor
 along, as far as they lie where captions do. They lie apart by a constant (the modality gap, Liang
 et al. 2022), so each side is centred by its own mean: texts by theirs, images by that of some
 images' features where these are given, else by that of the texts, too.
+
+The map is a rotation unless somebody asks for another: a penalty that suits captions blows up the
+directions in which captions hardly vary and images do. Of a small CLIP trained on drawn scenes
+(R@10 17.5% in its own space, chance 3.4%), ridge with the penalty that captions choose gave 3.7% in
+MiniLM's space, with penalty=0.3 14.2%, the rotation 14.0%.
 """
 
 from __future__ import annotations
@@ -79,7 +84,7 @@ def bridge(
     tower: str = "",
     features: str | Path = "",
     data: Sequence[str] = (),
-    method: str = "ridge",
+    method: str = "procrustes",
     options: Sequence[str] = (),
     holdout: float = HOLDOUT,
     progress: bool = True,
@@ -120,6 +125,7 @@ def bridge(
             holdout=share_held(holdout, len(pairs)),
             ranks=ranks,
             names=NAMES,
+            items="captions",
         )
         passed = time.perf_counter() - start
         with ranks.together():

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
+import numpy as np
 import torch
 
 from lift.bundle import Bundle
 from lift.cache.features import FeatureCache
 from lift.cache.reader import EmbeddingCache
-from lift.data.source import open_source
+from lift.data.provenance import MOST_IN_A_MODEL, NAME, Provenance, write
+from lift.data.source import each, open_source
+from lift.data.spilled import room_for
 from lift.data.stored_pairs import StoredPairs
 from lift.features import ImageTower, tower_of
 from lift.fitting.around import HOLDOUT, Told, require_free, require_share, shown, tell
 from lift.fitting.gathering import gather, share_held
 from lift.fitting.making import model_of, tensors_of, transform_of
+from lift.fitting.sampling import is_held
 from lift.fitting.solving import AUTO, Solved, predicted, solve, solvers_of
 from lift.fitting.texts import texts_of
 from lift.fitting.words import FitReport
@@ -81,7 +86,7 @@ def fit(
             solved = solve(gathered, solvers, alike=alike)
             model = _model(pairs, tower, solved, Path(out).name or "model")
             if out and ranks.first:
-                model.save(out)
+                model = _saved(Path(out), pairs, tower, solved, _told(data, pairs, share, roles))
     return FitReport(
         folder=str(out),
         model=model,
@@ -92,7 +97,46 @@ def fit(
     )
 
 
-def _model(pairs: StoredPairs, tower: ImageTower, solved: Solved, name: str) -> Bundle:
+def _told(
+    data: str, pairs: StoredPairs, share: float, roles: Sequence[str]
+) -> Callable[[Path], Provenance] | None:
+    """Return what writes down which samples were fitted on; None where a model can't hold them.
+
+    Image files are not here to be hashed: as after training on stored features, a sample has a
+    number of its key, and what tells it are its captions.
+    """
+    if len(pairs) > MOST_IN_A_MODEL:
+        return None
+    prints = room_for(2 * pairs.samples, np.int64).reshape(-1, 2)
+    held = is_held(pairs.image_row.astype(np.uint64), share)
+    used = pairs.has_both & ~held
+    prints[used, 0] = pairs.key_number[used].astype(np.int64) | 1
+    source = open_source(data)
+    return lambda path: write(path, source, prints, words=each(data), roles=roles)
+
+
+def _saved(
+    folder: Path,
+    pairs: StoredPairs,
+    tower: ImageTower,
+    solved: Solved,
+    told: Callable[[Path], Provenance] | None,
+) -> Bundle:
+    """Return the model, saved with what it was fitted on."""
+    with TemporaryDirectory() as aside:
+        known = told(Path(aside) / NAME) if told else None
+        _model(pairs, tower, solved, folder.name, known).save(folder)
+    known = Provenance(folder / NAME) if told else None
+    return _model(pairs, tower, solved, folder.name, known)
+
+
+def _model(
+    pairs: StoredPairs,
+    tower: ImageTower,
+    solved: Solved,
+    name: str,
+    trained_on: Provenance | None = None,
+) -> Bundle:
     origin = {"recipe": "fit", "data": pairs.name, "pairs": pairs.digest, **solved.origin()}
     return model_of(
         tower.kept,
@@ -103,4 +147,5 @@ def _model(pairs: StoredPairs, tower: ImageTower, solved: Solved, name: str) -> 
         origin,
         name,
         solved.scale,
+        trained_on,
     )

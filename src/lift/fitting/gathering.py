@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Float32, Int64
@@ -19,6 +20,9 @@ JUDGED = 5_000
 
 _FEWEST = 50
 """Held-out samples below which figures say nothing, so that all are fitted on."""
+
+
+Items = Literal["images", "captions"]
 
 
 @dataclass(frozen=True)
@@ -48,12 +52,14 @@ class Gathered:
         folds: of disjoint parts of them.
         sample: of their first fold.
         held: pairs that are not among them.
+        items: what comes in.
     """
 
     sums: Sums
     folds: list[Sums]
     sample: Sample
     held: Held
+    items: Items = "images"
 
 
 def share_held(holdout: float, samples: int) -> float:
@@ -76,6 +82,7 @@ def gather(
     folds: int = FOLDS,
     ranks: Ranks = ALONE,
     names: tuple[str, str] = ("image vector", "caption vector"),
+    items: Items = "images",
 ) -> Gathered:
     """Return what one pass over this process' pairs, joined with those of the others, found.
 
@@ -89,6 +96,7 @@ def gather(
         folds: parts for cross-validation.
         ranks: the processes.
         names: what a vector of either side is called in messages.
+        items: what comes in.
 
     Raises:
         NotFinite: a vector with NaN or infinity; the message names the sample.
@@ -111,7 +119,8 @@ def gather(
             first = fold_of(block.key, folds) == 0
             sample.add(block.h[first], mean[first].astype(np.float32), block.key[first])
     together = moments.over(ranks)
-    return Gathered(together.total, together.folds, sample.over(ranks), _joined(held, ranks))
+    out = _joined(held, ranks)
+    return Gathered(together.total, together.folds, sample.over(ranks), out, items)
 
 
 def _of(block: PairBlock, chosen: np.ndarray) -> Held:

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float, Float32
 
 from lift.evals.retrieval import Pairs, figures_of
-from lift.fitting.gathering import Held
+from lift.fitting.gathering import Held, Items
 from lift.linear import Linear
 from lift.terms import Metric, unit
 
@@ -29,18 +29,23 @@ class Judged:
         metrics: recall at 1, 5 and 10 and median rank in both directions, with intervals.
         mean_cosine: between the image's vector and its captions.
         images, captions: how many there are, and what was searched.
+        items: what was mapped; where that are captions, "image" in a metric's name is one that was
+            mapped, and "text" its true vector.
     """
 
     metrics: Mapping[str, Metric]
     mean_cosine: float
     images: int
     captions: int
+    items: Items = "images"
 
     @property
     def protocol(self) -> str:
         """What was compared with what."""
+        if self.items == "captions":
+            return f"{self.captions:,} captions, mapped and searched among their true vectors"
         return (
-            f"held out by key, {self.images:,} images and all {self.captions:,} captions of them: "
+            f"held out by image, {self.images:,} images and all {self.captions:,} captions: "
             "each searched among the others'"
         )
 
@@ -50,7 +55,7 @@ def mapped(linear: Linear, h: Float[np.ndarray, "n w"]) -> Float32[np.ndarray, "
     return unit(torch.from_numpy(linear.apply(h))).float().numpy()
 
 
-def judge(linear: Linear, held: Held) -> Judged | None:
+def judge(linear: Linear, held: Held, items: Items = "images") -> Judged | None:
     """Return the figures of a map on pairs; None where there are none.
 
     Captions with equal vectors are one text: any image that has it is right.
@@ -70,6 +75,7 @@ def judge(linear: Linear, held: Held) -> Judged | None:
         mean_cosine=float(cosine.mean()),
         images=len(held),
         captions=len(held.t),
+        items=items,
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,16 +10,17 @@ import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
 
-from lift import __version__
 from lift.bundle import Bundle
 from lift.bundle_record import BundleRecord
 from lift.config import Part
+from lift.data.provenance import Provenance, origin_of
 from lift.data.transform import Transform
 from lift.features import ImageTower
 from lift.fitting.texts import Texts
 from lift.heads import Head
 from lift.linear import Linear
 from lift.model import Side, SideConfig
+from lift.world import versions
 
 
 def tensors_of(
@@ -51,6 +51,7 @@ def model_of(
     origin: Mapping[str, Any],
     name: str,
     scale: float | None = None,
+    trained_on: Provenance | None = None,
 ) -> Bundle:
     """Return the model.
 
@@ -63,7 +64,10 @@ def model_of(
         origin: plain values about how it was made; "recipe" among them.
         name: for tables.
         scale: inverse temperature, where one is known.
+        trained_on: the samples that it was fitted on, where that is known.
     """
+    if trained_on is not None:
+        origin = {**origin, "trained_on": origin_of(trained_on)}
     record = BundleRecord(
         image=SideConfig(tower=tower, head=head.config),
         transform=transform,
@@ -74,17 +78,8 @@ def model_of(
         origin={**origin, "versions": versions()},
     )
     whole = Side(side.tower, head).eval()
-    return Bundle(whole, record, name=name, probes=texts.probes)
-
-
-def versions() -> dict[str, str]:
-    """Return the versions that a fit depends on."""
-    return {
-        "lift-align": __version__,
-        "python": platform.python_version(),
-        "numpy": np.__version__,
-        "torch": str(torch.__version__),
-    }
+    path = None if trained_on is None else trained_on.path
+    return Bundle(whole, record, name=name, probes=texts.probes, trained_on=path)
 
 
 def slope(old: Float[np.ndarray, " n"], new: Float[np.ndarray, " n"]) -> float:

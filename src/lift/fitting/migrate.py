@@ -30,16 +30,17 @@ from lift.fitting.around import (
 )
 from lift.fitting.gathering import Held, gather, share_held
 from lift.fitting.judging import Judged, mapped
-from lift.fitting.making import slope, tensors_of, versions
+from lift.fitting.making import slope, tensors_of
 from lift.fitting.moments import Moments
 from lift.fitting.solving import Solved, predicted, solve, solvers_of
 from lift.fitting.texts import TextPairs, Texts, open_texts
-from lift.fitting.words import aligned, share
+from lift.fitting.words import aligned, judged_rows
 from lift.heads import Head
 from lift.linear import Linear, explained
 from lift.model import Side
 from lift.moved_heads import folded_behind, linear_head
 from lift.ranks import joined
+from lift.world import versions
 
 ENOUGH = 0.95
 """Share of held-out captions, at the lower end of its interval, that have to find themselves."""
@@ -89,20 +90,11 @@ class MigrateReport:
         rows = [("captions", f"{self.solved.pairs:,} fitted on ({self.solved.solver.name}{how})")]
         rows += [("left out", f"{n:,} {why}") for why, n in self.left_out.items() if n]
         if self.solved.judged is not None:
-            rows += _judged(self.solved.judged, self.r2)
+            rows += judged_rows(self.solved.judged)
+            rows.append(("R2", "-" if self.r2 is None else f"{self.r2:.4f}"))
         rows.append(("the move is", VERDICTS[self.verdict]))
         told = [self.title, *aligned(rows), *(f"note: {note}" for note in self.solved.notes)]
         return "\n".join([*told, *([f"model: {self.folder}"] if self.folder else [])])
-
-
-def _judged(judged: Judged, r2: float | None) -> list[tuple[str, str]]:
-    found = [
-        ("held out", f"{judged.captions:,} captions, mapped and searched among their true vectors"),
-        ("mean cosine", f"{judged.mean_cosine:.4f} to the true vector"),
-        ("R2", "-" if r2 is None else f"{r2:.4f}"),
-    ]
-    names = {"R@1": "image_to_text/R@1", "R@10": "image_to_text/R@10"}
-    return found + [(name, share(judged.metrics[key])) for name, key in names.items()]
 
 
 def migrate(
@@ -152,6 +144,7 @@ def migrate(
             holdout=share_held(holdout, len(pairs)),
             ranks=ranks,
             names=NAMES,
+            items="captions",
         )
         with ranks.together():
             require_pairs(gathered.sums.images, "no caption is in both spaces")

@@ -153,7 +153,7 @@ def solve(gathered: Gathered, solvers: Sequence[Part], *, alike: Agreement | Non
         scores=scores,
         scale=scale,
         agreement=alike or predicted(gathered),
-        judged=judge(linear, gathered.held),
+        judged=judge(linear, gathered.held, gathered.items),
         notes=(*notes, *linear.notes),
     )
 

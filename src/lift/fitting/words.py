@@ -60,6 +60,9 @@ def lines_of(
 def judged_rows(judged: Judged) -> list[tuple[str, str]]:
     """Return the figures on held-out pairs."""
     found = [("held out", judged.protocol), ("mean cosine", f"{judged.mean_cosine:.4f}")]
+    if judged.items == "captions":  # no image has been seen
+        names = {"R@1": "image_to_text/R@1", "R@10": "image_to_text/R@10"}
+        return found + [(name, share(judged.metrics[key])) for name, key in names.items()]
     for name, metric in judged.metrics.items():
         is_share = "R@" in name
         words = name.replace("_", " ").replace("/", ", ")

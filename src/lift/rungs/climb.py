@@ -17,7 +17,6 @@ from lift.embedding import embed
 from lift.errors import ConfigError
 from lift.features import embed_images
 from lift.files import sole_writer, write_text
-from lift.fitting.making import versions
 from lift.rungs import trained
 from lift.rungs.above import above
 from lift.rungs.closed import CHOICE, PASS, Closed
@@ -27,7 +26,7 @@ from lift.rungs.places import Asked, Split, divide, require_same
 from lift.rungs.record import Ladder, Predicted, Rung, Step, read_as, write
 from lift.rungs.words import advise, agreement, compared
 from lift.training.config import RunConfig
-from lift.world import worker
+from lift.world import versions, worker
 
 CAPTIONS, FEATURES = "captions", "features"
 _BEFORE = "predicted.json"

@@ -17,7 +17,7 @@ from jaxtyping import Bool, Float32, Int32
 
 from lift import plugins
 from lift.config import Part, from_options
-from lift.errors import DataError, unknown
+from lift.errors import ConfigError, DataError, unknown
 from lift.text.space import TextSpace
 from lift.world import Precision
 

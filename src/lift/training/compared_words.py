@@ -140,6 +140,13 @@ def _option(arm: ArmRecord, name: str) -> int:
     return int(arm.config.get(name, 0))
 
 
+def _steps(arm: ArmRecord) -> int:
+    """Return the steps of a run that does not end early."""
+    size = arm.config.get("loader", {}).get("batch_size", 1)
+    accumulate = arm.config.get("optim", {}).get("accumulate", 1)
+    return _option(arm, "samples") // (int(size) * int(accumulate))
+
+
 def _trained(arm: ArmRecord) -> str:
     counts = [sum(ran.parameters.values()) for ran in arm.runs]
     return f"{counts[0]:,}" if counts else ""
@@ -285,6 +292,12 @@ def _about_runs(found: Comparison) -> Iterator[str]:
     )
     yield "Wall time is that of the steps; CPU time holds the evaluations too."
     for arm in found.arms:
+        steps, planned = [ran.steps for ran in arm.runs], _steps(arm)
+        if steps and min(steps) < planned:
+            yield (
+                f"Runs of {arm.name} got no better and ended early, after {min(steps):,} of "
+                f"{planned:,} steps at the earliest: they cost less than the table says."
+            )
         if any(ran.cpu_seconds is None for ran in arm.runs):
             yield (
                 f"CPU time of some runs of {arm.name} is not known: an attempt was killed, or "

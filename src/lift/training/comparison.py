@@ -30,11 +30,11 @@ from lift.training.compared import (
 from lift.training.config import RunConfig
 from lift.training.cpu import measured
 from lift.training.effort import Effort, effort
-from lift.training.folder import read_facts, versions
+from lift.training.folder import read_facts
 from lift.training.loop import RunResult, run
 from lift.training.matching import differences, is_of_method
 from lift.training.merged import going_on, is_finished, with_run, without_run
-from lift.world import choose_device, worker
+from lift.world import choose_device, versions, worker
 
 Budget = Literal["samples", "flops"]
 

@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
-import platform
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from lift import __version__
 from lift.config import from_dict, to_dict
 from lift.errors import CheckpointError, ConfigError
 from lift.files import is_ours_or_empty, write_text
@@ -133,20 +128,6 @@ def read_config(path: Path) -> RunConfig:
         return from_dict(RunConfig, values, "config")
     except ConfigError as error:
         raise CheckpointError(f"The config in {path} does not fit this version: {error}") from error
-
-
-def versions() -> dict[str, str]:
-    """Return the versions that a result depends on."""
-    found = {"lift-align": __version__, "python": platform.python_version()}
-    for package in ("torch", "numpy", "pillow", "pyarrow", "sentence-transformers"):
-        try:
-            found[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    found["cpu"] = torch.backends.cpu.get_cpu_capability()
-    if torch.cuda.is_available():
-        found["cuda"] = torch.cuda.get_device_name()
-    return found
 
 
 def _require_same_config(path: Path, old: Any, new: Any) -> None:

@@ -74,9 +74,7 @@ def sides(config: RunConfig, dimensions: int) -> list[Computed]:
             text = build_side(dataclasses.replace(config.text, tower=part), None, dimensions)
         shape = (plugins.configure(part).context,)
         text = _trained(config, "text", text)
-        found.append(
-            Computed(side=text, shape=shape, items=captions_shown(config), tokens=True)
-        )
+        found.append(Computed(side=text, shape=shape, items=captions_shown(config), tokens=True))
     return found
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import nn
 
@@ -23,18 +25,20 @@ from lift.training.anchor import Start
 from lift.training.before import require_possible
 from lift.training.checkpoint import TrainState
 from lift.training.config import RunConfig
-from lift.training.folder import RunFolder, versions
+from lift.training.folder import RunFolder
 from lift.training.given import require_same_tower, standardise
 from lift.training.guard import Guard
 from lift.training.log import Log
 from lift.training.means import means_of, teacher_of
 from lift.training.optim import make_optimizer
+from lift.training.passes import Means
 from lift.training.run import Run
 from lift.training.sides import build_model
 from lift.training.step import Stepper
 from lift.training.texts import Texts, copy_of, mean_of, open_texts
 from lift.training.trained_on import TrainedOn
 from lift.training.trying import choose_precision, try_sizes
+from lift.world import versions
 
 ORDER = 3
 """Version of what a seed means. Batches of version 1 did not go on over an epoch's end, and what
@@ -104,14 +108,9 @@ def prepare(
             log.warning("No --validation: nothing judges this run; `lift eval` can do so later.")
         if config.cache and config.text_tower is not None:
             log.note(f"The cache {config.cache} is not used: this run trains its own text side.")
-        for note in notes:
-            log.note(note)
-        _say_what_is_left_out(loader, state, log)
+        _say_what_is_left_out(loader, state, log, notes)
         _warn_of_equal_captions(config, loader, log)
-    if means.bank is not None and means.bank.size < config.bank:
-        log.note(
-            f"The bank has {means.bank.size:,} captions that are trained on, all of each step."
-        )
+    _tell_of_bank(config, means, log)
     stepper = Stepper(
         means, state.optimizer, clip_norm=config.optim.clip_norm, compiled=config.compile
     )
@@ -120,6 +119,13 @@ def prepare(
         guard=watch,
         features=features,
     )
+
+
+def _tell_of_bank(config: RunConfig, means: Means, log: Log) -> None:
+    if means.bank is not None and means.bank.size < config.bank:
+        log.note(
+            f"The bank has {means.bank.size:,} captions that are trained on, all of each step."
+        )
 
 
 def _state(config: RunConfig, model: TwoSided) -> TrainState:
@@ -254,8 +260,15 @@ def _parameters(model: TwoSided) -> dict[str, int]:
     return {name: count_parameters(part) if part else 0 for name, part in parts.items()}
 
 
-def _say_what_is_left_out(loader: Loader, state: TrainState, log: Log) -> None:
-    """Count what never becomes a sample, with the first of each reason, and how reads may stall."""
+def _say_what_is_left_out(
+    loader: Loader, state: TrainState, log: Log, notes: Sequence[str]
+) -> None:
+    """Count what never becomes a sample, with the first of each reason, and how reads may stall.
+
+    Notes say what of the start is left out.
+    """
+    for note in notes:
+        log.note(note)
     found = Tally()
     found.update(left_out(loader.source), getattr(loader.source, "examples", {}))
     found.update(loader.pairs.unusable.counts, loader.pairs.unusable.first)

@@ -23,13 +23,14 @@ from lift.terms import Encoder
 from lift.training.checkpoint import TrainState
 from lift.training.config import RunConfig
 from lift.training.counting import Counting
-from lift.training.folder import RunFolder, versions
+from lift.training.folder import RunFolder
 from lift.training.guard import Guard
 from lift.training.log import Log
 from lift.training.optim import rest_frozen
 from lift.training.step import Stepper
 from lift.training.texts import Texts
 from lift.training.trained_on import TrainedOn
+from lift.world import versions
 
 
 @dataclass

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from lift import plugins
 from lift.bundle import load as load_bundle
+from lift.errors import ConfigError
 from lift.heads import Head
 from lift.model import Side, TwoSided, build_side
 from lift.moved_heads import start_at

@@ -164,13 +164,14 @@ class Stepper:
                 rows = told.row[bad].tolist()
                 return f"The cache holds NaN or Inf in row(s) {rows[:8]}; run `lift audit` on it."
         for batch in batches:
-            for what, rows in (("features", batch.images), ("teacher's", batch.teacher)):
+            stored = (("features", batch.images), ("rows of the teacher", batch.teacher))
+            for what, rows in stored:
                 if isinstance(rows, torch.Tensor) and rows.is_floating_point():
-                    bad = ~torch.isfinite(rows.reshape(len(rows), -1)).all(dim=1).cpu()
+                    bad = ~torch.isfinite(rows).all(dim=1).cpu()
                     if bad.any():
                         return (
-                            f"The stored {what} rows of sample(s) {batch.index[bad][:8].tolist()} "
-                            "hold NaN or Inf; run `lift audit` on their folder."
+                            f"The stored {what} of sample(s) {batch.index[bad][:8].tolist()} hold "
+                            "NaN or Inf; run `lift audit` on their folder."
                         )
         # In a step of several passes the anchor's part of each batch stands behind the loss.
         failing = [n for n, part in enumerate(passes.losses) if not math.isfinite(float(part))]
