@@ -265,7 +265,7 @@ def retarget(data: Path, out: Path, names: list[str]) -> None:
             progress=False,
         )
         spent = time.process_time() - started
-        told = {"chosen": fitted.solved.solver, "agreement": str(fitted.solved.agreement)}
+        told = {"chosen": fitted.solved.solver.name, "agreement": str(fitted.solved.agreement)}
         note(
             f"fit-{name}",
             judged(out / RECIPE / "fit" / name, test, cache),
@@ -281,7 +281,7 @@ def retarget(data: Path, out: Path, names: list[str]) -> None:
             validation=held,
             cache=cache,
             out=out / RECIPE / "head" / name,
-            options=[f"features={features / 'rows'}", f"start={out / 'fit' / name}", *HEAD],
+            options=[f"features={features / 'rows'}", f"start={out / RECIPE / 'fit' / name}", *HEAD],
             progress=False,
         )
         spent = time.process_time() - started

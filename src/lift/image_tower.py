@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 from lift import plugins
 from lift.cache.features import FeatureCache
 from lift.config import Part, from_dict, override, to_dict
+from lift.data.source import parse_part
 from lift.data.transform import Transform
 from lift.errors import ConfigError
 from lift.image_space import ImageSpace
@@ -129,6 +131,18 @@ def open_tower(
         )
     space = space_of(part, module, transform)
     return ImageTower(part, module, transform, space, choose_device(device), notes)
+
+
+def named_tower(words: str) -> Part:
+    """Return the tower that words name; the folder of a model stands for its tower.
+
+    Raises:
+        ConfigError: none, or a wrong option.
+    """
+    marks = (Path(words, "bundle.json"), Path(words, "model", "bundle.json"))
+    if any(mark.exists() for mark in marks) and words not in plugins.names("towers"):
+        return Part("towers", "lift_model", {"model": words})
+    return parse_part("towers", words)
 
 
 def space_of(part: Part, module: nn.Module, transform: Transform | None) -> ImageSpace:

@@ -39,6 +39,7 @@ def moved(world, tmp_path):
         world.new,
         model=world.model,
         out=tmp_path / "moved",
+        method="ridge",
         options=["penalty=0.002"],
         progress=False,
     )
@@ -107,7 +108,12 @@ def test_the_model_lives_in_the_new_space(world, moved):
 def test_encoders_in_words_do_as_caches(world, moved):
     report, _ = moved
     live = lift.migrate(
-        OLD, NEW, data=[world.data], model=world.model, options=["penalty=0.002"], progress=False
+        *(OLD, NEW),
+        data=[world.data],
+        model=world.model,
+        method="ridge",
+        options=["penalty=0.002"],
+        progress=False,
     )
     weight = report.solved.linear.weight
     np.testing.assert_allclose(live.solved.linear.weight, weight, atol=1e-5 * np.abs(weight).max())

@@ -90,7 +90,7 @@ def migrate(
     model: str | Path,
     out: str | Path = "",
     data: Sequence[str] = (),
-    method: str = "ridge",
+    method: str = "procrustes",
     options: Sequence[str] = (),
     holdout: float = 0.1,
     progress: bool = True,
@@ -102,7 +102,7 @@ def migrate(
         model: folder of a model (or a run) in the old space.
         out: the new model's folder; "" writes none.
         data: where captions are; two caches need none.
-        method: `ridge`, `procrustes`, `cca` or `auto`.
+        method: `procrustes` (keeps images in place), `ridge`, `cca` or `auto`.
         options: `key=value` words about the method.
         holdout: share of captions that only judge, at most 5,000 of them.
         progress: draw a progress bar.

@@ -44,7 +44,8 @@ def ladder(
         Stopped: SIGTERM or Ctrl-C; the state is saved.
     """
     from lift import plugins, recipes
-    from lift.commands.text import _encoder, _tower
+    from lift.commands.text import _encoder
+    from lift.image_tower import named_tower
     from lift.pages.ladder import write_ladder
     from lift.rungs.climb import Recipes, climb
     from lift.rungs.places import Asked
@@ -63,7 +64,7 @@ def ladder(
     found = climb(
         asked,
         _encoder(space),
-        _tower(tower),
+        named_tower(tower),
         Recipes(recipes.head(), recipes.tune(), recipes.lift_b16_128m()),
         progress=progress,
         say=say or (lambda _: None),

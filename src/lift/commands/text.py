@@ -120,10 +120,11 @@ def embed_images(
     from lift.data.source import parse_part
     from lift.features import Rows
     from lift.features import embed_images as run
+    from lift.image_tower import named_tower
 
     return run(
         [data] if isinstance(data, str) else data,
-        _tower(tower) if tower else None,
+        named_tower(tower) if tower else None,
         out,
         rows=Rows(views=views, grid=grid, seed=seed),
         options=options,
@@ -169,6 +170,7 @@ def audit(
     from lift.data.source import Captions, open_source
     from lift.errors import CheckpointError, ConfigError, MissingPackage, ServerError
     from lift.features import auditor
+    from lift.image_tower import named_tower
     from lift.text.encoder import build_encoder
 
     opened = open_any(cache)
@@ -183,7 +185,7 @@ def audit(
     built, not_live = None, ""
     try:
         if live and of_images:
-            built = auditor(opened, _tower(encoder) if encoder else None, sources)
+            built = auditor(opened, named_tower(encoder) if encoder else None, sources)
         elif live:
             words = _encoder(encoder) if encoder else None
             built = build_encoder(words or opened.part, trusted=bool(words))
@@ -233,23 +235,6 @@ def card(
     )
     write_card(made, out)
     return made
-
-
-def _tower(words: str) -> Part:
-    """Return the tower that words name; the folder of a model stands for its tower.
-
-    Raises:
-        ConfigError: none, or a wrong option.
-    """
-    from lift import plugins
-    from lift.bundle_record import MARKER
-    from lift.config import Part
-    from lift.data.source import parse_part
-
-    found = [path for path in (Path(words, MARKER), Path(words, "model", MARKER)) if path.exists()]
-    if found and words not in plugins.names("towers"):
-        return Part("towers", "lift_model", {"model": words})
-    return parse_part("towers", words)
 
 
 def _encoder(words: str) -> Part:

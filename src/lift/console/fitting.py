@@ -35,7 +35,7 @@ def fit(
       lift fit --data 'flickr8k/*.tar' --features features --cache captions --out models/first
       lift fit --data pairs.csv --features features --cache captions --out models/first
         --method ridge --set penalty=kfold
-      lift fit --bridge --own clip-captions --tower open_clip:model=ViT-B-32,pretrained=openai
+      lift fit --bridge --own clip-captions --tower open_clip:model=ViT-B-32,weights=openai
         --cache captions --out models/bridged
       torchrun --nproc-per-node 4 -m lift fit --data 'cc3m/*.tar' --features features
         --cache captions --out models/first
@@ -82,7 +82,7 @@ def migrate(
     model: Path,
     out: str = "",
     data: Words = (),
-    method: str = "ridge",
+    method: str = "procrustes",
     options: Options = (),
     holdout: float = 0.1,
     quiet: bool = False,
@@ -103,7 +103,7 @@ def migrate(
         model: folder of a model, or of a run.
         out: folder of the new model; none is written if not given.
         data: where captions are; two caches need none.
-        method: ridge, procrustes, cca or auto.
+        method: procrustes (keeps images in place), ridge, cca or auto.
         options: of the method, `penalty=kfold`.
         holdout: share of captions that only judge, at most 5,000 of them.
         quiet: no progress bar.

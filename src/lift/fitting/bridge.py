@@ -29,7 +29,6 @@ from lift.cache.addresses import WHOLE
 from lift.cache.features import FeatureCache
 from lift.cache.reader import EmbeddingCache
 from lift.config import Part
-from lift.data.source import parse_part
 from lift.data.transform import Transform
 from lift.errors import ConfigError, SpaceMismatch
 from lift.features import open_tower, tower_of
@@ -49,6 +48,7 @@ from lift.fitting.solving import Solved, predicted, solve, solvers_of
 from lift.fitting.texts import TextPairs, Texts, texts_of
 from lift.fitting.words import FitReport
 from lift.heads import Head
+from lift.image_tower import named_tower
 from lift.model import Side
 from lift.moved_heads import chained, linear_head
 from lift.ranks import joined
@@ -190,7 +190,7 @@ def _opened(own: str, tower: str, images: FeatureCache | None) -> _Own:
             "stored features with --features."
         )
     if images is None:
-        opened = open_tower(parse_part("towers", tower), device="cpu")
+        opened = open_tower(named_tower(tower), device="cpu")
     elif tower:
         raise ConfigError("--features know their tower: leave --tower out.")
     else:

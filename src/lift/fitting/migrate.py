@@ -45,6 +45,12 @@ from lift.world import versions
 ENOUGH = 0.95
 """Share of held-out captions, at the lower end of its interval, that have to find themselves."""
 
+METHOD = "procrustes"
+"""Images lie off the captions that a map is fitted on. An orthogonal one turns them with the rest;
+least squares shrinks the directions in which captions vary little, and images don't: of shop photos
+with R@10 52.8% it left 3.5, 1.4 and 31.3% in three other spaces, an orthogonal map 42.7, 24.3 and
+45.3% (NOTEBOOK.md), while captions found themselves alike."""
+
 NAMES = ("old caption vector", "new caption vector")
 
 Verdict = Literal["good", "fair", "poor", "unknown"]
@@ -93,6 +99,14 @@ class MigrateReport:
             rows += judged_rows(self.solved.judged)
             rows.append(("R2", "-" if self.r2 is None else f"{self.r2:.4f}"))
         rows.append(("the move is", VERDICTS[self.verdict]))
+        if self.solved.solver.name != METHOD:
+            rows.append(
+                (
+                    "caution",
+                    "captions alone say so; images lie off them, and only an orthogonal map "
+                    f"(method {METHOD}) keeps them in place: judge this one on pairs",
+                )
+            )
         told = [self.title, *aligned(rows), *(f"note: {note}" for note in self.solved.notes)]
         return "\n".join([*told, *([f"model: {self.folder}"] if self.folder else [])])
 
@@ -104,7 +118,7 @@ def migrate(
     model: str | Path,
     out: str | Path = "",
     data: Sequence[str] = (),
-    method: str = "ridge",
+    method: str = METHOD,
     options: Sequence[str] = (),
     holdout: float = HOLDOUT,
     progress: bool = True,
