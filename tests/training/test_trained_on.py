@@ -245,14 +245,14 @@ def test_judging_on_the_way_makes_and_reads_no_record(leaky: Maker, tmp_path: Pa
         judged.append(trained_on and len(trained_on))
         return evaluate(*given, trained_on=trained_on, **options)
 
-    def noted(self: Run, *given):
-        made = bundle(self, *given)
+    def noted(self: Run, *given, **options):
+        made = bundle(self, *given, **options)
         saw.append(made.record)
         return made
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Run, "bundle", noted)
-        patch.setattr("lift.training.loop.evaluate", asked)
+        patch.setattr("lift.training.judging.evaluate", asked)
         run(leaky(evaluate_every=2), tmp_path / "run", progress=False)
     assert ["trained_on" in record.origin for record in saw].count(True) == 1
     assert judged == [None, None, 48]

@@ -216,6 +216,7 @@ def test_a_student_sees_what_its_teacher_saw(captions: Path, tower: Path, taught
     assert torch.cat(seen).unique(dim=0).shape[0] > 1.4 * 96  # views, not images alone
 
 
+@pytest.mark.slow
 def test_a_small_tower_learns_from_a_large_one(
     tiny: Maker, tower: Path, taught: Path, tmp_path: Path
 ) -> None:

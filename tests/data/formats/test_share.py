@@ -115,6 +115,7 @@ def test_an_empty_share_and_a_source_that_changed_are_told(tmp_path):
         list(source.texts())
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_samples(tmp_path):
     peaks = []
     for count in (100, 4_000, 20_000):
