@@ -281,7 +281,11 @@ def retarget(data: Path, out: Path, names: list[str]) -> None:
             validation=held,
             cache=cache,
             out=out / RECIPE / "head" / name,
-            options=[f"features={features / 'rows'}", f"start={out / RECIPE / 'fit' / name}", *HEAD],
+            options=[
+                f"features={features / 'rows'}",
+                f"start={out / RECIPE / 'fit' / name}",
+                *HEAD,
+            ],
             progress=False,
         )
         spent = time.process_time() - started
