@@ -24,8 +24,7 @@ from safetensors.torch import load_file
 from lift import text_side as texts_of
 from lift.bank import Bank, Fired
 from lift.bank.value import TEMPLATES
-from lift.bundle_record import FORMAT as FORMAT
-from lift.bundle_record import MARKER, WEIGHTS, BundleRecord, Guess, read_record
+from lift.bundle_record import BundleRecord, Guess, read_record
 from lift.cache.manifest import PROBES
 from lift.cache.place import place_of
 from lift.cache.probes import Probes, dump, require_near
@@ -38,6 +37,8 @@ from lift.errors import CheckpointError, ConfigError
 from lift.files import is_ours_or_empty, restore_old, whole_folder
 from lift.image_encoder import ImageEncoder
 from lift.model import Side, build_side, save_tensors
+from lift.model_folder import FORMAT as FORMAT
+from lift.model_folder import IN_A_RUN, MARKER, WEIGHTS, require_model
 from lift.terms import ImageLike
 from lift.text.encoder import TextEncoder, build_encoder
 from lift.text.space import TextSpace
@@ -275,14 +276,8 @@ def load(
     """
     folder = Path(path).resolve()
     restore_old(folder)
-    restore_old(folder / "model")
-    if not (folder / MARKER).exists() and (folder / "model" / MARKER).exists():
-        folder = folder / "model"
-    if not (folder / MARKER).exists():
-        raise CheckpointError(
-            f"{path} is no model: neither {MARKER} nor model/{MARKER} is there. Give the folder "
-            "that `lift train` wrote (a run has a model once it is finished)."
-        )
+    restore_old(folder / IN_A_RUN)
+    folder = require_model(folder, str(path))
     record = read_record(folder / MARKER)
     side = build_side(record.image, None, record.space.dimensions, kept=True)
     try:
@@ -292,7 +287,7 @@ def load(
             f"The weights in {folder} can't be loaded ({str(error).splitlines()[0]}); "
             "copy the folder again from where it was made."
         ) from error
-    name = folder.parent.name if folder.name == "model" else folder.name
+    name = folder.parent.name if folder.name == IN_A_RUN else folder.name
     probes = read_probes(place_of(folder), record.space)
     made = Bundle(
         side.eval(),

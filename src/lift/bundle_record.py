@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,14 +11,9 @@ from lift.config import Part, from_dict
 from lift.data.transform import Transform
 from lift.errors import CheckpointError
 from lift.model import SideConfig
+from lift.model_folder import FORMAT, damaged, read_values
 from lift.text.space import TextSpace
 from lift.text_side import FILES
-
-FORMAT = 2
-"""2 may have a text side of its own."""
-
-MARKER = "bundle.json"
-WEIGHTS = "model.safetensors"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,23 +51,11 @@ def read_record(path: Path) -> BundleRecord:
         CheckpointError: damaged, of a newer format, or without a file that it speaks of.
         ConfigError: an unknown option.
     """
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-        written = values["format"]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise CheckpointError(
-            f"{path} is damaged; copy it again from where it was made."
-        ) from error
-    if not isinstance(written, int) or written > FORMAT:
-        raise CheckpointError(
-            f"{path} has format {written}, this version reads up to {FORMAT}: upgrade lift-align."
-        )
+    values = read_values(path)
     try:
         record = from_dict(BundleRecord, {**values, "format": FORMAT}, path.name)
     except RecursionError as error:  # a head before a head before a head
-        raise CheckpointError(
-            f"{path} is damaged; copy it again from where it was made."
-        ) from error
+        raise damaged(path) from error
     trained = record.text.tower is not None
     if trained == (record.encoder is not None):
         what = "two text sides" if trained else "no text side"

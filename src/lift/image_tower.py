@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,6 +17,7 @@ from lift.data.source import parse_part
 from lift.data.transform import Transform
 from lift.errors import ConfigError
 from lift.image_space import ImageSpace
+from lift.model_folder import model_in
 from lift.world import Precision, autocast, choose_device
 
 _UNSEEN = "of rows made elsewhere"
@@ -139,8 +139,7 @@ def named_tower(words: str) -> Part:
     Raises:
         ConfigError: none, or a wrong option.
     """
-    marks = (Path(words, "bundle.json"), Path(words, "model", "bundle.json"))
-    if any(mark.exists() for mark in marks) and words not in plugins.names("towers"):
+    if words not in plugins.names("towers") and model_in(words) is not None:
         return Part("towers", "lift_model", {"model": words})
     return parse_part("towers", words)
 

@@ -18,6 +18,7 @@ from lift.cache.place import Place, place_of
 from lift.cache.rows import StoredRows
 from lift.config import Part
 from lift.errors import CacheError, MissingRows
+from lift.model_folder import MARKER
 from lift.text.encoder import clean
 from lift.text.keys import keys_of
 from lift.world import Precision
@@ -177,7 +178,7 @@ class OpenedCache(StoredRows):
         return zip(self._places, self.manifests, strict=True)
 
 
-_OF_A_MODEL = {"run.json", "bundle.json"}
+_OF_A_MODEL = {"run.json", MARKER}
 """What lies in the folder of a run, and of a saved model."""
 
 

@@ -244,17 +244,18 @@ def _encoder(words: str) -> Part:
         ConfigError: none, a wrong option, or the folder of a run or a trained model.
     """
     from lift import plugins
-    from lift.bundle_record import MARKER, read_record
+    from lift.bundle_record import read_record
     from lift.data.source import parse_part
     from lift.errors import ConfigError
+    from lift.model_folder import MARKER, model_in
 
     room = "text/encoders"
-    found = [path for path in (Path(words, MARKER), Path(words, "model", MARKER)) if path.exists()]
+    found = model_in(words)
     if words in plugins.names(room) or not (found or Path(words, "run.json").exists()):
         return parse_part(room, words)
-    if not found:
+    if found is None:
         raise ConfigError(f"{words} is a run that is not finished, not a text encoder.")
-    encoder = read_record(found[0]).encoder
+    encoder = read_record(found / MARKER).encoder
     if encoder is None:
         raise ConfigError(
             f"{words} is a trained model, not a text encoder: its texts have a space of its own, "
@@ -262,5 +263,5 @@ def _encoder(words: str) -> Part:
         )
     raise ConfigError(
         f"{words} is a trained model, not a text encoder: its texts are those of the text encoder "
-        f"{encoder.name}; give that one, with the options that {found[0]} tells."
+        f"{encoder.name}; give that one, with the options that {found / MARKER} tells."
     )

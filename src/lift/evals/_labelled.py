@@ -8,12 +8,12 @@ from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Float32, Int64
+from jaxtyping import Bool, Float32, Int64
 
-from lift.errors import ConfigError, DataError, unknown
+from lift.errors import DataError, unknown
 from lift.evals import _metrics as metrics
 from lift.evals._encode import Images
-from lift.terms import Encoder, EvalResult, ImageLike, Metric, Sample, Source, unit
+from lift.terms import Encoder, ImageLike, Metric, Sample, Source, unit
 
 KS = (1, 5)
 TOP = 5
@@ -22,7 +22,7 @@ TOP = 5
 Of = Literal["tower", "vector"]
 """Which vectors of an image: what the tower gives, before the head, or the place in text space."""
 
-_OF = {"tower": "features of the tower", "vector": "image vectors"}
+OF_WORDS = {"tower": "features of the tower", "vector": "image vectors"}
 
 
 @runtime_checkable
@@ -220,101 +220,3 @@ def example(
         for c in np.argsort(-scores, kind="stable")[:TOP]
     ]
     return {"key": key, "index": index, "label": classes[truth], "top": top}
-
-
-# --- what probes share --------------------------------------------------------------------------
-
-
-class Probe:
-    """The base of evaluations that learn classes from labelled images and name those of others.
-
-    Attributes:
-        label, of: which labels, and which vectors.
-        train_name: where to learn, as words for `lift.data.source.open_source`; "" for the images
-            that are judged themselves.
-        train: the same, opened.
-        protocol: what the figures depend on.
-    """
-
-    version = 1
-    primary = "top-1"
-    protocol: str
-
-    def __init__(self, label: str, of: Of, train: str | None, words: str, alone: str) -> None:
-        """Start.
-
-        Args:
-            label, of, train: options.
-            words: what else the figures depend on.
-            alone: how the images that are judged teach each other, where nothing else teaches.
-        """
-        self.label, self.words = label, words
-        self.of: Of = of
-        self.train: Source | None = None
-        train = train or ""
-        bracketed = train.startswith("[") and train.endswith("]")
-        self.train_name = train[1:-1] if bracketed else train
-        self._say(f"train {self.train_name}" if train else alone)
-
-    def learn_from(self, source: Source) -> None:
-        """Take the images to learn from; the protocol names them."""
-        self.train = source
-        self._say(f"train {source.name} ({len(source)} images)")
-
-    def require_train(self) -> None:
-        """Raise ConfigError if the images to learn from are named, and nobody opened them."""
-        if self.train_name and self.train is None:
-            raise ConfigError(f"train={self.train_name} is not open: give it to learn_from first.")
-
-    def _say(self, taught_by: str) -> None:
-        self.protocol = ", ".join([self.label, self.words, _OF[self.of], taught_by])
-
-    def result(self, name: str, judged: Labelled, **found: Any) -> EvalResult:
-        """Return the result of this protocol with the other fields given."""
-        return EvalResult(
-            evaluation=name,
-            version=self.version,
-            protocol=self.protocol,
-            data=judged.name,
-            primary=self.primary,
-            **found,
-        )
-
-
-def taught_notes(judged: Labelled, taught: Labelled | None) -> tuple[str, ...]:
-    """Return what to know of the images that taught: unreadable ones, and those that are judged."""
-    if taught is None:
-        return ()
-    there = set(taught.content)
-    same = sum(digest in there for digest in judged.content)
-    told = tuple(f"{taught.name}: {note}" for note in taught.notes())
-    told += tuple(
-        f"{count} {what} of {taught.name} left out"
-        for what, count in taught.counts().items()
-        if what != "unreadable images"
-    )
-    if same:
-        told += (f"{same} of {len(judged.content)} images are in {taught.name} to the byte",)
-    return told
-
-
-def judged_examples(
-    judged: Labelled,
-    scores: Float[np.ndarray, "q classes"],
-    spot: metrics.Places,
-    truth: Int64[np.ndarray, " q"],
-    classes: Sequence[str],
-    count: int,
-    at: Int64[np.ndarray, " q"] | None = None,
-) -> tuple[dict[str, Any], ...]:
-    """Return a few images with their best classes, right and wrong ones in turn.
-
-    Where only some images were asked about, `at` says which.
-    """
-    right, rank = surely_first(spot), metrics.ranks(spot)
-    own = np.arange(len(truth)) if at is None else at
-    return tuple(
-        example(judged.keys[own[n]], judged.numbers[own[n]], scores[n], int(truth[n]), classes)
-        | {"rank": float(rank[n]), "right": bool(right[n])}
-        for n in metrics.both_kinds(right, count)
-    )

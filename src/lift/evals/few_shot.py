@@ -15,16 +15,8 @@ from lift.errors import ConfigError, DataError
 from lift.evals import _logistic as logistic
 from lift.evals import _metrics as metrics
 from lift.evals._encode import blocks
-from lift.evals._labelled import (
-    Labelled,
-    Of,
-    Probe,
-    judged_examples,
-    numbered,
-    places_among,
-    seen_as,
-    taught_notes,
-)
+from lift.evals._labelled import Labelled, Of, numbered, places_among, seen_as
+from lift.evals._probe import Probe, judged_examples, require_same_width
 from lift.terms import Encoder, EvalResult, Metric, Source
 
 
@@ -91,11 +83,7 @@ class FewShot(Probe):
         z = judged.all()
         taught = None if self.train is None else Labelled(seen, self.train, self.label)
         pool, z_pool = (judged, z) if taught is None else (taught, taught.all())
-        if z_pool.shape[1] != z.shape[1]:
-            raise DataError(
-                f"The images of {pool.name} have vectors of {z_pool.shape[1]} numbers, those to "
-                f"judge {z.shape[1]}."
-            )
+        require_same_width(z_pool, z, pool.name)
         classes, own = numbered(pool.labels)
         truth = places_among(judged.labels, classes, judged.name, pool.name)
         shots, short = self._possible(own, pool, classes, taught is None)
@@ -114,15 +102,15 @@ class FewShot(Probe):
                         judged, scores, spots[0], truth[rest], classes, most, rest
                     )
             found |= _figures(n, spots, left, truth, judged.clusters())
-        counts = {"images": len(z), "classes": len(classes), "draws": self.config.draws}
-        counts |= {} if taught is None else {"training images": len(taught.labels)}
         return self.result(
             "few_shot",
             judged,
+            taught,
+            classes,
             metrics=found,
-            counts=counts | judged.counts(),
-            chance=1 / len(classes),
-            notes=note + judged.notes() + taught_notes(judged, taught) + short,
+            counts={"draws": self.config.draws},
+            note=note,
+            more=short,
             examples=examples,
             seconds=time.perf_counter() - start,
             encoder=encoder.name,

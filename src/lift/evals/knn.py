@@ -15,16 +15,13 @@ from lift.evals._encode import blocks
 from lift.evals._labelled import (
     Labelled,
     Of,
-    Probe,
-    figures,
-    judged_examples,
     numbered,
     parts_of,
     places_among,
     require_several,
     seen_as,
-    taught_notes,
 )
+from lift.evals._probe import Probe
 from lift.terms import Encoder, EvalResult, Source
 
 _NONE = -2_000_000_000
@@ -95,21 +92,15 @@ class NearestNeighbours(Probe):
             taught = Labelled(seen, self.train, self.label)
             classes, votes = self._of_others(taught, z)
             truth = places_among(judged.labels, classes, judged.name, taught.name)
-        match = np.arange(len(classes))
-        cuts = list(blocks(len(z), len(classes)))
-        spot = metrics.join(
-            [metrics.places(votes[b].astype(np.float32), truth[b, None] == match) for b in cuts]
-        )
-        counts = {"images": len(z), "classes": len(classes)}
-        counts |= {} if taught is None else {"training images": len(taught.labels)}
-        return self.result(
+        return self.voted(
             "knn",
             judged,
-            metrics=figures(spot, truth, len(classes), judged.clusters()),
-            counts=counts | judged.counts(),
-            chance=1 / len(classes),
-            notes=note + judged.notes() + taught_notes(judged, taught),
-            examples=judged_examples(judged, votes, spot, truth, classes, self.config.examples),
+            taught,
+            votes,
+            truth,
+            classes,
+            examples=self.config.examples,
+            note=note,
             seconds=time.perf_counter() - start,
             encoder=encoder.name,
         )

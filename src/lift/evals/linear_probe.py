@@ -8,23 +8,19 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lift.errors import ConfigError, DataError
+from lift.errors import ConfigError
 from lift.evals import _logistic as logistic
-from lift.evals import _metrics as metrics
 from lift.evals._encode import blocks
 from lift.evals._labelled import (
     Labelled,
     Of,
-    Probe,
-    figures,
-    judged_examples,
     numbered,
     parts_of,
     places_among,
     require_several,
     seen_as,
-    taught_notes,
 )
+from lift.evals._probe import Probe, require_same_width
 from lift.terms import Encoder, EvalResult, Source
 
 HELD_OUT = 5
@@ -94,28 +90,21 @@ class LinearProbe(Probe):
         else:
             taught = Labelled(seen, self.train, self.label)
             z_train = taught.all()
-            _require_width(z_train, z, taught.name)
+            require_same_width(z_train, z, taught.name)
             classes, own = numbered(taught.labels)
             truth = places_among(judged.labels, classes, judged.name, taught.name)
             odds, decay = self._odds(z_train, own, taught.content, classes, z)
             chosen = [decay]
-        match = np.arange(len(classes))
-        spot = metrics.join(
-            [
-                metrics.places(odds[b].astype(np.float32), truth[b, None] == match)
-                for b in blocks(len(z), len(classes))
-            ]
-        )
-        counts = {"images": len(z), "classes": len(classes)}
-        counts |= {} if taught is None else {"training images": len(taught.labels)}
-        return self.result(
+        return self.voted(
             "linear_probe",
             judged,
-            metrics=figures(spot, truth, len(classes), judged.clusters()),
-            counts=counts | judged.counts(),
-            chance=1 / len(classes),
-            notes=note + judged.notes() + taught_notes(judged, taught) + self._about(chosen),
-            examples=judged_examples(judged, odds, spot, truth, classes, self.config.examples),
+            taught,
+            odds,
+            truth,
+            classes,
+            examples=self.config.examples,
+            note=note,
+            more=self._about(chosen),
             seconds=time.perf_counter() - start,
             encoder=encoder.name,
         )
@@ -167,14 +156,6 @@ class LinearProbe(Probe):
             f"the chosen decay {end:g} is the {which} given: one beyond it may be better"
             for end, which in ends.items()
             if end in chosen
-        )
-
-
-def _require_width(z_train: np.ndarray, z: np.ndarray, name: str) -> None:
-    if z_train.shape[1] != z.shape[1]:
-        raise DataError(
-            f"The images of {name} have vectors of {z_train.shape[1]} numbers, those to judge "
-            f"{z.shape[1]}."
         )
 
 

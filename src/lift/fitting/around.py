@@ -7,11 +7,13 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from lift.bundle_record import MARKER
 from lift.data.stored_pairs import PairBlock
 from lift.errors import CheckpointError, ConfigError, DataError
 from lift.files import is_ours_or_empty
+from lift.fitting.gathering import Gathered, gather, share_held
 from lift.fitting.predict import Agreement
+from lift.fitting.texts import TextPairs
+from lift.model_folder import MARKER
 from lift.ranks import Ranks
 
 HOLDOUT = 0.1
@@ -26,6 +28,36 @@ def shown(blocks: Iterable[PairBlock], total: int | None, progress: bool) -> Ite
         for block in blocks:
             yield block
             bar.update(len(block.h))
+
+
+def over_captions(
+    pairs: TextPairs, ranks: Ranks, *, holdout: float, names: tuple[str, str], progress: bool
+) -> Gathered:
+    """Return what a pass over the captions that two spaces share found; every process calls it.
+
+    Args:
+        pairs: their vectors in both.
+        ranks: the processes.
+        holdout: share of the captions that nothing is fitted on.
+        names: what a vector of either space is called in messages.
+        progress: draw a progress bar.
+
+    Raises:
+        DataError: the spaces share no caption.
+        NotFinite: a vector with NaN or infinity.
+    """
+    gathered = gather(
+        shown(pairs.blocks(ranks), None, progress and ranks.first),
+        pairs.old.space.dimensions,
+        pairs.new.space.dimensions,
+        holdout=share_held(holdout, len(pairs)),
+        ranks=ranks,
+        names=names,
+        items="captions",
+    )
+    with ranks.together():
+        require_pairs(gathered.sums.images, "no caption is in both spaces")
+    return gathered
 
 
 def tell(alike: Agreement | None, ranks: Ranks, say: Told) -> None:

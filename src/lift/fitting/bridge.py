@@ -24,7 +24,6 @@ import torch
 from jaxtyping import Float64
 
 from lift.bundle import Bundle, load
-from lift.bundle_record import MARKER
 from lift.cache.addresses import WHOLE
 from lift.cache.features import FeatureCache
 from lift.cache.reader import EmbeddingCache
@@ -35,13 +34,12 @@ from lift.features import open_tower, tower_of
 from lift.fitting.around import (
     HOLDOUT,
     Told,
+    over_captions,
     require_free,
     require_pairs,
     require_share,
-    shown,
     tell,
 )
-from lift.fitting.gathering import gather, share_held
 from lift.fitting.making import model_of, tensors_of, transform_of
 from lift.fitting.moments import require_finite
 from lift.fitting.solving import Solved, predicted, solve, solvers_of
@@ -50,6 +48,7 @@ from lift.fitting.words import FitReport
 from lift.heads import Head
 from lift.image_tower import named_tower
 from lift.model import Side
+from lift.model_folder import model_in
 from lift.moved_heads import chained, linear_head
 from lift.ranks import joined
 from lift.text.keys import KEY
@@ -118,18 +117,8 @@ def bridge(
             found = _opened(str(own), tower, images)
             pairs = TextPairs(found.texts, target, data)
             centre = None if images is None else _mean(images, found.side)
-        gathered = gather(
-            shown(pairs.blocks(ranks), None, progress and ranks.first),
-            found.texts.space.dimensions,
-            target.space.dimensions,
-            holdout=share_held(holdout, len(pairs)),
-            ranks=ranks,
-            names=NAMES,
-            items="captions",
-        )
+        gathered = over_captions(pairs, ranks, holdout=holdout, names=NAMES, progress=progress)
         passed = time.perf_counter() - start
-        with ranks.together():
-            require_pairs(gathered.sums.images, "no caption is in both spaces")
         alike = predicted(gathered)
         tell(alike, ranks, say)
         with ranks.together():
@@ -171,7 +160,7 @@ def _opened(own: str, tower: str, images: FeatureCache | None) -> _Own:
         ConfigError: no tower, or two.
         SpaceMismatch: the tower's vectors are not as long as its captions'.
     """
-    if any((Path(own) / place / MARKER).exists() for place in ("", "model")):
+    if model_in(own) is not None:
         if tower:
             raise ConfigError(f"{own} is a model, which has its tower: leave --tower out.")
         model = load(own, device="cpu")

@@ -28,6 +28,7 @@ from lift.fitting.words import FitReport
 from lift.model import Side
 from lift.moved_heads import linear_head
 from lift.ranks import joined
+from lift.terms import Source
 
 
 def fit(
@@ -67,7 +68,8 @@ def fit(
         with ranks.together():
             require_free(out)
             captions, images = EmbeddingCache.open(cache), FeatureCache.open(features)
-            pairs = StoredPairs(open_source(data), captions, images, roles)
+            source = open_source(data)
+            pairs = StoredPairs(source, captions, images, roles)
             tower = tower_of(images, device="cpu")
         share = share_held(holdout, len(pairs))
         ends = [pairs.samples * n // ranks.size for n in range(ranks.size + 1)]
@@ -86,7 +88,9 @@ def fit(
             solved = solve(gathered, solvers, alike=alike)
             model = _model(pairs, tower, solved, Path(out).name or "model")
             if out and ranks.first:
-                model = _saved(Path(out), pairs, tower, solved, _told(data, pairs, share, roles))
+                model = _saved(
+                    Path(out), pairs, tower, solved, _told(data, source, pairs, share, roles)
+                )
     return FitReport(
         folder=str(out),
         model=model,
@@ -98,7 +102,7 @@ def fit(
 
 
 def _told(
-    data: str, pairs: StoredPairs, share: float, roles: Sequence[str]
+    data: str, source: Source, pairs: StoredPairs, share: float, roles: Sequence[str]
 ) -> Callable[[Path], Provenance] | None:
     """Return what writes down which samples were fitted on; None where a model can't hold them.
 
@@ -111,7 +115,6 @@ def _told(
     held = is_held(pairs.image_row.astype(np.uint64), share)
     used = pairs.has_both & ~held
     prints[used, 0] = pairs.key_number[used].astype(np.int64) | 1
-    source = open_source(data)
     return lambda path: write(path, source, prints, words=each(data), roles=roles)
 
 

@@ -22,13 +22,12 @@ from lift.errors import ConfigError
 from lift.fitting.around import (
     HOLDOUT,
     Told,
+    over_captions,
     require_free,
-    require_pairs,
     require_share,
-    shown,
     tell,
 )
-from lift.fitting.gathering import Held, gather, share_held
+from lift.fitting.gathering import Held
 from lift.fitting.judging import Judged, mapped
 from lift.fitting.making import slope, tensors_of
 from lift.fitting.moments import Moments
@@ -151,17 +150,7 @@ def migrate(
             here, there = open_texts(str(old)), open_texts(str(new))
             moved.space.require_same(here.space, ours=f"the model {model}", theirs=here.name)
             pairs = TextPairs(here, there, data)
-        gathered = gather(
-            shown(pairs.blocks(ranks), None, progress and ranks.first),
-            here.space.dimensions,
-            there.space.dimensions,
-            holdout=share_held(holdout, len(pairs)),
-            ranks=ranks,
-            names=NAMES,
-            items="captions",
-        )
-        with ranks.together():
-            require_pairs(gathered.sums.images, "no caption is in both spaces")
+        gathered = over_captions(pairs, ranks, holdout=holdout, names=NAMES, progress=progress)
         alike = predicted(gathered)
         tell(alike, ranks, say)
         with ranks.together():

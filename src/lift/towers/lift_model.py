@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,13 +13,9 @@ from torch import nn
 from lift import plugins
 from lift.config import Part, from_dict
 from lift.errors import CheckpointError, ConfigError
-
-MARKER = "bundle.json"
-WEIGHTS = "model.safetensors"
+from lift.model_folder import MARKER, WEIGHTS, read_values, require_model
 
 _PREFIX = "tower."
-_FORMAT = 2
-"""The newest format of `bundle.json` that is understood here."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +36,7 @@ def pixels(config: Config) -> dict[str, Any]:
         CheckpointError: there is no model, or it is damaged.
     """
     folder = _folder(config)
-    transform = _record(folder).get("transform", {})
+    transform = read_values(folder / MARKER).get("transform", {})
     if not isinstance(transform, Mapping):
         raise CheckpointError(
             f"{folder / MARKER} does not say how pixels reach the tower; copy the folder again "
@@ -88,37 +83,13 @@ def rebuild(config: Config) -> nn.Module:
 
 
 def _folder(config: Config) -> Path:
-    path = Path(config.model).expanduser()
-    for folder in (path, path / "model"):
-        if (folder / MARKER).is_file():
-            return folder
-    raise CheckpointError(
-        f"tower.model={config.model} is no model of lift: neither {MARKER} nor model/{MARKER} is "
-        "there. Give the folder that `lift train` wrote (a run has a model once it is finished)."
-    )
-
-
-def _record(folder: Path) -> Mapping[str, Any]:
-    """Return what `bundle.json` says, as it stands there."""
-    try:
-        values = json.loads((folder / MARKER).read_text("utf-8"))
-        written = values["format"]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise CheckpointError(
-            f"{folder / MARKER} is damaged; copy it again from where it was made."
-        ) from error
-    if not isinstance(written, int) or written > _FORMAT:
-        raise CheckpointError(
-            f"{folder / MARKER} has format {written}, this version reads up to {_FORMAT}: upgrade "
-            "lift-align."
-        )
-    return values
+    return require_model(Path(config.model).expanduser(), f"tower.model={config.model}")
 
 
 def _inner(folder: Path) -> Part:
     """Return the part of the model's tower."""
     try:
-        found = from_dict(Part, _record(folder)["image"]["tower"], MARKER)
+        found = from_dict(Part, read_values(folder / MARKER)["image"]["tower"], MARKER)
     except (KeyError, TypeError, AttributeError, ConfigError) as error:
         raise CheckpointError(
             f"{folder / MARKER} does not say which tower its weights are of; copy the folder again "

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
-from pathlib import Path
 
 import torch
 
 from lift import plugins
-from lift.bundle_record import MARKER, BundleRecord, read_record
+from lift.bundle_record import BundleRecord, read_record
 from lift.cache.reader import EmbeddingCache
-from lift.errors import CheckpointError, ConfigError, LiftError
+from lift.errors import ConfigError, LiftError
+from lift.model_folder import MARKER, require_model
 from lift.training.compared import Before
 from lift.training.config import LowResolutionConfig, MosaicConfig, RunConfig
 from lift.training.effort import image_flops
@@ -50,13 +50,7 @@ def started_from(start: str) -> BundleRecord:
     Raises:
         CheckpointError: no readable model there.
     """
-    for folder in (Path(start), Path(start) / "model"):
-        if (folder / MARKER).exists():
-            return read_record(folder / MARKER)
-    raise CheckpointError(
-        f"{start} is no model: neither {MARKER} nor model/{MARKER} is there. Give the folder "
-        "that `lift train` wrote (a run has a model once it is finished)."
-    )
+    return read_record(require_model(start) / MARKER)
 
 
 def before(config: RunConfig) -> Iterator[Before]:

@@ -6,11 +6,11 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from jaxtyping import Int64
@@ -18,6 +18,7 @@ from jaxtyping import Int64
 from lift.config import Part
 from lift.data.dice import key_number
 from lift.data.formats._kept import METADATA, Kept, Record, read_record, writable
+from lift.data.formats._within import Within
 from lift.data.spilled import room_for
 from lift.data.tally import Tally
 from lift.errors import ConfigError, DataError
@@ -78,7 +79,7 @@ def build(config: Config) -> Selected:
     return Selected(config, record, _open(config, record))
 
 
-class Selected:
+class Selected(Within):
     """Some samples of another source, in its order or cluster by cluster.
 
     Attributes:
@@ -143,23 +144,6 @@ class Selected:
     def __len__(self) -> int:
         return len(self._kept)
 
-    @property
-    def window_samples(self) -> int | None:
-        """Return how many samples in random order are read without loading a group again."""
-        window = getattr(self._inner, "window_samples", None)
-        # As many files as the inner source's own window, which hold fewer samples that are kept.
-        return None if window is None else max(1, int(window * len(self) / len(self._inner)))
-
-    @property
-    def counters(self) -> Mapping[str, int]:
-        """Return what is left out, by reason: by the inner source, and by the selection."""
-        return self._all().counts
-
-    @property
-    def examples(self) -> Mapping[str, str]:
-        """Return the first example of each reason in `counters`."""
-        return self._all().first
-
     def read(self, index: int) -> Sample:
         """Return sample `index`.
 
@@ -183,16 +167,6 @@ class Selected:
             yield key, captions
         if count != len(self):
             raise self._changed(f"only {count:,} of {len(self):,} kept samples are there")
-
-    def ahead(self, groups: Sequence[int]) -> None:
-        """Tell the inner source which of its groups will be read next."""
-        tell: Callable[[Sequence[int]], None] | None = getattr(self._inner, "ahead", None)
-        if tell is not None and self._owners:
-            tell([self._owners[group] for group in groups])
-
-    def promise(self) -> str:
-        """Return how long remote reads of the inner source may stall, "" where none is remote."""
-        return str(getattr(self._inner, "promise", str)())
 
     def drawn(self, slots: Int64[np.ndarray, " n"], seed: int, epoch: int) -> np.ndarray:
         """Return which sample each of these slots of an epoch shows, int64 [n].
@@ -259,14 +233,11 @@ class Selected:
             "again, or give the old data with data=."
         )
 
-    def _all(self) -> Tally:
-        record, tally = self.record, Tally()
-        inner = cast(Any, self._inner)
-        tally.update(getattr(inner, "counters", {}), getattr(inner, "examples", {}))
+    def _outside(self, tally: Tally) -> None:
+        record = self.record
         first = next((f"{key} ({why})" for why, key in record.examples.items()), "")
         tally.add(_NOT_SELECTED, first, record.samples - len(self))
         tally.add(_TOO_SMALL, self._config.path, self._kept.too_small)
-        return tally
 
 
 def _open(config: Config, record: Record) -> Source:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
 
 import numpy as np
 
 from lift.data.dice import key_number
+from lift.data.formats._within import Within
 from lift.data.joined import Joined
 from lift.data.spilled import Mapped, Spilled
 from lift.data.tally import Tally
@@ -82,7 +82,7 @@ def is_inside(key: str, start: float, stop: float, seed: int) -> bool:
     return int(start * _ALL) <= place_of(key, seed) < int(stop * _ALL)
 
 
-class Share:
+class Share(Within):
     """Some samples of another source, in its order.
 
     Attributes:
@@ -132,22 +132,6 @@ class Share:
     def __len__(self) -> int:
         return len(self._numbers.values)
 
-    @property
-    def window_samples(self) -> int | None:
-        """Return how many samples in random order are read without loading a group again."""
-        window = getattr(self._inner, "window_samples", None)
-        return None if window is None else max(1, int(window * len(self) / len(self._inner)))
-
-    @property
-    def counters(self) -> Mapping[str, int]:
-        """Return what is left out, by reason: by the inner source, and outside the share."""
-        return self._all().counts
-
-    @property
-    def examples(self) -> Mapping[str, str]:
-        """Return the first example of each reason in `counters`."""
-        return self._all().first
-
     def read(self, index: int) -> Sample:
         """Return sample `index`.
 
@@ -171,21 +155,8 @@ class Share:
         if count != len(self):
             raise self._changed()
 
-    def ahead(self, groups: Sequence[int]) -> None:
-        """Tell the inner source which of its groups will be read next."""
-        tell: Callable[[Sequence[int]], None] | None = getattr(self._inner, "ahead", None)
-        if tell is not None:
-            tell([self._owners[group] for group in groups])
-
-    def promise(self) -> str:
-        """Return how long remote reads of the inner source may stall, "" where none is remote."""
-        return str(getattr(self._inner, "promise", str)())
-
     def _changed(self) -> DataError:
         return DataError(f"{self._inner.name} changed while a share of it was in use; start again.")
 
-    def _all(self) -> Tally:
-        tally, inner = Tally(), cast(Any, self._inner)
-        tally.update(getattr(inner, "counters", {}), getattr(inner, "examples", {}))
-        tally.add(OUTSIDE, self.name, len(inner) - len(self))
-        return tally
+    def _outside(self, tally: Tally) -> None:
+        tally.add(OUTSIDE, self.name, len(self._inner) - len(self))
