@@ -25,10 +25,12 @@ if TYPE_CHECKING:
     from lift.commands.data import inspect as inspect
     from lift.commands.data import pack as pack
     from lift.commands.data import select as select
+    from lift.commands.evaluation import data_sets as data_sets
+    from lift.commands.evaluation import evaluate as evaluate
+    from lift.commands.evaluation import judge as judge
     from lift.commands.fitting import fit as fit
     from lift.commands.fitting import migrate as migrate
     from lift.commands.ladder import ladder as ladder
-    from lift.commands.models import evaluate as evaluate
     from lift.commands.models import import_reference as import_reference
     from lift.commands.models import load as load
     from lift.commands.models import report as report
@@ -58,10 +60,12 @@ _HOMES = {
     "dry_run": "lift.commands.training",
     "embed": "lift.commands.text",
     "embed_images": "lift.commands.text",
-    "evaluate": "lift.commands.models",
+    "data_sets": "lift.commands.evaluation",
+    "evaluate": "lift.commands.evaluation",
     "fit": "lift.commands.fitting",
     "import_reference": "lift.commands.models",
     "inspect": "lift.commands.data",
+    "judge": "lift.commands.evaluation",
     "ladder": "lift.commands.ladder",
     "load": "lift.commands.models",
     "migrate": "lift.commands.fitting",

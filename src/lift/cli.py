@@ -7,7 +7,7 @@ import traceback
 
 import tyro
 
-from lift.console import data, fitting, ladder, models, text, training
+from lift.console import data, evaluation, fitting, ladder, models, text, training
 from lift.errors import BAD_INPUT_EXIT, STOPPED_EXIT, Echo, LiftError, Stopped
 
 COMMANDS = {
@@ -18,7 +18,7 @@ COMMANDS = {
     "ladder": ladder.ladder,
     "train": training.train,
     "compare": training.compare,
-    "eval": models.eval_,
+    "eval": evaluation.eval_,
     "report": models.report,
     "audit": text.audit,
     "card": text.card,

@@ -48,9 +48,13 @@ def part_field(room: str, name: str | None, /, **options: Any) -> Any:
 
 
 def to_dict(config: Any) -> Any:
-    """Return plain dicts, lists and scalars of a (nested) dataclass, ready for JSON."""
+    """Return plain dicts, lists and scalars of a (nested) dataclass, ready for JSON.
+
+    Fields whose metadata say `saved: False` are left out.
+    """
     if is_dataclass(config) and not isinstance(config, type):
-        return {f.name: to_dict(getattr(config, f.name)) for f in fields(config)}
+        saved = [f.name for f in fields(config) if f.metadata.get("saved", True)]
+        return {name: to_dict(getattr(config, name)) for name in saved}
     if isinstance(config, Mapping):
         return {str(key): to_dict(value) for key, value in config.items()}
     if isinstance(config, tuple | list):

@@ -77,11 +77,12 @@ class Texts:
         found = False
         for source in self._sources:
             for key, captions in source.texts():
-                for text, role, weight in captions:
+                for text, role, weight, language in captions:
                     met.add(role)
                     if not self._roles or role in self._roles:
                         found = True
-                        yield Linked(text, key, role, source.name, weight, self._language)
+                        language = language or self._language
+                        yield Linked(text, key, role, source.name, weight, language)
         if self._roles and met and not found:
             raise DataError(
                 f"No caption has a role of {', '.join(sorted(self._roles))}; the data has "

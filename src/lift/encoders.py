@@ -7,19 +7,47 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float32
+from jaxtyping import Bool, Float32
 
 from lift.cache.addresses import content_hash
 from lift.cache.features import FeatureCache
 from lift.cache.reader import EmbeddingCache
 from lift.ranks import Ranks
-from lift.terms import Encoder, ImageLike, unit
+from lift.terms import BESIDE, Encoder, ImageLike, unit
 
 REMEMBERED = 200_000
 """Rows of live texts kept by `CachedTexts`: 0.3 GB at 384 numbers, 3 GB at 4096."""
 
 
-class Shared:
+class Wrapped:
+    """An Encoder made of another: what it does not do itself, the other does.
+
+    Attributes:
+        name, saw: those of the encoder.
+    """
+
+    def __init__(self, encoder: Encoder) -> None:
+        self.name, self.saw = encoder.name, encoder.saw
+        self._encoder = encoder
+        for name in BESIDE:  # as its own, for a protocol asks for no less
+            if hasattr(encoder, name) and not hasattr(type(self), name):
+                setattr(self, name, getattr(encoder, name))
+
+    def encode_images(self, images: Sequence[ImageLike]) -> Float32[np.ndarray, "n d"]:
+        """Return what the encoder returns."""
+        return self._encoder.encode_images(images)
+
+    def encode_texts(self, texts: Sequence[str]) -> Float32[np.ndarray, "n d"]:
+        """Return what the encoder returns."""
+        return self._encoder.encode_texts(texts)
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "_encoder":  # not there yet: of an object that is being copied
+            raise AttributeError(name)
+        return getattr(self._encoder, name)
+
+
+class Shared(Wrapped):
     """An Encoder whose work several processes share: each computes its part, all get all vectors.
 
     Every process has to make the same calls. Decoding images is part of the work.
@@ -29,8 +57,8 @@ class Shared:
     """
 
     def __init__(self, encoder: Encoder, ranks: Ranks) -> None:
-        self.name, self.saw = encoder.name, encoder.saw
-        self._encoder, self._ranks = encoder, ranks
+        super().__init__(encoder)
+        self._ranks = ranks
 
     def encode_images(self, images: Sequence[ImageLike]) -> Float32[np.ndarray, "n d"]:
         """Return one unit-length row an image, as the encoder would alone."""
@@ -39,9 +67,6 @@ class Shared:
     def encode_texts(self, texts: Sequence[str]) -> Float32[np.ndarray, "n d"]:
         """Return one unit-length row a text, as the encoder would alone."""
         return self._each(self._encoder.encode_texts, texts)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._encoder, name)  # what some evaluations ask for besides
 
     def _each(
         self, encode: Callable[[Any], np.ndarray], items: Sequence[Any]
@@ -54,7 +79,7 @@ class Shared:
         return self._ranks.gather(rows).numpy()
 
 
-class CachedTexts:
+class CachedTexts(Wrapped):
     """An Encoder whose texts come from a cache where it has them, else from the encoder itself.
 
     The caller has to know that both are one `TextSpace`. Rows of the encoder are remembered, so
@@ -67,25 +92,16 @@ class CachedTexts:
     """
 
     def __init__(self, encoder: Encoder, cache: EmbeddingCache) -> None:
-        self.name, self.saw = encoder.name, encoder.saw
+        super().__init__(encoder)
         self.from_cache = 0
         self.live = 0
-        # What some evaluations ask for besides: `lift.evals.mosaic.PatchEncoder`,
-        # `lift.evals._labelled.FeatureEncoder`, and whose space a bank has to be of.
-        for name in ("encode_regions", "features", "space"):
-            if hasattr(encoder, name):
-                setattr(self, name, getattr(encoder, name))
-        self._encoder, self._cache = encoder, cache
+        self._cache = cache
         self._remembered: dict[str, np.ndarray] = {}
         self.notes: tuple[str, ...] = ()
         if cache.codec.coarse:
             found = cache.fidelity
             near = f", mean cosine {found.mean_cosine:.4f} to the true rows" if found else ""
             self.notes = (f"texts from a cache in codec {cache.codec.name}{near}",)
-
-    def encode_images(self, images: Sequence[ImageLike]) -> Float32[np.ndarray, "n d"]:
-        """Return what the encoder returns."""
-        return self._encoder.encode_images(images)
 
     def encode_texts(self, texts: Sequence[str]) -> Float32[np.ndarray, "n d"]:
         """Return one unit-length row a text; the encoder only gets those without a stored row."""
@@ -107,11 +123,26 @@ class CachedTexts:
             z[at] = self._remembered[texts[int(at)]]
         return z
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._encoder, name)  # what some evaluations ask for besides
+    def cut(self, texts: Sequence[str]) -> Bool[np.ndarray, " n"] | None:
+        """Return which texts were cut before they were embedded, or would be; None if unknown."""
+        if self._cache.part.name == "vectors":
+            return None  # somebody else's vectors: nobody knows how they read the texts
+        rows = self._cache.find(texts)
+        stored = rows >= 0
+        found = np.zeros(len(texts), np.bool_)
+        found[stored] = self._cache.truncated(rows[stored])
+        if not stored.all():
+            tell = getattr(self._encoder, "cut", None)
+            told = None
+            if tell is not None:
+                told = tell([texts[int(at)] for at in np.flatnonzero(~stored)])
+            if told is None:
+                return None
+            found[~stored] = told
+        return found
 
 
-class CachedImages:
+class CachedImages(Wrapped):
     """An Encoder whose images' features come from a cache where it has them: no pixel is decoded.
 
     The caller has to know that the encoder's tower is the one that made them. Images are known by
@@ -123,10 +154,10 @@ class CachedImages:
     """
 
     def __init__(self, encoder: Encoder, features: FeatureCache) -> None:
-        self.name, self.saw = encoder.name, encoder.saw
+        super().__init__(encoder)
         self.from_cache = 0
         self.live = 0
-        self._encoder, self._features = encoder, features
+        self._features = features
 
     def features(self, images: Sequence[ImageLike]) -> Float32[np.ndarray, "n width"]:
         """Return what the tower makes of each image, raw."""
@@ -161,10 +192,3 @@ class CachedImages:
         if new:
             z[~stored] = live(new)
         return z
-
-    def encode_texts(self, texts: Sequence[str]) -> Float32[np.ndarray, "n d"]:
-        """Return what the encoder returns."""
-        return self._encoder.encode_texts(texts)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._encoder, name)  # what some evaluations ask for besides

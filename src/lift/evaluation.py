@@ -1,33 +1,23 @@
-"""Run evaluations on an Encoder, write what they find, read it again, put it in a table."""
+"""Run evaluations on an Encoder: what is asked on which data, in words and at work."""
 
 from __future__ import annotations
 
 import dataclasses
-import datetime
-import json
-import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
-import numpy as np
-import torch
 from tqdm import tqdm
 
-import lift
 from lift import plugins
-from lift.config import Part, from_dict, override, to_dict
+from lift.config import Part, override
 from lift.data.provenance import Provenance
 from lift.data.source import ROOM as FORMATS
 from lift.data.source import left_out, open_source
 from lift.errors import ConfigError, DataError
-from lift.files import write_text
 from lift.leaks import Judged
-from lift.terms import Caption, Encoder, EvalResult, Evaluation, Metric, Sample, Source
+from lift.terms import Caption, Encoder, EvalResult, Evaluation, Sample, Source
 
 ROOM = "evals"
-FORMAT = 1
-"""Of a result's file; a file of a higher one is refused."""
 
 
 @dataclass(frozen=True)
@@ -192,139 +182,3 @@ def _leaked(judged: Judged, trained_on: Provenance, source: Source) -> list[str]
     except DataError as error:  # the result stands without it
         return [f"whether it was seen in training is not known: {error}"]
     return [note] if note else []
-
-
-# --- results as files ---------------------------------------------------------------------------
-
-
-def write_results(results: Sequence[EvalResult], folder: str | Path) -> list[Path]:
-    """Write one JSON a result into `folder` and return their paths.
-
-    A name comes from evaluation, data and protocol, so the same evaluation of the same model
-    replaces its file; a file that holds another measurement stays, and the name gets a number.
-
-    Raises:
-        StorageError: the disk refused.
-    """
-    made = {
-        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "lift": lift.__version__,
-        "torch": torch.__version__,
-        "numpy": np.__version__,
-    }
-    paths: list[Path] = []
-    for result in results:
-        stem = _slug(f"{result.evaluation} {result.data} {result.protocol}")
-        path, number = Path(folder) / f"{stem}.json", 1
-        while path in paths or _is_another(path, result):
-            number += 1
-            path = Path(folder) / f"{stem}-{number}.json"
-        content = {"format": FORMAT, "made": made, "result": to_dict(result)}
-        write_text(path, json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
-        paths.append(path)
-    return paths
-
-
-def _is_another(path: Path, result: EvalResult) -> bool:
-    """Return whether a file holds a result of something else: names shorten what they say."""
-    try:
-        there = read_result(path) if path.exists() else result
-    except DataError:
-        return False  # damaged: to be mended
-    names = ("evaluation", "data", "protocol", "encoder")
-    return any(getattr(there, name) != getattr(result, name) for name in names)
-
-
-def read_results(folder: str | Path) -> list[EvalResult]:
-    """Return the results written into `folder`, by file name.
-
-    Raises:
-        DataError: there are none, or a file is not one, damaged, or of a newer lift.
-    """
-    paths = sorted(Path(folder).glob("*.json"))
-    if not paths:
-        raise DataError(f"{folder} holds no results (*.json); `lift eval` writes them.")
-    return [read_result(path) for path in paths]
-
-
-def read_result(path: Path) -> EvalResult:
-    """Return the result in one file.
-
-    Raises:
-        DataError: not a result, damaged, or of a newer lift.
-    """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise DataError(f"The result {path} is damaged ({error}); evaluate again.") from error
-    if not isinstance(content, dict) or not isinstance(content.get("result"), dict):
-        raise DataError(f"{path} is not a result that `lift eval` wrote; move it elsewhere.")
-    if content.get("format") != FORMAT:
-        raise DataError(
-            f"{path} has the format {content.get('format')!r}, this lift reads {FORMAT}; "
-            "evaluate again or update lift."
-        )
-    try:
-        values = dict(content["result"])
-        metrics = {
-            name: from_dict(Metric, metric, f"metric {name!r}")
-            for name, metric in values["metrics"].items()
-        }
-        return from_dict(EvalResult, {**values, "metrics": metrics}, path.name)
-    except (ConfigError, KeyError, AttributeError, TypeError) as error:
-        raise DataError(f"The result {path} is damaged ({error}); evaluate again.") from error
-
-
-def _slug(text: str) -> str:
-    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:120].rstrip("-")
-
-
-# --- results as text ----------------------------------------------------------------------------
-
-
-def is_share(metric: str) -> bool:
-    """Return whether the metric of this name is a share in [0, 1]; ranks and cosines are not."""
-    return "rank" not in metric and "cosine" not in metric
-
-
-def table(results: Sequence[EvalResult]) -> str:
-    """Return the results as aligned text, warnings numbered below.
-
-    `*` marks the metric to look at first; chance is what guessing scores on it.
-    """
-    head = ["evaluation", "data", "protocol", "metric", "value", "95% interval", "items", "chance"]
-    head.append("notes")
-    notes: dict[str, int] = {}
-    rows = []
-    for result in results:
-        marks = [f"[{notes.setdefault(note, len(notes) + 1)}]" for note in result.notes]
-        about = [result.evaluation, result.data, result.protocol]
-        for name, metric in result.metrics.items():
-            first = name == result.primary
-            chance = "" if result.chance is None or not first else _figure(name, result.chance)
-            rows.append(
-                [
-                    *about,
-                    name + (" *" if first else ""),
-                    _figure(name, metric.value),
-                    f"{_figure(name, metric.low)} to {_figure(name, metric.high)}",
-                    str(metric.items),
-                    chance,
-                    "".join(marks),
-                ]
-            )
-            about, marks = ["", "", ""], []
-    widths = [max(len(row[column]) for row in [head, *rows]) for column in range(len(head))]
-    right = {"value", "95% interval", "items", "chance"}
-    lines = [
-        "  ".join(
-            cell.rjust(width) if title in right else cell.ljust(width)
-            for title, cell, width in zip(head, row, widths, strict=True)
-        ).rstrip()
-        for row in [head, ["-" * width for width in widths], *rows]
-    ]
-    return "\n".join([*lines, *(f"[{number}] {note}" for note, number in notes.items())])
-
-
-def _figure(metric: str, value: float) -> str:
-    return f"{100 * value:.1f}%" if is_share(metric) else f"{value:.6g}"

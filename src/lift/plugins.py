@@ -25,6 +25,9 @@ ROOMS = (
     "objectives",
     "solvers",
     "evals",
+    "contenders",
+    "catalog",
+    "diagnosis",
 )
 """Folders of `lift` whose files are parts chosen by name."""
 

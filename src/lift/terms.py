@@ -30,19 +30,42 @@ class Caption(NamedTuple):
         text: as it came with the data.
         role: the part it plays (see `lift.text.roles.ROLES`, or any word).
         weight: how well it fits the image relative to others (a grade, a count of clicks).
+        language: BCP 47 tag ("en", "pt-BR"), "" where nobody said.
     """
 
     text: str
     role: str = "raw"
     weight: float = 1.0
+    language: str = ""
 
 
 class Foil(NamedTuple):
-    """A caption that is wrong for the image in one way, beside the right one it came from."""
+    """A caption that is wrong for the image in one way, beside the right one it came from.
+
+    Attributes:
+        kind: what is wrong with it ("swap_obj").
+        caption, foil: the right text and the wrong one.
+        group: foils of one sample with the same group are one question: it is answered right only
+            if every caption of the group beats every foil of it (several orders of one caption,
+            as in ARO; two captions against one foil, as in SugarCrepe++). "" stands alone.
+    """
 
     kind: str
     caption: str
     foil: str
+    group: str = ""
+
+
+class Region(NamedTuple):
+    """A thing in an image, and what it is called.
+
+    Attributes:
+        text: a name or a phrase that fits nothing else in the image.
+        box: left, top, right, bottom, as shares of the image's width and height.
+    """
+
+    text: str
+    box: tuple[float, float, float, float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +78,9 @@ class Sample:
         captions: in the order of the source.
         fields: other columns a source has (labels, ids), as text.
         foils: wrong captions, where a source has them.
+        regions: things in it, where a source knows them.
+        mask: bytes of a PNG whose values are numbers of classes, for every pixel (255: of none);
+            empty where a source has none.
     """
 
     key: str
@@ -62,6 +88,8 @@ class Sample:
     captions: tuple[Caption, ...]
     fields: Mapping[str, str] = field(default_factory=dict)
     foils: tuple[Foil, ...] = ()
+    regions: tuple[Region, ...] = ()
+    mask: bytes = b""
 
 
 @runtime_checkable
@@ -231,6 +259,44 @@ def unit(h: Float[Tensor, "*n d"]) -> Float[Tensor, "*n d"]:
     return torch.nn.functional.normalize(values, dim=-1, eps=1e-12)
 
 
+BESIDE = (
+    *("encode_regions", "encode_patches", "features", "with_pixels"),
+    *("space", "identity", "cut", "trained_on", "efficiency"),
+)
+"""What an `Encoder` may have besides, which encoders made of it pass on.
+
+- `encode_regions(images, tiles)`: see `lift.evals.mosaic`.
+- `encode_patches(images)`: vectors of the cells of a patch grid; see `lift.evals._dense`.
+- `features(images)`: raw rows of the tower, before the head.
+- `with_pixels(mean, std)`: the same encoder behind other pixel statistics.
+- `space`: the `TextSpace` of its vectors.
+- `identity`: a digest of all that its vectors depend on; equal digests, equal vectors.
+- `cut(texts)`: which texts are longer than its text encoder takes, bool [n]; None where nobody can
+  tell.
+- `trained_on`: a record of the samples it was trained on, or None.
+- `efficiency()`: what it costs; see `lift.efficiency`.
+"""
+
+
+@dataclass(frozen=True, eq=False)
+class Outcomes:
+    """What every item of a figure scored: the figure is their weighted mean.
+
+    Two results of one protocol on the same data (`EvalResult.digest`) have the same items in the
+    same order, so that they can be compared item by item.
+
+    Attributes:
+        values: credit of each item, float32 [n].
+        weights: how much each counts; None where all count alike.
+        clusters: a number for each item, equal within what is drawn together (the captions of one
+            image); None where items are independent.
+    """
+
+    values: Float32[np.ndarray, " n"]
+    weights: Float32[np.ndarray, " n"] | None = None
+    clusters: Int64[np.ndarray, " n"] | None = None
+
+
 @dataclass(frozen=True)
 class Metric:
     """One figure of an evaluation with its 95% interval.
@@ -239,12 +305,16 @@ class Metric:
         value: a share in [0, 1] for accuracies and recalls, else in the metric's own unit.
         low, high: ends of the 95% interval.
         items: how many independent items the interval is over.
+        outcomes: of the items, where the figure is their mean; stored beside the JSON.
     """
 
     value: float
     low: float
     high: float
     items: int
+    outcomes: Outcomes | None = field(
+        default=None, compare=False, repr=False, metadata={"saved": False}
+    )
 
 
 @dataclass(frozen=True)
@@ -264,6 +334,8 @@ class EvalResult:
         examples: a few queries with what came first, for the report (plain JSON values).
         seconds: wall time.
         encoder: the name of what was judged.
+        digest: of the samples that were judged (images, texts, labels), in order; results with the
+            same one, protocol and version can be paired item by item. "" where nobody knows.
     """
 
     evaluation: str
@@ -278,6 +350,7 @@ class EvalResult:
     examples: tuple[Mapping[str, Any], ...] = ()
     seconds: float = 0.0
     encoder: str = ""
+    digest: str = ""
 
 
 @runtime_checkable

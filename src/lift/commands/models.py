@@ -1,14 +1,12 @@
-"""Commands about finished models: load, evaluate, report, import."""
+"""Commands about finished models: load, report, import."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from lift.bundle import Bundle
-    from lift.terms import EvalResult
     from lift.text.encoder import TextEncoder
 
 
@@ -34,69 +32,6 @@ def load(
     from lift import bundle
 
     return bundle.load(path, device=device, precision=precision, text_encoder=text_encoder)
-
-
-def evaluate(
-    model: str | Path,
-    *,
-    on: Sequence[str],
-    cache: str | Path | None = None,
-    out: str | Path | None = None,
-    device: str = "auto",
-    leaks: bool = True,
-    progress: bool = True,
-) -> list[EvalResult]:
-    """Judge a model; every figure comes with protocol, item count and 95% interval.
-
-    Args:
-        model: folder of a run or of a bundle.
-        on: evaluations: `retrieval:data=val.tar`, `zeroshot:data=test.parquet,label=article_type`,
-            `compositional:data=scenes`.
-        cache: take text vectors from there where it has them; not of a model with a text side of
-            its own.
-        out: where to write one JSON a result; None beside the model, in `evals`.
-        device: auto, cpu, cuda or mps.
-        leaks: look for the images and captions in what the model was trained on, and note it
-            beside the result. Takes 0.5 ms an image, and 1.4 ns for each pair of an image here and
-            one there.
-        progress: draw progress bars.
-
-    Raises:
-        LiftError: bad input, or a text without vector and no text encoder installed.
-    """
-    from lift import bundle
-    from lift.cache.probes import require_alike
-    from lift.cache.reader import EmbeddingCache
-    from lift.encoders import CachedTexts
-    from lift.errors import ConfigError
-    from lift.evaluation import evaluate as judge
-    from lift.evaluation import parse_plan, write_results
-    from lift.files import require_writable
-
-    plans = [parse_plan(words) for words in ([on] if isinstance(on, str) else on)]
-    folder = Path(out) if out is not None else Path(model) / "evals"
-    encoder = bundle.load(model, device=device)
-    judged = encoder
-    if cache is not None:
-        if encoder.record.encoder is None:
-            raise ConfigError(
-                f"The model {model} has a text side of its own, and no cache holds its vectors: "
-                "leave --cache out."
-            )
-        stored = EmbeddingCache.open(cache)
-        stored.space.require_same(encoder.space, ours=f"the cache {cache}", theirs=f"model {model}")
-        require_alike(
-            encoder.probes, stored.probes(), stored.space, cache=str(cache), model=str(model)
-        )
-        judged = CachedTexts(encoder, stored)
-    require_writable(folder)  # told before the work, not after it
-    return judge(
-        judged,
-        plans,
-        progress=progress,
-        keep=lambda result: write_results([result], folder),
-        trained_on=encoder.trained_on if leaks else None,
-    )
 
 
 def report(run: str | Path, *, out: str | Path | None = None) -> Path:

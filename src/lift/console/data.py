@@ -9,6 +9,7 @@ from typing import Annotated
 import tyro
 
 from lift.commands import data as commands
+from lift.console.evaluation import sets
 
 Sources = tyro.conf.Positional[
     Annotated[tuple[str, ...], tyro.conf.arg(metavar="SOURCE [SOURCE ...]")]
@@ -161,11 +162,12 @@ def select(
     print(selection.table())
 
 
-COMMANDS = {"inspect": inspect, "pack": pack, "select": select}
+COMMANDS = {"inspect": inspect, "pack": pack, "select": select, "sets": sets}
 
 
 def help_() -> None:
-    """Work on pairs: `inspect` looks at them, `pack` makes them fast, `select` chooses.
+    """Work on pairs: `inspect` looks at them, `pack` makes them fast, `select` chooses,
+    `sets` lists what models are judged on.
 
     For example:
 

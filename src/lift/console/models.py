@@ -1,54 +1,12 @@
-"""Console of the commands about finished models: eval, report, import."""
+"""Console of the commands about finished models: report, import."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
 
 import tyro
 
 from lift.commands import models
-
-
-def eval_(
-    model: tyro.conf.Positional[Path],
-    *,
-    on: Annotated[tuple[str, ...], tyro.conf.arg(metavar="EVAL:data=SOURCE[,KEY=VALUE] ...")],
-    cache: str = "",
-    out: str = "",
-    device: str = "auto",
-    leaks: bool = True,
-    quiet: bool = False,
-) -> None:
-    """Judge a model: protocol, item count and 95% interval with every figure.
-
-    For example:
-
-      lift eval runs/flickr --on retrieval:data=flickr8k/val-0000.tar --cache captions
-      lift eval runs/shop --on zeroshot:data=test.parquet,label=article_type
-
-    Args:
-        model: the folder of a run or of a saved model.
-        on: what to judge it on.
-        cache: take text vectors from there where it has them (not of a model whose text side was
-            trained, too).
-        out: where the JSON goes; beside the model, in `evals`, if not given.
-        device: auto, cpu, cuda or mps.
-        leaks: look for images and captions in what the model was trained on, and note it.
-        quiet: no progress bar.
-    """
-    from lift.evaluation import table
-
-    results = models.evaluate(
-        model,
-        on=on,
-        cache=cache or None,
-        out=out or None,
-        device=device,
-        leaks=leaks,
-        progress=not quiet,
-    )
-    print(table(results))
 
 
 def report(run: tyro.conf.Positional[Path], *, out: str = "") -> None:

@@ -227,7 +227,7 @@ def recipes() -> None:
 
 def _print_run(result) -> None:
     """Print what a run ended with; of several processes one speaks."""
-    from lift.evaluation import table
+    from lift.results import table
 
     if not result.told:
         return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
@@ -44,6 +45,7 @@ class Images:
     ) -> None:
         self._encoder, self._source, self._look = encoder, source, look
         self._contents: dict[bytes, int] = {}
+        self._judged = hashlib.blake2b(digest_size=16)
         self.numbers: list[int] = []
         self.content: list[int] = []
         self.unreadable: list[str] = []
@@ -72,12 +74,18 @@ class Images:
             for sample in samples:
                 digest = hashlib.blake2b(sample.image, digest_size=16).digest()
                 self.content.append(self._contents.setdefault(digest, len(self._contents)))
+                self._judged.update(digest + _words_of(sample))
             yield numbers, samples, vectors
         if not self.numbers:
             raise DataError(
                 f"None of the {total} images of {self._source.name} can be read; the first: "
                 f"{self.unreadable[0]}"
             )
+
+    @property
+    def digest(self) -> str:
+        """32 hex digits for the samples encoded so far: images, captions, labels and foils."""
+        return self._judged.hexdigest()
 
     def clusters(self) -> np.ndarray | None:
         """Return a number for each image, equal where the bytes are; None where all differ."""
@@ -126,6 +134,18 @@ class Images:
             else:
                 kept.append((number, sample))
         return kept, np.concatenate(rows) if rows else none
+
+
+def _words_of(sample: Sample) -> bytes:
+    """Return all that is said of a sample, and its mask, as bytes that differ where they do."""
+    said = [
+        sample.key,
+        sample.captions,
+        sample.foils,
+        sample.regions,
+        sorted(sample.fields.items()),
+    ]
+    return json.dumps(said, default=list).encode() + hashlib.blake2b(sample.mask).digest()
 
 
 def encode_distinct(

@@ -112,6 +112,11 @@ class Labelled:
         """Return all vectors at once."""
         return np.concatenate([vectors for vectors, _ in self])
 
+    @property
+    def digest(self) -> str:
+        """32 hex digits for the samples encoded so far, those without a label among them."""
+        return self._images.digest
+
     def clusters(self) -> Int64[np.ndarray, " n"] | None:
         """Return a number for each image, equal where the bytes are; None where all differ."""
         place: dict[bytes, int] = {}

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float, Float32, Int
 
-from lift.terms import Metric
+from lift.terms import Metric, Outcomes
 
 TIE = 1e-6
 """Cosines closer than this are equal: float32 rounds the cosine of two unit vectors that far."""
@@ -150,7 +150,12 @@ def share(
         found = np.arange(len(values)) if clusters is None else clusters
         items, effective = _clustered(values, part, found, alike, mean, effective)
     low, high = wilson(mean, effective)
-    return Metric(mean, low, high, items)
+    outcomes = Outcomes(
+        values.astype(np.float32),
+        None if weights is None else weights.astype(np.float32),
+        None if clusters is None else clusters.astype(np.int64),
+    )
+    return Metric(mean, low, high, items, outcomes)
 
 
 def _clustered(
@@ -228,3 +233,14 @@ def both_kinds(right: Bool[np.ndarray, " q"], count: int) -> list[int]:
     turns = [pair for both in zip(good, bad, strict=False) for pair in both]
     shorter = min(len(good), len(bad))
     return turns + good[shorter:] + bad[shorter:]
+
+
+def chosen(right: Bool[np.ndarray, " q"], count: int) -> list[int]:
+    """Return at most `count` positions for examples.
+
+    Half of them are evenly spread, whatever was answered, so that several models are seen on the
+    same items; the rest are right and wrong ones in turn.
+    """
+    same = spread_out(np.arange(len(right)), count // 2)
+    rest = np.setdiff1d(np.arange(len(right)), same)
+    return same + [int(rest[at]) for at in both_kinds(right[rest], count - len(same))]

@@ -138,6 +138,7 @@ class Probe:
             },
             chance=1 / len(classes),
             notes=note + judged.notes() + taught_notes(judged, taught) + more,
+            digest=judged.digest,
             **found,
         )
 
@@ -177,7 +178,7 @@ def judged_examples(
     return tuple(
         example(judged.keys[own[n]], judged.numbers[own[n]], scores[n], int(truth[n]), classes)
         | {"rank": float(rank[n]), "right": bool(right[n])}
-        for n in metrics.both_kinds(right, count)
+        for n in metrics.chosen(right, count)
     )
 
 

@@ -17,9 +17,10 @@ from lift.config import Part, to_json
 from lift.data.source import open_source
 from lift.encoders import CachedImages, CachedTexts
 from lift.errors import CheckpointError, LiftError
-from lift.evaluation import Plan, evaluate, write_results
+from lift.evaluation import Plan, evaluate
 from lift.files import write_text
 from lift.model import save_tensors
+from lift.results import write_results
 from lift.rungs.meter import Meters
 from lift.rungs.paired import Listening, pairs_of
 from lift.rungs.places import Asked, Split

@@ -6,7 +6,7 @@ import json
 import statistics
 from collections.abc import Callable, Iterator, Sequence
 
-from lift.evaluation import is_share
+from lift.results import is_share
 from lift.training.compared import (
     FILE,
     ArmRecord,

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from lift.errors import ConfigError, Regressed
-from lift.evaluation import Plan, evaluate, is_share, parse_plan, read_result, write_results
+from lift.evaluation import Plan, evaluate, parse_plan
 from lift.files import write_text
+from lift.results import is_share, read_result, write_results
 from lift.terms import Encoder, EvalResult, Metric
 
 FOLDER = "guard"

@@ -13,9 +13,9 @@ import torch
 
 from lift.data.provenance import Provenance
 from lift.errors import CheckpointError, DataError, Stopped
-from lift.evaluation import read_result, write_results
 from lift.files import LOCK, sole_writer
 from lift.ranks import Ranks, joined
+from lift.results import read_result, write_results
 from lift.terms import Batch, EvalResult
 from lift.training import checkpoint
 from lift.training.budget import budget

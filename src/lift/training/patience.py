@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from lift.evaluation import is_share
+from lift.results import is_share
 from lift.terms import EvalResult
 from lift.training.run import Run
 

@@ -1,0 +1,1 @@
+"""A model of ours as other projects want it."""

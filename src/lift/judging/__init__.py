@@ -1,0 +1,1 @@
+"""Models judged side by side: opened, asked, compared, on one page."""

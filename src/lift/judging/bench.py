@@ -1,0 +1,225 @@
+"""The bench that models are judged on: opened once, asked everything, one after the other."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from lift import plugins
+from lift.against import compared
+from lift.cache.probes import require_alike
+from lift.cache.reader import EmbeddingCache
+from lift.catalog import Catalogue, search
+from lift.contenders import open_contender
+from lift.encoders import CachedTexts, Shared
+from lift.errors import ConfigError, DataError, SpaceMismatch
+from lift.evaluation import ROOM, Plan, evaluate, parse_plan
+from lift.files import require_writable
+from lift.judging.found import JudgedModel, Judgement, names_of, slug
+from lift.kept_vectors import KeptVectors
+from lift.ranks import Ranks, joined
+from lift.results import write_results
+from lift.terms import Encoder, EvalResult
+from lift.world import choose_device
+
+
+@dataclass(frozen=True)
+class Asked:
+    """An evaluation, and whether the user named it: what a folder suggested may be left out."""
+
+    plan: Plan
+    words: str
+    suggested: bool
+
+
+@dataclass(frozen=True)
+class Bench:
+    """Models, and what they are asked.
+
+    Attributes:
+        words, encoders, names: of each model.
+        asked: evaluations.
+        catalogues: of the folders that were named.
+        caches: text vectors that are there.
+        out: where results go.
+        leaks, efficiency, progress, say: see `lift.commands.evaluation.judge`.
+        device: of the models.
+    """
+
+    words: list[str]
+    encoders: list[Encoder]
+    names: list[str]
+    asked: list[Asked]
+    catalogues: list[Catalogue]
+    caches: list[EmbeddingCache]
+    out: Path
+    device: torch.device
+    leaks: bool
+    efficiency: bool
+    progress: bool
+    say: Callable[[str], None]
+
+    @classmethod
+    def of(
+        cls,
+        words: list[str],
+        *,
+        on: list[str],
+        caches: list[str],
+        out: Path,
+        device: str,
+        **rest: Any,
+    ) -> Bench:
+        """Open models, caches and folders.
+
+        Raises:
+            LiftError: one that can't be opened, or a cache of no model's space.
+        """
+        catalogues = [search(word) for word in on if _is_folder(word)]
+        asked = [
+            Asked(parse_plan(word), word, suggested=False) for word in on if not _is_folder(word)
+        ]
+        asked += [
+            Asked(parse_plan(word), word, suggested=True)
+            for catalogue in catalogues
+            for found in catalogue.found
+            for word in found.on
+        ]
+        if not asked:
+            named = ", ".join(on) or "nothing"
+            raise ConfigError(
+                f"There is nothing to judge models on in {named}: name evaluations "
+                "(retrieval:data=PATH), or a folder of data sets (`lift data sets` lists them)."
+            )
+        encoders = [open_contender(word, device=device) for word in words]
+        stored = [EmbeddingCache.open(cache) for cache in caches]
+        for cache in stored:
+            _require_use(cache, encoders, words)
+        return cls(
+            words,
+            encoders,
+            names_of(words, encoders),
+            asked,
+            catalogues,
+            stored,
+            out,
+            choose_device(device),
+            **rest,
+        )
+
+    def judged(self, *, arms: int, report: bool) -> Judgement:
+        """Return what is found of every model; `arms` of them are one arm, the rest the other."""
+        left_out: list[str] = []
+        with joined(self.device) as ranks:
+            with ranks.together():
+                if ranks.first:
+                    require_writable(self.out)
+            models = [self._model(at, ranks, left_out) for at in range(len(self.words))]
+        told = ranks.first
+        ours, theirs = [m.results for m in models[:arms]], [m.results for m in models[arms:]]
+        differences, alone = compared(ours, theirs) if theirs else ([], [])
+        judgement = Judgement(
+            tuple(models),
+            tuple(differences),
+            (*dict.fromkeys(left_out), *alone),
+            self._absent(),
+            told=told,
+        )
+        if not report or not told:
+            return judgement
+        from lift.judging.report import write_page
+
+        return dataclasses.replace(judgement, report=write_page(judgement, self))
+
+    def _model(self, at: int, ranks: Ranks, left_out: list[str]) -> JudgedModel:
+        """Return what is found of one model; results are on disk as soon as they are there."""
+        encoder, name = self.encoders[at], self.names[at]
+        folder = self.out if len(self.words) == 1 else self.out / slug(name)
+        judged = self._wrapped(encoder, ranks)
+        results: list[EvalResult] = []
+        for asked in self.asked:
+            self.say(f"{name}: {asked.words}")
+            guard = _left_out(asked, left_out) if asked.suggested else contextlib.nullcontext()
+            with guard:
+                results += evaluate(
+                    judged,
+                    [asked.plan],
+                    progress=self.progress and ranks.first,
+                    trained_on=getattr(encoder, "trained_on", None) if self._leaks(ranks) else None,
+                )
+                results[-1] = dataclasses.replace(results[-1], encoder=name)
+                if ranks.first:
+                    write_results(results[-1:], folder, outcomes=True)
+        measured = getattr(encoder, "efficiency", None)
+        cost = measured() if self.efficiency and measured is not None and ranks.first else None
+        return JudgedModel(name, self.words[at], tuple(results), cost, folder)
+
+    def _leaks(self, ranks: Ranks) -> bool:
+        return self.leaks and ranks.first
+
+    def _wrapped(self, encoder: Encoder, ranks: Ranks) -> Encoder:
+        """Return the encoder, its work shared, its vectors kept, its texts from a cache."""
+        judged: Encoder = Shared(encoder, ranks) if ranks.size > 1 else encoder
+        if getattr(encoder, "identity", ""):
+            judged = KeptVectors(judged, self.out / "vectors", writes=ranks.first)
+        for cache in self.caches:
+            if _serves(cache, encoder):
+                judged = CachedTexts(judged, cache)
+        return judged
+
+    def _absent(self) -> tuple[tuple[str, str], ...]:
+        if not self.catalogues:
+            return ()
+        common = set.intersection(*(set(found.absent) for found in self.catalogues))
+        return tuple((name, plugins.load("catalog", name).WHERE) for name in sorted(common))
+
+
+@contextlib.contextmanager
+def _left_out(asked: Asked, left_out: list[str]):
+    """Turn what an evaluation that a folder suggested can't do into a sentence."""
+    try:
+        yield
+    except (ConfigError, DataError) as error:
+        left_out.append(f"{asked.words} was left out: {error}")
+
+
+def _is_folder(word: str) -> bool:
+    name = word.partition(":")[0]
+    return Path(word).is_dir() and name not in plugins.names(ROOM)
+
+
+def _serves(cache: EmbeddingCache, encoder: Encoder) -> bool:
+    """Return whether a model's texts may come from a cache: one space, not trained by the model."""
+    space, record = getattr(encoder, "space", None), getattr(encoder, "record", None)
+    fixed = record is None or record.encoder is not None
+    return fixed and space is not None and space.fingerprint == cache.space.fingerprint
+
+
+def _require_use(cache: EmbeddingCache, encoders: Sequence[Encoder], words: Sequence[str]) -> None:
+    """Raise unless a cache is of some model's space, by name and by its probes."""
+    for encoder, word in zip(encoders, words, strict=True):
+        if _serves(cache, encoder):
+            probes = getattr(encoder, "probes", None)
+            if probes is not None:
+                require_alike(
+                    probes, cache.probes(), cache.space, cache=str(cache.folder), model=word
+                )
+            return
+    first, space = words[0], getattr(encoders[0], "space", None)
+    record = getattr(encoders[0], "record", None)
+    if record is not None and record.encoder is None:
+        raise ConfigError(
+            f"The model {first} has a text side of its own, and no cache holds its vectors: "
+            "leave --cache out."
+        )
+    if space is None:
+        raise SpaceMismatch(
+            f"The cache {cache.folder} serves none of the models: {first} tells no text space."
+        )
+    cache.space.require_same(space, ours=f"the cache {cache.folder}", theirs=f"model {first}")

@@ -1,0 +1,97 @@
+"""One arm against another: paired within a protocol, refused across."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from lift.against import compared, table
+from lift.errors import ConfigError, DataError
+from lift.evals import _metrics as metrics
+from lift.results import read_results, write_results
+from lift.terms import EvalResult, Metric
+
+
+def result(values, *, protocol="all-captions", data="photos", version=1, digest="d1", name="a"):
+    figure = metrics.share(np.asarray(values, np.float64))
+    rank = Metric(3.0, 2.0, 4.0, len(values))
+    found = {"text_to_image/R@10": figure, "text_to_image/median rank": rank}
+    return EvalResult(
+        "retrieval", version, protocol, data, "text_to_image/R@10", found,
+        {"images": len(values)}, digest=digest, encoder=name,
+    )  # fmt: skip
+
+
+GOOD, BAD = np.r_[np.ones(80), np.zeros(20)], np.r_[np.ones(50), np.zeros(50)]
+
+
+def test_a_difference_is_paired_and_judged():
+    differences, alone = compared([[result(GOOD)]], [[result(BAD)]])
+    first, rank = differences
+    assert first.mean == pytest.approx(0.3) and 0 < first.low < 0.3 < first.high
+    assert first.verdict == "better" and first.primary and first.items == 100
+    assert rank.low is None and rank.verdict == "no interval" and not alone
+    (worse, _), _ = compared([[result(BAD)]], [[result(GOOD)]])
+    assert worse.verdict == "worse"
+    (same, _), _ = compared([[result(BAD)]], [[result(BAD)]])
+    assert same.verdict == "no difference shown"
+    words = table(differences)
+    assert "+30.0" in words and "better" in words and "median rank" not in words
+    assert "median rank" in table(differences, all_figures=True)
+
+
+@pytest.mark.parametrize(
+    "other", [{"protocol": "first-caption"}, {"version": 2}], ids=["protocol", "version"]
+)
+def test_protocols_are_not_compared(other):
+    with pytest.raises(ConfigError, match="two protocols are not compared"):
+        compared([[result(GOOD)]], [[result(GOOD, **other)]])
+
+
+def test_other_data_do_not_compare():
+    with pytest.raises(ConfigError, match="no evaluation on the same data"):
+        compared([[result(GOOD)]], [[result(GOOD, data="drawings")]])
+    with pytest.raises(DataError, match="other samples"):
+        compared([[result(GOOD)]], [[result(GOOD, digest="d2")]])
+
+
+def test_what_only_one_was_asked_is_told():
+    more = [result(GOOD), result(GOOD, data="drawings")]
+    differences, alone = compared([more], [[result(BAD)]])
+    assert {one.data for one in differences} == {"photos"}
+    assert alone == [
+        "retrieval on drawings (all-captions) was not asked of all models, and is left out"
+    ]
+
+
+def test_seeds_are_pooled_in_pairs():
+    ours = [[result(np.roll(GOOD, k))] for k in range(3)]
+    theirs = [[result(np.roll(BAD, k))] for k in range(3)]
+    (first, _), _ = compared(ours, theirs)
+    assert first.seeds == 3 and first.mean == pytest.approx(0.3) and first.verdict == "better"
+    assert "x 3 seeds" in table([first])
+    with pytest.raises(ConfigError, match="3 models against 2"):
+        compared(ours, theirs[:2])
+
+
+def test_outcomes_come_back_from_disk(tmp_path):
+    write_results([result(GOOD)], tmp_path / "a", outcomes=True)
+    write_results([result(BAD)], tmp_path / "b", outcomes=True)
+    a, b = read_results(tmp_path / "a"), read_results(tmp_path / "b")
+    stored, _ = compared([a], [b])
+    fresh, _ = compared([[result(GOOD)]], [[result(BAD)]])
+    assert stored == fresh
+    # Those of an earlier result are not taken for this one's.
+    write_results([dataclasses.replace(result(BAD), digest="d9")], tmp_path / "b")
+    (again,) = read_results(tmp_path / "b")
+    assert all(metric.outcomes is None for metric in again.metrics.values())
+
+
+def test_damaged_outcomes_are_told(tmp_path):
+    write_results([result(GOOD)], tmp_path, outcomes=True)
+    (file,) = tmp_path.glob("*.safetensors")
+    file.write_bytes(file.read_bytes()[:40])
+    with pytest.raises(DataError, match=r"outcomes .* are damaged"):
+        read_results(tmp_path)
