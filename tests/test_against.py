@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from lift.against import compared, table
+from lift.against import compared, pooled_results, table
 from lift.errors import ConfigError, DataError
 from lift.evals import _metrics as metrics
 from lift.results import read_results, write_results
@@ -66,6 +66,24 @@ def test_what_only_one_was_asked_is_told():
     ]
 
 
+def test_items_that_answers_choose_are_not_paired():
+    def kept(which):
+        figure = metrics.share(GOOD, which.astype(np.float64))
+        return dataclasses.replace(result(GOOD), metrics={"right kept": figure})
+
+    (one,), _ = compared([[kept(GOOD + 0.1)]], [[kept(BAD + 0.1)]])
+    assert one.low is None and one.verdict == "no interval"
+
+
+def test_less_is_better_of_false_positives():
+    figure = metrics.share(GOOD), metrics.share(BAD)
+    ours, theirs = (
+        dataclasses.replace(result(GOOD), metrics={"false positives": one}) for one in figure
+    )
+    (found,), _ = compared([[ours]], [[theirs]])
+    assert found.mean > 0 and found.verdict == "worse"
+
+
 def test_seeds_are_pooled_in_pairs():
     ours = [[result(np.roll(GOOD, k))] for k in range(3)]
     theirs = [[result(np.roll(BAD, k))] for k in range(3)]
@@ -74,6 +92,19 @@ def test_seeds_are_pooled_in_pairs():
     assert "x 3 seeds" in table([first])
     with pytest.raises(ConfigError, match="3 models against 2"):
         compared(ours, theirs[:2])
+
+
+def test_an_arm_has_one_figure_over_its_seeds():
+    arm = [[result(GOOD)], [result(BAD)]]
+    (found,) = pooled_results(arm)
+    figure = found.metrics["text_to_image/R@10"]
+    assert figure.value == pytest.approx(0.65) and figure.items == 100
+    alone = arm[0][0].metrics["text_to_image/R@10"]
+    assert figure.high - figure.low > alone.high - alone.low  # seeds differ by 30 points
+    assert found.metrics["text_to_image/median rank"].value == 3
+    assert found.notes[0] == "the mean of 2 seeds"
+    with pytest.raises(DataError, match="other samples"):
+        pooled_results([[result(GOOD)], [result(GOOD, digest="d2")]])
 
 
 def test_outcomes_come_back_from_disk(tmp_path):

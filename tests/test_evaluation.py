@@ -22,14 +22,8 @@ from lift.config import Part, from_dict, part, to_dict
 from lift.data.image import decode
 from lift.encoders import CachedTexts
 from lift.errors import ConfigError, DataError, StorageError
-from lift.evaluation import (
-    Plan,
-    evaluate,
-    parse_plan,
-    read_results,
-    table,
-    write_results,
-)
+from lift.evaluation import Plan, evaluate, parse_plan
+from lift.results import read_results, table, write_results
 from lift.terms import Encoder, EvalResult, Metric
 
 WORDS = ("red", "green", "blue", "grey", "pink", "teal", "gold", "lime")
@@ -285,7 +279,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, result):
     [
         ("{", "is damaged"),
         ("[1]", "is not a result"),
-        ('{"format": 99, "result": {}}', "has the format 99, this lift reads 1"),
+        ('{"format": 99, "result": {}}', "has the format 99, this lift reads 2"),
         ('{"format": 1, "result": {"metrics": {}}}', "is damaged.*lacks the option"),
         ('{"format": 1, "result": {"metrics": {"a": 1}}}', "is damaged"),
         ('{"format": 1, "result": {}}', "is damaged"),

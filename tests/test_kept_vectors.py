@@ -59,6 +59,23 @@ def test_nothing_is_encoded_twice(tmp_path):
     assert len(KeptVectors(Counting(), tmp_path).encode_texts([])) == 0
 
 
+def test_a_tower_is_asked_once_for_both(tmp_path):
+    class Towered(Counting):
+        def features(self, images):
+            self.images += images
+            return 2 * self._rows(images)
+
+        def encode_features(self, h):
+            return h / 2
+
+    inner = Towered()
+    kept = KeptVectors(inner, tmp_path)
+    assert np.array_equal(kept.encode_images(IMAGES), Counting._rows(IMAGES))
+    assert np.array_equal(kept.features(IMAGES), 2 * Counting._rows(IMAGES))
+    assert inner.images == [b"a", b"b", b"c"]
+    assert not list(tmp_path.glob("*/images.rows")) and list(tmp_path.glob("*/features.rows"))
+
+
 def test_another_encoder_has_its_own(tmp_path):
     KeptVectors(Counting(), tmp_path).encode_images(IMAGES)
     inner = Counting()

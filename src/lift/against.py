@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from lift.bootstrap import paired
+from lift.bootstrap import paired, pooled, same_items
 from lift.errors import ConfigError, DataError
 from lift.results import is_share, lower_is_better
-from lift.terms import EvalResult
+from lift.terms import EvalResult, Metric
 
 Key = tuple[str, int, str, str]
 """What figures compare within: evaluation, version, protocol, data."""
@@ -88,6 +89,54 @@ def compared(
     return differences, alone
 
 
+def pooled_results(arm: Sequence[Sequence[EvalResult]]) -> list[EvalResult]:
+    """Return the results of an arm over its seeds: means, with intervals over items and seeds.
+
+    A figure that is no mean of items (a median rank) has the mean of its seeds and of the ends of
+    their intervals. Notes and counts are those of all seeds; examples those of the first.
+
+    Args:
+        arm: results of each seed.
+
+    Raises:
+        DataError: seeds that were judged on other samples.
+    """
+    seeds = [_by_key(one) for one in arm]
+    found = []
+    for key, first in seeds[0].items():
+        results = [one[key] for one in seeds if key in one]
+        if len(results) < len(seeds):
+            continue  # asked of some of them only
+        _require_same_samples(results)
+        metrics = {
+            name: _pooled([result.metrics[name] for result in results])
+            for name in first.metrics
+            if all(name in result.metrics for result in results)
+        }
+        notes = dict.fromkeys(note for result in results for note in result.notes)
+        found.append(
+            dataclasses.replace(
+                first,
+                metrics=metrics,
+                notes=(f"the mean of {len(seeds)} seeds", *notes),
+                seconds=sum(result.seconds for result in results),
+            )
+        )
+    return found
+
+
+def _pooled(metrics: Sequence[Metric]) -> Metric:
+    outcomes = [metric.outcomes for metric in metrics if metric.outcomes is not None]
+    if len(outcomes) == len(metrics) and same_items(outcomes):
+        spread = pooled(outcomes)
+        return Metric(spread.mean, spread.low, spread.high, spread.items)
+    value, low, high = (
+        statistics.fmean(getattr(metric, name) for metric in metrics)
+        for name in ("value", "low", "high")
+    )
+    return Metric(value, low, high, metrics[0].items)
+
+
 def _by_key(results: Sequence[EvalResult]) -> dict[Key, EvalResult]:
     return {key_of(result): result for result in results}
 
@@ -110,17 +159,21 @@ def _alone(key: Key) -> str:
 
 def _differences(ours: list[EvalResult], theirs: list[EvalResult]) -> list[Difference]:
     first = ours[0]
-    digests = {result.digest for result in (*ours, *theirs)}
-    if len(digests) > 1:
-        raise DataError(
-            f"{first.evaluation} on {first.data} was asked of other samples of each model (the "
-            "data changed, or an image could be read by one of them only): evaluate again."
-        )
+    _require_same_samples([*ours, *theirs])
     return [
         _difference(name, ours, theirs)
         for name in first.metrics
         if all(name in result.metrics for result in (*ours, *theirs))
     ]
+
+
+def _require_same_samples(results: Sequence[EvalResult]) -> None:
+    first = results[0]
+    if len({result.digest for result in results}) > 1:
+        raise DataError(
+            f"{first.evaluation} on {first.data} was asked of other samples of each model (the "
+            "data changed, or an image could be read by one of them only): evaluate again."
+        )
 
 
 def _difference(name: str, ours: list[EvalResult], theirs: list[EvalResult]) -> Difference:
@@ -129,7 +182,8 @@ def _difference(name: str, ours: list[EvalResult], theirs: list[EvalResult]) -> 
     a = [m.outcomes for m in mine if m.outcomes is not None]
     b = [m.outcomes for m in other if m.outcomes is not None]
     value, against = (statistics.fmean(m.value for m in found) for found in (mine, other))
-    if len(a) == len(b) == len(ours) and ours[0].digest:
+    # Where a model's own answers decide which items count, there is nothing to pair.
+    if len(a) == len(b) == len(ours) and ours[0].digest and same_items([*a, *b]):
         spread = paired(a, b)
         low, high, items = spread.low, spread.high, spread.items
     first = ours[0]

@@ -78,18 +78,26 @@ def paired(
     return _spread(values, ours, resamples)
 
 
-def _require_same(outcomes: Sequence[Outcomes]) -> None:
+def same_items(outcomes: Sequence[Outcomes]) -> bool:
+    """Return whether figures are over the same items, weighted and clustered alike."""
     first = outcomes[0]
     for other in outcomes[1:]:
-        same = len(other.values) == len(first.values)
+        if len(other.values) != len(first.values):
+            return False
         for name in ("weights", "clusters"):
             a, b = getattr(first, name), getattr(other, name)
-            same = same and (a is None) == (b is None) and (a is None or np.array_equal(a, b))
-        if not same:
-            raise DataError(
-                f"These figures are over other items ({len(first.values)} and "
-                f"{len(other.values)}), so they can't be compared item by item."
-            )
+            if (a is None) != (b is None) or (a is not None and not np.array_equal(a, b)):
+                return False
+    return True
+
+
+def _require_same(outcomes: Sequence[Outcomes]) -> None:
+    if not same_items(outcomes):
+        counts = ", ".join(f"{len(one.values)}" for one in outcomes)
+        raise DataError(
+            f"These figures are over other items ({counts} of them), so they can't be compared "
+            "item by item."
+        )
 
 
 def _spread(

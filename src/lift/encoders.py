@@ -30,6 +30,8 @@ class Wrapped:
         self.name, self.saw = encoder.name, encoder.saw
         self._encoder = encoder
         for name in BESIDE:  # as its own, for a protocol asks for no less
+            if name == "identity":  # reads all weights: only when somebody asks
+                continue
             if hasattr(encoder, name) and not hasattr(type(self), name):
                 setattr(self, name, getattr(encoder, name))
 
@@ -59,6 +61,8 @@ class Shared(Wrapped):
     def __init__(self, encoder: Encoder, ranks: Ranks) -> None:
         super().__init__(encoder)
         self._ranks = ranks
+        if hasattr(encoder, "features"):
+            self.features = self._features
 
     def encode_images(self, images: Sequence[ImageLike]) -> Float32[np.ndarray, "n d"]:
         """Return one unit-length row an image, as the encoder would alone."""
@@ -67,6 +71,9 @@ class Shared(Wrapped):
     def encode_texts(self, texts: Sequence[str]) -> Float32[np.ndarray, "n d"]:
         """Return one unit-length row a text, as the encoder would alone."""
         return self._each(self._encoder.encode_texts, texts)
+
+    def _features(self, images: Sequence[ImageLike]) -> Float32[np.ndarray, "n width"]:
+        return self._each(self._encoder.features, images)  # type: ignore[attr-defined]
 
     def _each(
         self, encode: Callable[[Any], np.ndarray], items: Sequence[Any]

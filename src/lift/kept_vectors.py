@@ -163,6 +163,7 @@ class KeptVectors(Wrapped):
     """An Encoder that keeps what it encodes: images by their bytes, texts by their words.
 
     Images that come as files' bytes or as arrays of pixels are known again; others are not kept.
+    Of an encoder that tells the features of its tower those are kept, and serve for both.
 
     Attributes:
         found, encoded: inputs whose vectors were there, and that were encoded, so far.
@@ -186,11 +187,14 @@ class KeptVectors(Wrapped):
         self._writes = writes
         self._logs: dict[str, RowLog] = {}
         self.found = self.encoded = 0
+        self._finish = getattr(encoder, "encode_features", None)
         if hasattr(encoder, "features"):
             self.features = self._features
 
     def encode_images(self, images: Sequence[ImageLike]) -> Float32[np.ndarray, "n d"]:
         """Return one unit-length row an image."""
+        if self._finish is not None:
+            return self._finish(self._features(images))
         return self._each("images", images, [*map(_image_key, images)], super().encode_images)
 
     def encode_texts(self, texts: Sequence[str]) -> Float32[np.ndarray, "n d"]:

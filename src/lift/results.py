@@ -175,7 +175,7 @@ def is_share(metric: str) -> bool:
 
 def lower_is_better(metric: str) -> bool:
     """Return whether less of the metric of this name is better, as of a rank."""
-    return "rank" in metric or "gap" in metric
+    return any(word in metric for word in ("rank", "gap", "false positive"))
 
 
 def table(results: Sequence[EvalResult]) -> str:

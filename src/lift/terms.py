@@ -261,20 +261,15 @@ def unit(h: Float[Tensor, "*n d"]) -> Float[Tensor, "*n d"]:
 
 BESIDE = (
     *("encode_regions", "encode_patches", "features", "with_pixels"),
-    *("space", "identity", "cut", "trained_on", "efficiency"),
+    *("space", "identity", "cut", "trained_on", "efficiency", "scale"),
 )
 """What an `Encoder` may have besides, which encoders made of it pass on.
 
-- `encode_regions(images, tiles)`: see `lift.evals.mosaic`.
-- `encode_patches(images)`: vectors of the cells of a patch grid; see `lift.evals._dense`.
-- `features(images)`: raw rows of the tower, before the head.
-- `with_pixels(mean, std)`: the same encoder behind other pixel statistics.
-- `space`: the `TextSpace` of its vectors.
-- `identity`: a digest of all that its vectors depend on; equal digests, equal vectors.
-- `cut(texts)`: which texts are longer than its text encoder takes, bool [n]; None where nobody can
-  tell.
-- `trained_on`: a record of the samples it was trained on, or None.
-- `efficiency()`: what it costs; see `lift.efficiency`.
+`encode_regions` (`lift.evals.mosaic`), `encode_patches` (`lift.evals._dense`), `features(images)`:
+raw rows of the tower; `with_pixels(mean, std)`: the same behind other pixel statistics; `space`: a
+`TextSpace`; `identity`: a digest, equal where vectors are; `cut(texts)`: which are longer than it
+takes, None where nobody can tell; `trained_on`: a record of samples; `efficiency()`
+(`lift.efficiency`); `scale`: what cosines were multiplied with in training, or None.
 """
 
 

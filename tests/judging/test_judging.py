@@ -59,9 +59,14 @@ def test_one_model_is_judged_where_it_lies(model):
 
 def test_what_was_encoded_is_not_encoded_again(model, tmp_path, monkeypatch):
     first = lift.judge(model, on=RETRIEVAL, out=tmp_path / "out", **QUIET)
-    assert list((tmp_path / "out" / "vectors").glob("*/images.rows"))
+    assert list((tmp_path / "out" / "vectors").glob("*/features.rows"))
     monkeypatch.setattr(lift.Bundle, "_rows", None)  # the tower is not asked
-    again = lift.judge(model, on=[RETRIEVAL, f"mixed:data={SCENES}"], out=tmp_path / "out", **QUIET)
+    again = lift.judge(
+        model,
+        on=[RETRIEVAL, f"retrieval:data={SCENES},protocol=first-caption"],
+        out=tmp_path / "out",
+        **QUIET,
+    )
     assert figures(again.models[0].results[:1]) == figures(first.models[0].results)
 
 
@@ -115,18 +120,20 @@ def test_a_killed_evaluation_goes_on(model, tmp_path):
     deadline = time.monotonic() + 120
     rows: list[Path] = []
     while time.monotonic() < deadline and started.poll() is None:
-        rows = list((tmp_path / "stopped").glob("vectors/*/images.rows"))
+        rows = list((tmp_path / "stopped").glob("vectors/*/features.rows"))
         if rows and rows[0].stat().st_size:
             break
         time.sleep(0.02)
     started.send_signal(signal.SIGKILL)
     started.wait()
     before = rows[0].stat().st_size
-    assert 0 < before < 3000 * (20 + 4 * 24)
+    assert 0 < before < 3000 * (20 + 4 * 64)
     assert run(*words, tmp_path / "stopped").returncode == 0
     assert run(*words, tmp_path / "whole").returncode == 0
     assert figures(read_results(tmp_path / "stopped")) == figures(read_results(tmp_path / "whole"))
-    ends = [next(p.glob("vectors/*/images.rows")) for p in tmp_path.iterdir() if p.name != "model"]
+    ends = [
+        next(p.glob("vectors/*/features.rows")) for p in tmp_path.iterdir() if p.name != "model"
+    ]
     assert ends[0].read_bytes() == ends[1].read_bytes()
 
 
@@ -153,7 +160,7 @@ def test_what_a_folder_suggests_is_left_out_with_a_reason(model, tmp_path, monke
         ({"models": []}, ConfigError, "No model was given"),
         ({"on": []}, ConfigError, "nothing to judge models on"),
         ({"models": "nowhere"}, CheckpointError, "neither a folder nor a kind of model"),
-        ({"models": "nonsense:model=x"}, CheckpointError, "neither a folder nor a kind"),
+        ({"models": "nonsense:model=x"}, ConfigError, "Unknown contender 'nonsense'"),
         ({"against": ["a", "b"]}, ConfigError, "1 models against 2"),
         ({"on": "retrieval"}, ConfigError, "does not say on what to run"),
         ({"on": "retrieva:data=x"}, ConfigError, "retrieval"),

@@ -7,7 +7,6 @@ import io
 import json
 import re
 import shlex
-from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
@@ -19,47 +18,14 @@ from lift.config import Part, to_dict
 from lift.data.image import decode
 from lift.data.source import parse_part
 from lift.errors import CheckpointError, DataError
-from lift.evaluation import write_results
 from lift.pages.curves import _about_scale, guess_loss
 from lift.pages.page import _lede, write_report
 from lift.pages.pictures import data_uri
 from lift.pages.record import Record
 from lift.pages.repeat import commands_of, encoder_words
+from lift.results import write_results
 from lift.terms import EvalResult, Metric
-
-HOSTILE = '<script>alert("x")</script> & "quoted" \u202e'
-VOID = {"meta", "br", "img", "hr", "link", "input", "path", "use", "rect", "line", "circle"}
-
-
-class Balance(HTMLParser):
-    """Collects what a page refers to and checks that tags close in order."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.tags: list[str] = []
-        self.references: list[str] = []
-        self.images_without_words = 0
-
-    def handle_startendtag(self, tag: str, attrs: list) -> None:
-        self._note(tag, attrs)
-
-    def handle_starttag(self, tag: str, attrs: list) -> None:
-        self._note(tag, attrs)
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_endtag(self, tag: str) -> None:
-        if tag not in VOID:
-            assert self.open and self.open[-1] == tag, (tag, self.open[-5:])
-            self.open.pop()
-
-    def _note(self, tag: str, attrs: list) -> None:
-        self.tags.append(tag)
-        values = dict(attrs)
-        self.references += [str(values[n]) for n in ("src", "href", "xlink:href") if n in values]
-        if tag == "img" and "alt" not in values:
-            self.images_without_words += 1
+from page_reader import HOSTILE, Balance
 
 
 def result(data: str = "val.tar") -> EvalResult:

@@ -56,7 +56,7 @@ def test_the_table_is_what_the_guard_reports(run: Path) -> None:
     assert [row.breach for row in found.rows] == [c.breach for c in report(run, 0.03)]
     assert [row.breach for row in found.rows] == [True, False, False]
     assert [row.verdict for row in found.rows] == ["fell too far", "kept", "kept"]
-    assert (found.rows[0].at, found.rows[0].chance) == (50.0, 62.0)
+    assert (found.rows[0].bar.at, found.rows[0].bar.chance) == (50.0, 62.0)
     assert not found.rows[2].bar and found.rows[2].before == "4"
     facts["config"]["guard"]["drop"] = 0.005
     strict = regression_of(run, facts)

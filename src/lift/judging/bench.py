@@ -12,16 +12,17 @@ from typing import Any
 import torch
 
 from lift import plugins
-from lift.against import compared
+from lift.against import compared, pooled_results
 from lift.cache.probes import require_alike
 from lift.cache.reader import EmbeddingCache
 from lift.catalog import Catalogue, search
 from lift.contenders import open_contender
 from lift.encoders import CachedTexts, Shared
-from lift.errors import ConfigError, DataError, SpaceMismatch
+from lift.errors import ConfigError, DataError, MissingPackage, SpaceMismatch
 from lift.evaluation import ROOM, Plan, evaluate, parse_plan
 from lift.files import require_writable
 from lift.judging.found import JudgedModel, Judgement, names_of, slug
+from lift.judging.report import opened, repeat, write_costs, write_elsewhere, write_page
 from lift.kept_vectors import KeptVectors
 from lift.ranks import Ranks, joined
 from lift.results import write_results
@@ -44,6 +45,7 @@ class Bench:
 
     Attributes:
         words, encoders, names: of each model.
+        on: what was named to judge them on.
         asked: evaluations.
         catalogues: of the folders that were named.
         caches: text vectors that are there.
@@ -53,6 +55,7 @@ class Bench:
     """
 
     words: list[str]
+    on: list[str]
     encoders: list[Encoder]
     names: list[str]
     asked: list[Asked]
@@ -103,6 +106,7 @@ class Bench:
             _require_use(cache, encoders, words)
         return cls(
             words,
+            on,
             encoders,
             names_of(words, encoders),
             asked,
@@ -126,6 +130,11 @@ class Bench:
         differences, alone = compared(ours, theirs) if theirs else ([], [])
         judgement = Judgement(
             tuple(models),
+            tuple(
+                (" + ".join(m.name for m in arm), tuple(pooled_results([m.results for m in arm])))
+                for arm in (models[:arms], models[arms:])
+                if len(arm) > 1
+            ),
             tuple(differences),
             (*dict.fromkeys(left_out), *alone),
             self._absent(),
@@ -133,9 +142,25 @@ class Bench:
         )
         if not report or not told:
             return judgement
-        from lift.judging.report import write_page
+        sources = opened(asked.plan.data for asked in self.asked)
+        encoders = {
+            name: self._texts(encoder)
+            for name, encoder in zip(self.names, self.encoders, strict=True)
+        }
+        try:
+            page = write_page(judgement, sources, encoders, self.out, self._command(arms))
+        except MissingPackage as error:  # the figures are there without it
+            return dataclasses.replace(judgement, left_out=(*judgement.left_out, str(error)))
+        return dataclasses.replace(judgement, report=page)
 
-        return dataclasses.replace(judgement, report=write_page(judgement, self))
+    def _command(self, arms: int) -> str:
+        return repeat(
+            self.words[:arms],
+            self.on,
+            against=self.words[arms:],
+            cache=[str(cache.folder) for cache in self.caches],
+            out=str(self.out),
+        )
 
     def _model(self, at: int, ranks: Ranks, left_out: list[str]) -> JudgedModel:
         """Return what is found of one model; results are on disk as soon as they are there."""
@@ -158,7 +183,12 @@ class Bench:
                     write_results(results[-1:], folder, outcomes=True)
         measured = getattr(encoder, "efficiency", None)
         cost = measured() if self.efficiency and measured is not None and ranks.first else None
-        return JudgedModel(name, self.words[at], tuple(results), cost, folder)
+        if cost is not None:
+            write_costs(cost, folder)
+        model = JudgedModel(name, self.words[at], tuple(results), cost, folder)
+        if ranks.first:
+            write_elsewhere(model)
+        return model
 
     def _leaks(self, ranks: Ranks) -> bool:
         return self.leaks and ranks.first
@@ -168,10 +198,14 @@ class Bench:
         judged: Encoder = Shared(encoder, ranks) if ranks.size > 1 else encoder
         if getattr(encoder, "identity", ""):
             judged = KeptVectors(judged, self.out / "vectors", writes=ranks.first)
+        return self._texts(judged)
+
+    def _texts(self, encoder: Encoder) -> Encoder:
+        """Return the encoder with its texts from a cache, where one is of its space."""
         for cache in self.caches:
             if _serves(cache, encoder):
-                judged = CachedTexts(judged, cache)
-        return judged
+                return CachedTexts(encoder, cache)
+        return encoder
 
     def _absent(self) -> tuple[tuple[str, str], ...]:
         if not self.catalogues:

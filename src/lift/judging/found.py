@@ -40,6 +40,7 @@ class Judgement:
 
     Attributes:
         models: those of the first arm, then those of the other.
+        pooled: of each arm of several seeds what it is called, and its results over them.
         differences: of the first arm against the other; empty where there is none.
         left_out: why an evaluation that a folder suggested was not made, and what does not compare.
         absent: data sets that the folders do not hold: name, and where each is to be had.
@@ -48,6 +49,7 @@ class Judgement:
     """
 
     models: tuple[JudgedModel, ...]
+    pooled: tuple[tuple[str, tuple[EvalResult, ...]], ...] = ()
     differences: tuple[Difference, ...] = ()
     left_out: tuple[str, ...] = ()
     absent: tuple[tuple[str, str], ...] = ()

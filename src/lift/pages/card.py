@@ -12,8 +12,8 @@ from lift import plugins
 from lift.config import to_dict
 from lift.errors import ConfigError
 from lift.files import write_text
-from lift.pages.card_charts import charts_of, columns_of
-from lift.pages.charts import SERIES
+from lift.pages.bars import Bar, columns_of, not_drawn
+from lift.pages.card_charts import charts_of
 from lift.pages.templates import template
 from lift.pages.words import count, plain, share
 from lift.terms import Metric
@@ -48,16 +48,6 @@ class Row:
     name: str
     says: str
     values: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Bar:
-    """Distances as a bar: percent of its width (see the macro `bar` of the report)."""
-
-    low: float
-    high: float
-    at: float
-    chance: float | None
 
 
 @dataclass(frozen=True)
@@ -117,7 +107,7 @@ def render(cards: Sequence[Card]) -> str:
 
     from lift.pages.charts import draw
 
-    columns = columns_of(cards)
+    columns = columns_of(headings(cards), alone="")
     rows = _rows(cards)
     return template("card.html").render(
         title=columns[0].heading if len(cards) == 1 else f"{len(cards)} text encoders",
@@ -131,7 +121,7 @@ def render(cards: Sequence[Card]) -> str:
             name: [(chart, Markup(draw(chart))) for chart in charts]
             for name, charts in charts_of(cards).items()
         },
-        undrawn=max(0, len(cards) - len(SERIES)),
+        undrawn=not_drawn(len(cards), "encoders"),
         closest=[card.neighbours.closest for card in cards],
         kinds=list(zip(columns, map(_kinds, cards), strict=True)),
         scale=f"{_DISTANCE:g}",
@@ -189,7 +179,7 @@ def _kind_row(
 def bar_of(found: Distances, mark: float | None) -> Bar:
     """Return the bar of some distances: middle half as band, median as dot, paraphrases dotted."""
     low, high, at = (_percent(found.quantiles[i]) for i in (1, 3, 2))
-    return Bar(low, high, at, None if mark is None else _percent(mark))
+    return Bar(at, low, high, None if mark is None else _percent(mark))
 
 
 def _percent(distance: float) -> float:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import string
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
+from lift.pages.bars import Column, columns_of
 from lift.pages.charts import SERIES, Chart, Line
 from lift.text.figures import Card
 from lift.text.lines import headings
@@ -16,27 +15,9 @@ _SPECTRUM_POINTS = 300
 _PERCENT = tuple(range(101))
 
 
-@dataclass(frozen=True)
-class Column:
-    """One encoder on the page: its letter, colour number (0: none is left) and heading."""
-
-    letter: str
-    colour: int
-    heading: str
-
-
-def columns_of(cards: Sequence[Card]) -> list[Column]:
-    """Return what every encoder is called on the page."""
-    letters = string.ascii_uppercase if len(cards) > 1 else ("",)
-    return [
-        Column(letters[i % len(letters)], i + 1 if i < len(SERIES) else 0, title)
-        for i, title in enumerate(headings(cards))
-    ]
-
-
 def charts_of(cards: Sequence[Card]) -> dict[str, list[Chart]]:
     """Return the charts of each section; of more encoders than colours, the first ones."""
-    drawn = list(zip(columns_of(cards), cards, strict=True))[: len(SERIES)]
+    drawn = list(zip(columns_of(headings(cards), alone=""), cards, strict=True))[: len(SERIES)]
     spectra = [
         ("as they are", [(c.letter, card.spread.spectrum) for c, card in drawn]),
         ("centred", [(c.letter, card.spread.centred_spectrum) for c, card in drawn]),

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import string
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from lift import plugins
 from lift.errors import CheckpointError
-from lift.evaluation import is_share
 from lift.files import write_text
+from lift.pages.bars import Bar, Column, columns_of, not_drawn
 from lift.pages.charts import SERIES, Chart, Line
 from lift.pages.record import read_record
 from lift.pages.templates import template
 from lift.pages.words import flatten, metric_words
+from lift.results import is_share
 from lift.training.compared import (
     ArmRecord,
     Comparison,
@@ -35,28 +35,8 @@ from lift.training.compared_words import (
 
 
 @dataclass(frozen=True)
-class Column:
-    """One arm on the page: its letter, colour number (0: none is left) and name."""
-
-    letter: str
-    colour: int
-    heading: str
-
-
-@dataclass(frozen=True)
-class Forest:
-    """A difference as a drawing; places are percent of its width, `zero` is that of none."""
-
-    mean: float
-    dots: tuple[float, ...]
-    low: float | None
-    high: float | None
-    zero: float = 50.0
-
-
-@dataclass(frozen=True)
 class Row:
-    """One metric in one arm."""
+    """One metric in one arm; the dots of `forest` are seeds, its mark is no difference."""
 
     metric: str
     items: str
@@ -65,7 +45,7 @@ class Row:
     seeds: str
     mean: str
     range: str
-    forest: Forest | None
+    forest: Bar | None
     difference: str
     over: str
     interval: str
@@ -110,7 +90,7 @@ def render(found: Comparison, folder: Path) -> str:
 
     from lift.pages.charts import draw
 
-    columns = columns_of(found.arms)
+    columns = columns_of([arm.name for arm in found.arms])
     arms = list(zip(columns, found.arms, strict=True))
     return template("comparison.html").render(
         title=" against ".join((found.arms[-1].name, found.arms[0].name))
@@ -125,19 +105,10 @@ def render(found: Comparison, folder: Path) -> str:
         tables=_tables(found, columns),
         costs=costs(found),
         charts=[(chart, Markup(draw(chart))) for chart in curves(found, folder)],
-        undrawn=max(0, len(found.arms) - len(SERIES)),
+        undrawn=not_drawn(len(found.arms), "arms"),
         configs=[(column, flatten(arm.config)) for column, arm in arms],
         versions=flatten(found.versions),
     )
-
-
-def columns_of(arms: Sequence[ArmRecord]) -> list[Column]:
-    """Return what every arm is called on the page."""
-    letters = string.ascii_uppercase
-    return [
-        Column(letters[i % len(letters)], i + 1 if i < len(SERIES) else 0, arm.name)
-        for i, arm in enumerate(arms)
-    ]
 
 
 def _lede(found: Comparison) -> str:
@@ -214,8 +185,9 @@ def _row(figure: Figure, arm: InArm, column: Column, reach: float) -> Row:
         def place(value: float) -> float:
             return round(50 + 48 * value / reach, 2)
 
-        forest = Forest(
-            mean=place(one.mean),
+        forest = Bar(
+            at=place(one.mean),
+            chance=place(0.0),
             dots=tuple(map(place, one.differences)),
             low=None if one.low is None else place(one.low),
             high=None if one.high is None else place(one.high),
@@ -246,7 +218,9 @@ def curves(found: Comparison, folder: Path) -> list[Chart]:
     left out.
     """
     judged: dict[tuple, dict[str, dict[int, list[float]]]] = {}
-    drawn = list(zip(columns_of(found.arms), found.arms, strict=True))[: len(SERIES)]
+    drawn = list(zip(columns_of([arm.name for arm in found.arms]), found.arms, strict=True))[
+        : len(SERIES)
+    ]
     for column, arm in drawn:
         for ran in arm.runs:
             for key, step, value in _judged(folder / ran.folder):

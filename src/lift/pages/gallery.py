@@ -97,10 +97,15 @@ def kind_of(example: Mapping[str, Any]) -> Literal["images", "texts", "pair"] | 
     """Return which kind an example is, or None where it is none of them."""
     if "foil" in example:
         return "pair"
-    top = [t for t in example.get("top") or () if isinstance(t, Mapping)]
+    top = _tops(example)
     if not top:
         return None
     return "texts" if any("text" in t or "label" in t for t in top) else "images"
+
+
+def _tops(example: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    top = example.get("top")
+    return [t for t in top if isinstance(t, Mapping)] if isinstance(top, list | tuple) else []
 
 
 def _example(
@@ -108,27 +113,42 @@ def _example(
     kind: Literal["images", "texts", "pair"],
     picture: Callable[[str], str | None],
 ) -> Example:
-    key = None if kind == "images" else _text(example, "key", "image")
-    answers = _pair(example) if kind == "pair" else _answers(example, picture)
+    key = None if kind == "images" else text_of(example, "key", "image")
+    answers = answers_of(example, kind, picture)
     right = answers[0].right if "right" not in example else bool(example["right"])
     return Example(
         kind=kind,
-        query=_text(example, "query", "label", "kind") or "",
+        query=text_of(example, "query", "label", "kind") or "",
         key=key,
         picture=picture(key) if key else None,
         answers=answers,
-        note=_note(example),
+        note=note_of(example),
         right=right,
     )
+
+
+def answers_of(
+    example: Mapping[str, Any], kind: str | None, picture: Callable[[str], str | None]
+) -> tuple[Answer, ...]:
+    """Return the answers of an example of a kind, best first; none of one that has no kind.
+
+    Args:
+        example: of a result.
+        kind: as `kind_of` says.
+        picture: from a key to a picture's data URI.
+    """
+    if kind is None:
+        return ()
+    return _pair(example) if kind == "pair" else _answers(example, picture)
 
 
 def _answers(
     example: Mapping[str, Any], picture: Callable[[str], str | None]
 ) -> tuple[Answer, ...]:
     answers = []
-    for top in [t for t in example["top"] if isinstance(t, Mapping)][:MOST_ANSWERS]:
-        text = _text(top, "text", "label")
-        key = _text(top, "key")
+    for top in _tops(example)[:MOST_ANSWERS]:
+        text = text_of(top, "text", "label")
+        key = text_of(top, "key")
         answers.append(
             Answer(
                 key=key,
@@ -152,12 +172,14 @@ def _pair(example: Mapping[str, Any]) -> tuple[Answer, ...]:
     return tuple(answers)
 
 
-def _note(example: Mapping[str, Any]) -> str:
+def note_of(example: Mapping[str, Any]) -> str:
+    """Return at which rank the right answer came, where it was not the first."""
     rank = number(example.get("rank"))
     return f"The right one came at rank {rank:,.0f}." if rank is not None and rank > 1 else ""
 
 
-def _text(values: Mapping[str, Any], *names: str) -> str | None:
+def text_of(values: Mapping[str, Any], *names: str) -> str | None:
+    """Return the first of these values that is there, as text."""
     for name in names:
         if values.get(name) is not None:
             return str(values[name])

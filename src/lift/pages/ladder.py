@@ -7,6 +7,7 @@ from pathlib import Path
 
 from lift import plugins
 from lift.files import write_text
+from lift.pages.bars import Bar, bar_of
 from lift.pages.charts import SERIES, Chart, Line, Mark
 from lift.pages.templates import template
 from lift.pages.words import flatten, metric_words, share
@@ -27,18 +28,8 @@ NAME = "ladder.html"
 
 
 @dataclass(frozen=True)
-class Bar:
-    """R@10 as a bar: percent of its width (see the macro `bar` of the report)."""
-
-    low: float
-    high: float
-    at: float
-    chance: float | None
-
-
-@dataclass(frozen=True)
 class Row:
-    """One rung that came out; `figures` are in the order of the columns."""
+    """One rung that came out: R@10 as a bar, `figures` in the order of the columns."""
 
     rung: Rung
     taken: bool
@@ -133,12 +124,7 @@ def _row(found: Ladder, rung: Rung) -> Row:
     return Row(
         rung=rung,
         taken=rung.name == found.take,
-        bar=Bar(
-            low=_place(recall.low),
-            high=_place(recall.high),
-            at=_place(recall.value),
-            chance=None if chance is None else _place(chance),
-        ),
+        bar=bar_of(recall, chance),
         interval=f"{share(recall.low)} to {share(recall.high)}",
         items=f"{recall.items:,}",
         figures=tuple(share(metrics[name].value) for name in COLUMNS),
@@ -152,10 +138,6 @@ def _row(found: Ladder, rung: Rung) -> Row:
 def _points(rung: Rung) -> str:
     assert rung.against is not None
     return difference(rung.against).rpartition(",")[0]
-
-
-def _place(value: float) -> float:
-    return round(100 * value, 2)
 
 
 def _facts(found: Ladder) -> list[tuple[str, str]]:

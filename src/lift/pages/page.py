@@ -10,9 +10,10 @@ from typing import Any
 
 from lift import plugins
 from lift.files import write_text
+from lift.pages.bars import Bar, bar_of
 from lift.pages.curves import charts_of, is_share
 from lift.pages.gallery import galleries_of
-from lift.pages.pictures import Pictures, Thumbnails
+from lift.pages.pictures import Pictures, Thumbnails, picture_notes
 from lift.pages.record import Record, number, read_record
 from lift.pages.regression import Regression, regression_of
 from lift.pages.repeat import commands_of
@@ -23,18 +24,14 @@ from lift.terms import EvalResult, Metric
 
 @dataclass(frozen=True)
 class Row:
-    """One metric of a table; `low`, `high`, `at` and `chance` are percent of the bar's width."""
+    """One metric of a table; only a share has a bar."""
 
     name: str
     value: str
     interval: str
     items: str
     primary: bool
-    bar: bool
-    low: float = 0.0
-    high: float = 0.0
-    at: float = 0.0
-    chance: float | None = None
+    bar: Bar | None
 
 
 @dataclass(frozen=True)
@@ -102,7 +99,11 @@ def render(
         regression=regression,
         resumes=record.resumes,
         galleries=galleries,
-        picture_notes=_picture_notes(pictures, bool(galleries)),
+        picture_notes=picture_notes(
+            pictures,
+            bool(galleries),
+            "only the data was at hand that the run itself was judged on",
+        ),
         warnings=record.warnings,
         counters=_counters(record),
         space=flatten(_mapping(record.run, "space")),
@@ -223,39 +224,19 @@ def _table(result: EvalResult) -> Table:
 def _row(result: EvalResult, name: str, metric: Metric) -> Row:
     bar = is_share(name, metric)
     primary = name == result.primary
+    chance = result.chance if primary and result.chance else None
     return Row(
         name=metric_words(name),
         value=_value(metric.value, bar),
         interval=f"{_value(metric.low, bar)} to {_value(metric.high, bar)}",
         items=f"{metric.items:,}" if metric.items else "",
         primary=primary,
-        bar=bar,
-        low=round(100 * metric.low, 2) if bar else 0.0,
-        high=round(100 * metric.high, 2) if bar else 0.0,
-        at=round(100 * metric.value, 2) if bar else 0.0,
-        chance=round(100 * result.chance, 2) if bar and primary and result.chance else None,
+        bar=bar_of(metric, chance) if bar else None,
     )
 
 
 def _value(value: float, is_a_share: bool) -> str:
     return share(value) if is_a_share else plain(value)
-
-
-def _picture_notes(pictures: Pictures, any_gallery: bool) -> list[str]:
-    notes = []
-    for keys, what in (
-        (pictures.missing, "had no picture to show"),
-        (pictures.broken, "could not be read as a picture"),
-    ):
-        if any_gallery and keys:
-            notes.append(f"{len(keys)} of the images {what}; the first is {keys[0]}.")
-    if pictures.unknown:
-        names = ", ".join(pictures.unknown)
-        notes.append(
-            f"Keys stand in for the pictures of {names}: only the data was at hand "
-            "that the run itself was judged on."
-        )
-    return notes
 
 
 def _counters(record: Record) -> list[tuple[str, str]]:

@@ -36,8 +36,9 @@ class Pictures:
         unknown: data sets whose pictures were asked for and are not at hand.
     """
 
-    def __init__(self, thumbnails: Thumbnails | None) -> None:
+    def __init__(self, thumbnails: Thumbnails | None, side: int = SIDE) -> None:
         self._thumbnails = thumbnails
+        self._side = side
         self._made: dict[tuple[str, str], str | None] = {}
         self.missing: list[str] = []
         self.broken: list[str] = []
@@ -59,7 +60,7 @@ class Pictures:
         try:
             content = find.get(key) if isinstance(find, Mapping) else find(key)
             if content is not None:
-                return data_uri(content)
+                return data_uri(content, self._side)
         except DataError:
             self.broken.append(key)
             return None
@@ -67,15 +68,36 @@ class Pictures:
         return None
 
 
-def data_uri(content: bytes) -> str:
-    """Return a JPEG of at most `SIDE` pixels a side as a data URI, upright and on white.
+def data_uri(content: bytes, side: int = SIDE) -> str:
+    """Return a JPEG of at most `side` pixels a side as a data URI, upright and on white.
 
     Raises:
         DataError: the bytes are no image that can be read.
     """
-    pixels = decode(content, at_least=SIDE)
+    pixels = decode(content, at_least=side)
     small = Image.fromarray(pixels.permute(1, 2, 0).contiguous().numpy())
-    small.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
+    small.thumbnail((side, side), Image.Resampling.LANCZOS)
     out = io.BytesIO()
     small.save(out, "JPEG", quality=QUALITY, optimize=True)
     return "data:image/jpeg;base64," + base64.b64encode(out.getvalue()).decode("ascii")
+
+
+def picture_notes(pictures: Pictures, any_gallery: bool, why: str) -> list[str]:
+    """Return what a page says of pictures that could not be shown.
+
+    Args:
+        pictures: what made them.
+        any_gallery: whether the page shows any.
+        why: data may be unknown.
+    """
+    notes = []
+    for keys, what in (
+        (pictures.missing, "had no picture to show"),
+        (pictures.broken, "could not be read as a picture"),
+    ):
+        if any_gallery and keys:
+            notes.append(f"{len(keys)} of the images {what}; the first is {keys[0]}.")
+    if pictures.unknown:
+        names = ", ".join(pictures.unknown)
+        notes.append(f"Keys stand in for the pictures of {names}: {why}.")
+    return notes

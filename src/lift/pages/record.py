@@ -183,6 +183,6 @@ def _read_events(path: Path) -> tuple[list[Mapping[str, Any]], int]:
 def _read_results(folder: Path) -> tuple[EvalResult, ...]:
     if not folder.is_dir() or not any(folder.glob("*.json")):
         return ()
-    from lift.evaluation import read_results
+    from lift.results import read_results
 
     return tuple(read_results(folder))

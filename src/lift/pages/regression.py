@@ -8,16 +8,17 @@ from pathlib import Path
 from typing import Any
 
 from lift.errors import LiftError
-from lift.evaluation import is_share
+from lift.pages.bars import Bar, bar_of
 from lift.pages.record import number
 from lift.pages.words import metric_words, plain, share
+from lift.results import is_share
 from lift.terms import Metric
 from lift.training.guard import Change, GuardConfig, report
 
 
 @dataclass(frozen=True)
 class Kept:
-    """One figure before and after; `low`, `high`, `at` and `chance` are percent of the bar."""
+    """One figure before and after; the mark of its bar is where it stood before."""
 
     what: str
     metric: str
@@ -26,11 +27,7 @@ class Kept:
     change: str
     verdict: str
     breach: bool
-    bar: bool
-    low: float = 0.0
-    high: float = 0.0
-    at: float = 0.0
-    chance: float | None = None
+    bar: Bar | None
 
 
 @dataclass(frozen=True)
@@ -73,11 +70,7 @@ def _kept(change: Change) -> Kept:
         change=f"{100 * apart:+.1f} points" if bar else f"{apart:+.3g}",
         verdict="fell too far" if change.breach else "kept",
         breach=change.breach,
-        bar=bar,
-        low=_place(change.after.low) if bar else 0.0,
-        high=_place(change.after.high) if bar else 0.0,
-        at=_place(change.after.value) if bar else 0.0,
-        chance=_place(change.before.value) if bar else None,
+        bar=bar_of(change.after, change.before.value) if bar else None,
     )
 
 
@@ -89,7 +82,3 @@ def _ends(metric: Metric, bar: bool) -> str:
     if bar:
         return f"{share(metric.low)} to {share(metric.high)}"
     return f"{plain(metric.low)} to {plain(metric.high)}"
-
-
-def _place(value: float) -> float:
-    return round(100 * value, 2)

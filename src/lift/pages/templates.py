@@ -21,3 +21,8 @@ def template(name: str) -> jinja2.Template:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     ).get_template(name)
+
+
+def source(name: str) -> str:
+    """Return the text of a script of this folder, as it stands in a page."""
+    return Path(__file__).with_name(name).read_text(encoding="utf-8")
