@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from lift.commands.data import inspect as inspect
     from lift.commands.data import pack as pack
     from lift.commands.data import select as select
+    from lift.commands.diagnosis import diagnose as diagnose
     from lift.commands.evaluation import data_sets as data_sets
     from lift.commands.evaluation import evaluate as evaluate
     from lift.commands.evaluation import judge as judge
@@ -57,6 +58,7 @@ _HOMES = {
     "budget": "lift.commands.training",
     "card": "lift.commands.text",
     "compare": "lift.commands.training",
+    "diagnose": "lift.commands.diagnosis",
     "dry_run": "lift.commands.training",
     "embed": "lift.commands.text",
     "embed_images": "lift.commands.text",

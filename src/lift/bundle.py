@@ -10,6 +10,8 @@ A folder holds `bundle.json`, `model.safetensors`, and of a model that was train
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 import json
 import shutil
 from collections.abc import Iterable, Sequence
@@ -17,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Float32
+from jaxtyping import Bool, Float32
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
@@ -33,10 +35,11 @@ from lift.config import to_dict
 from lift.data import provenance
 from lift.data.provenance import Provenance
 from lift.data.transform import Transform
+from lift.efficiency import Efficiency
 from lift.errors import CheckpointError, ConfigError
 from lift.files import is_ours_or_empty, restore_old, whole_folder
 from lift.image_encoder import ImageEncoder
-from lift.model import Side, build_side, save_tensors
+from lift.model import Side, build_side, digest_of, save_tensors
 from lift.model_folder import FORMAT as FORMAT
 from lift.model_folder import IN_A_RUN, MARKER, WEIGHTS, require_model
 from lift.terms import ImageLike
@@ -107,6 +110,11 @@ class Bundle(ImageEncoder):
         return self.record.transform
 
     @property
+    def scale(self) -> float | None:
+        """What its objective multiplied cosines with; None where it had no such number."""
+        return self.record.scalars.get("scale")
+
+    @property
     def dimensions(self) -> int:
         """Width of that space."""
         return self.space.dimensions
@@ -166,6 +174,49 @@ class Bundle(ImageEncoder):
         precision: Precision = self.precision if own else "float32"
         rows = self.text_encoder.encode(texts, precision=precision).rows
         return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
+
+    def cut(self, texts: Sequence[str]) -> Bool[np.ndarray, " n"] | None:
+        """Return which texts are longer than the text encoder takes; None where it can't tell."""
+        tell = getattr(self.text_encoder, "cut", None)
+        return None if tell is None else tell(texts)
+
+    def with_pixels(
+        self, mean: tuple[float, float, float], std: tuple[float, float, float]
+    ) -> Bundle:
+        """Return the same model behind other pixel statistics than it was trained with.
+
+        Weights and text encoder are shared; its record, and so what it is, differs.
+
+        Args:
+            mean, std: of each channel, for values in [0, 1].
+
+        Raises:
+            ConfigError: numbers that are none of these.
+        """
+        other = copy.copy(self)
+        transform = dataclasses.replace(self.transform, mean=tuple(mean), std=tuple(std))
+        other.record = dataclasses.replace(self.record, transform=transform)
+        return other
+
+    @property
+    def identity(self) -> str:
+        """A digest of weights, pixels, precision and text space: equal digests, equal vectors.
+
+        It reads all weights, each time.
+        """
+        pixels = {name: v for name, v in to_dict(self.transform).items() if name != "augment"}
+        facts = [to_dict(self.record.image), pixels, self.space.fingerprint, self.precision]
+        return digest_of(self.side, facts)
+
+    def efficiency(self, *, texts: bool = True, batches: int = 5) -> Efficiency:
+        """Measure what it costs on this machine.
+
+        Args:
+            texts: whether to measure those, too; not where they come from a cache.
+            batches: that are timed.
+        """
+        own = self.encode_texts if texts else None
+        return self.measured(own, lambda: self.text_encoder, batches)
 
     def similarity(
         self, images: ImageLike | Iterable[ImageLike], texts: str | Sequence[str]

@@ -7,7 +7,7 @@ import traceback
 
 import tyro
 
-from lift.console import data, evaluation, fitting, ladder, models, text, training
+from lift.console import data, diagnosis, evaluation, fitting, ladder, models, text, training
 from lift.errors import BAD_INPUT_EXIT, STOPPED_EXIT, Echo, LiftError, Stopped
 
 COMMANDS = {
@@ -19,6 +19,7 @@ COMMANDS = {
     "train": training.train,
     "compare": training.compare,
     "eval": evaluation.eval_,
+    "diagnose": diagnosis.diagnose,
     "report": models.report,
     "audit": text.audit,
     "card": text.card,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 import torch
@@ -11,9 +11,12 @@ from tqdm import tqdm
 
 from lift.data.many import as_many, chunks
 from lift.data.transform import Transform
+from lift.efficiency import Efficiency, measured, networks_of
 from lift.errors import ConfigError
+from lift.evals._dense import Patches
 from lift.model import Side
 from lift.terms import ImageLike
+from lift.text.encoder import TextEncoder
 from lift.text_side import at_rest
 from lift.world import Precision, autocast
 
@@ -90,6 +93,44 @@ class ImageEncoder:
         return self._rows(images, -(-batch_size // whole) * whole, progress, tiles)
 
     @torch.inference_mode()
+    def encode_patches(
+        self, images: ImageLike | Iterable[ImageLike], *, batch_size: int = 16
+    ) -> Patches:
+        """Return a unit-length row for each patch of every image, and what part of it they cover.
+
+        Each patch goes through the head by itself, as the pooled ones do together. Only
+        `batch_size` images are in the tower at a time; the rows of all of them are returned.
+
+        Args:
+            images: as in `encode_images`.
+            batch_size: images that go through the tower together.
+
+        Raises:
+            ConfigError: the tower has no patches, or its pooling makes no vectors of them.
+            DataError: an image can't be read.
+        """
+        if batch_size < 1:
+            raise ConfigError(f"batch_size must be at least 1, not {batch_size}.")
+        tower, z, frames = self.side.tower, [], []
+        grid = getattr(tower, "grid", None)
+        if tower is None or grid is None:
+            raise ConfigError(f"The tower of {self.name} has no patches to tell places apart by.")
+        side = 0
+        with at_rest(self.side), autocast(self.device, self.precision):
+            for chunk in chunks(as_many(images), batch_size):
+                framed = [self.transform.framed(image) for image in chunk]
+                pixels = torch.stack([one for one, _ in framed]).to(self.device)
+                pixels = self.transform.normalise(pixels)
+                side = side or _patches_a_side(tower, pixels[:1])
+                made = self.side.finish(grid(pixels, side)).float().cpu().numpy()
+                z.append(made.reshape(len(chunk), side, side, self.dimensions))
+                frames += [frame for _, frame in framed]
+        if not z:
+            none = np.zeros((0, 1, 1, self.dimensions), np.float32)
+            return Patches(none, np.zeros((0, 4), np.float32))
+        return Patches(np.concatenate(z), np.array(frames, np.float32))
+
+    @torch.inference_mode()
     def _rows(
         self,
         images: ImageLike | Iterable[ImageLike],
@@ -151,3 +192,36 @@ class ImageEncoder:
     ) -> Float32[np.ndarray, "n width"]:
         """Return what the tower makes of each image, raw, in no text space; see `encode_images`."""
         return self._rows(images, batch_size, progress, raw=True)
+
+    def measured(
+        self,
+        encode_texts: Callable[[Sequence[str]], np.ndarray] | None,
+        behind: Callable[[], TextEncoder],
+        batches: int,
+    ) -> Efficiency:
+        """Measure images here, and texts as somebody encodes them.
+
+        Args:
+            encode_texts: from texts to vectors; None measures none.
+            behind: gives the text encoder that does it.
+            batches: that are timed.
+        """
+        return measured(
+            dimensions=self.dimensions,
+            device=self.device,
+            precision=self.precision,
+            encode_images=self.encode_images,
+            image_weights=[self.side],
+            encode_texts=encode_texts,
+            text_weights=lambda: networks_of(behind()),
+            count_tokens=lambda text: int(behind().encode([text]).tokens[0]),
+            batches=batches,
+        )
+
+
+def _patches_a_side(tower: torch.nn.Module, pixels: torch.Tensor) -> int:
+    """Return how many patches a tower sees along each side of its images."""
+    told = getattr(tower, "patches_a_side", None)
+    if told is not None:
+        return told(pixels)
+    return pixels.shape[-1] // tower.config.patch  # type: ignore[union-attr]  # a ViT of ours

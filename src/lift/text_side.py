@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Int64
+from jaxtyping import Bool, Int64
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
@@ -194,6 +194,14 @@ class TrainedText:
                     padded += ids.numel()
                     rows[start + batch] = self.side(ids.to(self._device)).float().cpu().numpy()
         return EncodedTexts(rows, tokens, truncated, padded)
+
+    def cut(self, texts: Sequence[str]) -> Bool[np.ndarray, " n"]:
+        """Return which texts are longer than the cap; nothing but their tokens is computed."""
+        found = [
+            self.tokenizer.encode(list(texts[start : start + _AT_ONCE]), self.space.max_tokens)
+            for start in range(0, len(texts), _AT_ONCE)
+        ]
+        return np.concatenate([read.truncated for read in found] or [np.zeros(0, np.bool_)])
 
 
 def _padded(read: TokenisedTexts, batch: np.ndarray) -> Int64[Tensor, "n t"]:

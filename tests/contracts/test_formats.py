@@ -105,6 +105,70 @@ def sugarcrepe(folder: Path) -> Part:
     return Part(ROOM, "sugarcrepe", {"path": str(folder)})
 
 
+def sugarcrepe_pp(folder: Path) -> Part:
+    (folder / "images").mkdir()
+    for number in range(4):
+        (folder / "images" / f"{number}.png").write_bytes(png(number))
+    for kind in ("swap_obj", "replace_att"):
+        questions = [
+            {"id": n, "filename": f"{n}.png", "caption": f"{n}", "caption2": f"the {n}"}
+            | {"negative_caption": f"no {n}"}
+            for n in range(4)
+        ]
+        (folder / f"{kind}.json").write_text(json.dumps(questions))
+    return Part(ROOM, "sugarcrepe_pp", {"path": str(folder)})
+
+
+def aro(folder: Path) -> Part:
+    (folder / "images").mkdir()
+    for number in range(4):
+        (folder / "images" / f"{number}.png").write_bytes(png(number))
+    boxes = {"bbox_x": 1, "bbox_y": 2, "bbox_w": 4, "bbox_h": 3}
+    asked = [
+        {"image_path": f"{n}.png", "true_caption": f"{n} on it", "false_caption": f"it on {n}"}
+        | boxes
+        for n in range(4)
+    ]
+    (folder / "visual_genome_relation.json").write_text(json.dumps(asked))
+    return Part(ROOM, "aro", {"path": str(folder)})
+
+
+def winoground(folder: Path) -> Part:
+    (folder / "images").mkdir()
+    for number in range(4):
+        (folder / "images" / f"{number}.png").write_bytes(png(number))
+    rows = [
+        {"id": n, "image_0": f"{2 * n}", "image_1": f"{2 * n + 1}", "caption_0": "a b"}
+        | {"caption_1": "b a", "collapsed_tag": "Object"}
+        for n in range(2)
+    ]
+    (folder / "examples.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    return Part(ROOM, "winoground", {"path": str(folder)})
+
+
+def nlvr(folder: Path) -> Part:
+    (folder / "images" / "0").mkdir(parents=True)
+    for number in range(4):
+        (folder / "images" / "0" / f"dev-7-{number}-0.png").write_bytes(png(number))
+    rows = [
+        {"sentence": f"It is {n}", "identifier": f"7-{n}", "directory": "0", "label": "true"}
+        for n in range(4)
+    ]
+    (folder / "dev.json").write_text("\n".join(map(json.dumps, rows)))
+    return Part(ROOM, "nlvr", {"path": str(folder), "orders": 1})
+
+
+def triplets(folder: Path) -> Part:
+    rows = [
+        {"image": f"{n}.png", "caption": f"thing {n}", "foil": [f"no {n}", f"not {n}"], "kind": "x"}
+        for n in range(4)
+    ]
+    (folder / "asked.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    for number in range(4):
+        (folder / f"{number}.png").write_bytes(png(number))
+    return Part(ROOM, "triplets", {"path": str(folder / "asked.jsonl"), "kind": "kind"})
+
+
 def recap_datacomp(folder: Path) -> Part:
     (folder / "images").mkdir()
     for shard in range(2):
@@ -172,6 +236,27 @@ def flickr30k(folder: Path) -> Part:
     return Part(ROOM, "flickr30k", {"path": str(folder)})
 
 
+def long_texts(folder: Path) -> Part:
+    for name in ("image", "caption"):
+        (folder / name).mkdir()
+    for number in range(4):
+        (folder / "image" / f"{number}.png").write_bytes(png(number))
+        told = f"A thing stands here. It is number {number}."
+        (folder / "caption" / f"{number}.txt").write_text(told)
+    return Part(ROOM, "long_texts", {"path": str(folder)})
+
+
+def xm3600(folder: Path) -> Part:
+    (folder / "images").mkdir()
+    rows = []
+    for number in range(4):
+        (folder / "images" / f"{number}.jpg").write_bytes(png(number))
+        told = {tag: {"caption": [f"{tag} {number}", f"{tag} too"]} for tag in ("de", "en")}
+        rows.append({"image/key": str(number), "image/locale": "en", **told})
+    (folder / "captions.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    return Part(ROOM, "xm3600", {"path": str(folder)})
+
+
 def selected(folder: Path) -> Part:
     inner = table(folder)
     found = (inner, open_source(inner))
@@ -184,6 +269,17 @@ def share(folder: Path) -> Part:
     return Part(ROOM, "share", {"data": f"table:path={path}", "start": 0.1, "stop": 0.9})
 
 
+def voc(folder: Path) -> Part:
+    for name in ("JPEGImages", "SegmentationClass", "ImageSets/Segmentation"):
+        (folder / name).mkdir(parents=True)
+    (folder / "ImageSets" / "Segmentation" / "val.txt").write_text("0\n1\n2\n3\n")
+    for number in range(4):
+        (folder / "JPEGImages" / f"{number}.jpg").write_bytes(png(number))
+        mask = Image.new("L", (6, 5), 1 + number)
+        mask.save(folder / "SegmentationClass" / f"{number}.png")
+    return Part(ROOM, "voc", {"path": str(folder)})
+
+
 MINIATURES = {
     make.__name__: make
     for make in (
@@ -193,6 +289,11 @@ MINIATURES = {
         table,
         scenes,
         sugarcrepe,
+        sugarcrepe_pp,
+        aro,
+        winoground,
+        nlvr,
+        triplets,
         img2dataset,
         datacomp,
         mobileclip,
@@ -203,6 +304,9 @@ MINIATURES = {
         classes,
         coco,
         flickr30k,
+        voc,
+        long_texts,
+        xm3600,
     )
 }
 """Another format brings its own."""
@@ -224,6 +328,18 @@ def break_sugarcrepe(folder: Path) -> None:
     (folder / "images" / "2.png").unlink()
 
 
+def break_nlvr(folder: Path) -> None:
+    (folder / "images" / "0" / "dev-7-2-0.png").unlink()
+
+
+def break_long_texts(folder: Path) -> None:
+    (folder / "image" / "2.png").unlink()
+
+
+def break_xm3600(folder: Path) -> None:
+    (folder / "images" / "2.jpg").unlink()
+
+
 def break_parquet(folder: Path) -> None:
     path = next(folder.glob("*2.parquet"))
     path.write_bytes(path.read_bytes()[:-11])
@@ -237,6 +353,10 @@ def break_classes(folder: Path) -> None:
     (folder / "kind_0" / "2.png").write_bytes(b"")
 
 
+def break_voc(folder: Path) -> None:
+    (folder / "SegmentationClass" / "2.png").unlink()
+
+
 BREAKS = {
     "share": break_table,
     "selected": break_table,
@@ -246,6 +366,11 @@ BREAKS = {
     "mobileclip": break_webdataset,
     "table": break_table,
     "sugarcrepe": break_sugarcrepe,
+    "sugarcrepe_pp": break_sugarcrepe,
+    "aro": break_sugarcrepe,
+    "winoground": break_sugarcrepe,
+    "nlvr": break_nlvr,
+    "triplets": break_table,
     "recap_datacomp": break_parquet,
     "graded": break_table,
     "huggingface": break_parquet,
@@ -253,9 +378,12 @@ BREAKS = {
     "classes": break_classes,
     "coco": break_sugarcrepe,
     "flickr30k": break_sugarcrepe,
+    "voc": break_voc,
+    "long_texts": break_long_texts,
+    "xm3600": break_xm3600,
 }
 
-COUNTED = {"classes", "coco", "flickr30k"}
+COUNTED = {"aro", "classes", "coco", "flickr30k", "long_texts", "xm3600", "nlvr"}
 """These look at every file when they are opened and count the broken one there."""
 
 

@@ -149,6 +149,16 @@ def test_truncation_is_counted(encoder):
     np.testing.assert_array_equal(found.truncated, found.tokens > cap)
 
 
+def test_tells_what_it_would_cut(encoder):
+    tell = getattr(encoder, "cut", None)
+    if tell is None:
+        assert encoder.part.name in ("vectors", "api"), "others have their tokenizer at hand"
+        return
+    texts = ["very " * (encoder.space.max_tokens + 1), "a dog", " a\u0301 "]
+    assert tell(texts).tolist() == [True, False, False]
+    assert tell([]).tolist() == []
+
+
 def test_bfloat16_stays_near(encoder, rows):
     found = encoder.encode(TEXTS[:3], precision="bfloat16").rows
     assert found.dtype == np.float32

@@ -185,6 +185,50 @@ def test_named_data_sets(tree):
     assert guess(str(path / "crepe/add_att.json")).part == part("sugarcrepe", path=path / "crepe")
 
 
+def test_sets_of_questions(tree, picture):
+    asked = {"filename": "a.png", "caption": "a", "negative_caption": "b"}
+    pair = {"id": 0, "image_0": "a", "image_1": "b", "caption_0": "a b", "caption_1": "b a"}
+    example = {"sentence": "a", "identifier": "1-0", "directory": "0", "label": "true"}
+    images = {f"{name}/images/a.png": None for name in ("pp", "pp2", "aro", "wino", "nlvr")}
+    boxes = [{"image_path": "a.png", "true_caption": "a", "false_caption": "b"}]
+    path = tree(
+        **{
+            "pp/swap_obj.json": [{**asked, "caption2": "also a"}],
+            "pp2/data/swap_obj.json": [{**asked, "caption2": "also a"}],
+            "aro/visual_genome_relation.json": boxes,
+            "wino/examples.jsonl": json.dumps(pair) + "\n",
+            "nlvr/dev.json": json.dumps(example) + "\n" + json.dumps(example),
+            "tables/nlvr.jsonl": json.dumps({"image": "a.png", "sentence": "It is", "label": True}),
+            "tables/own.jsonl": json.dumps(
+                {"image": "a.png", "caption": "a dog", "foil": ["a cat"], "kind": "animal"}
+            ),
+            "tables/labels.jsonl": json.dumps(
+                {"image": "a.png", "sentence": "a shoe", "label": "shoe"}
+            ),
+            **images,
+        }
+    )
+    for name in ("pp", "pp2"):
+        assert guess(str(path / name)).part == part("sugarcrepe_pp", path=path / name)
+    assert guess(str(path / "pp/swap_obj.json")).part == part("sugarcrepe_pp", path=path / "pp")
+    assert guess(str(path / "aro")).part == part("aro", path=path / "aro")
+    boxes_file = path / "aro/visual_genome_relation.json"
+    assert guess(str(boxes_file)).part == part("aro", path=boxes_file)
+    examples = path / "wino/examples.jsonl"
+    assert guess(str(path / "wino")).part == part("winoground", path=examples)
+    assert guess(str(examples)).part == part("winoground", path=examples)
+    assert guess(str(path / "nlvr")).part == part("nlvr", path=path / "nlvr/dev.json")
+    assert guess(str(path / "nlvr/dev.json")).part == guess(str(path / "nlvr")).part
+    table = path / "tables/nlvr.jsonl"
+    found = guess(str(table))
+    assert found.part == part("nlvr", path=table, image="image")
+    assert found.others == (part("table", path=table, image="image", caption="sentence"),)
+    own = path / "tables/own.jsonl"
+    options = {"caption": "caption", "foil": "foil", "kind": "kind"}
+    assert guess(str(own)).part == part("triplets", path=own, image="image", **options)
+    assert guess(str(path / "tables/labels.jsonl")).part.name == "table"
+
+
 def test_folders_of_images(tree):
     path = tree(
         **{
@@ -379,6 +423,7 @@ def test_the_real_folders(shared_data):
     for name, layout in {
         "coco-sugarcrepe-mini": "coco",
         "coco-sugarcrepe-mini/sugarcrepe": "sugarcrepe",
+        "nlvr": "nlvr",
         "flickr8k": "webdataset",
         "fashion-products": None,
     }.items():

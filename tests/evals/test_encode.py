@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import functools
+import io
+
 import numpy as np
 import pytest
+from PIL import Image
 
 from lift import plugins
 from lift.config import part
 from lift.errors import DataError
 from lift.evals import _encode
+from lift.evals._dense import Patches
 from lift.evals._encode import Images
-from lift.terms import Caption, Foil, Sample
+from lift.terms import Caption, Foil, Region, Sample
 
 NAMES = plugins.names("evals")
 PROBES = ("few_shot", "knn", "linear_probe")
@@ -21,14 +26,38 @@ def build(name):
     return plugins.build(part("evals", name, **({"k": 2} if name == "knn" else {})))
 
 
+@functools.cache
+def png(number, mode="RGB"):
+    out = io.BytesIO()
+    Image.new(mode, (2, 2), number).save(out, "PNG")
+    return out.getvalue()
+
+
+@pytest.fixture
+def vectors(vectors):
+    """Return encoders that can do what some evaluations ask for besides."""
+
+    class Able(vectors):
+        def encode_patches(self, images):
+            frame = np.tile(np.array([[0, 0, 1, 1]], np.float32), (len(images), 1))
+            return Patches(self.encode_images(images)[:, None, None], frame)
+
+        def with_pixels(self, mean, std):
+            return self
+
+    return Able
+
+
 def samples(count=6, bad=(), same=()):
     return [
         Sample(
             f"k{i}",
-            b"broken" if i in bad else b"image 0" if i in same else f"image {i}".encode(),
+            b"broken" if i in bad else png(0 if i in same else i),
             (Caption(f"text {i}"), Caption(f"words {i}")),
-            {"class_name": f"class {i % 2}"},
+            {"class_name": f"class {i % 2}", "mask_classes": '["class 0", "class 1"]'},
             (Foil("add", f"text {i}", f"no text {i}"),),
+            (Region(f"text {i}", (0.0, 0.0, 1.0, 1.0)),),
+            png(i % 2, "L"),
         )
         for i in range(count)
     ]

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from lift.errors import ConfigError, DataError
-from lift.evals import _metrics as metrics
-from lift.evals import mixed
+from lift.evals import _mixed_index, mixed
+from lift.evals._mixed_index import images_among, lay, right_items
+from lift.evals._pairs import collect
 from lift.terms import Caption, Sample
 
 
@@ -39,82 +40,162 @@ def near(vectors):
     return vectors(known)
 
 
-def by_hand(source, encoder):
-    """Return the captions that are held and that ask, and who stands there as an image."""
-    found = mixed._lay(mixed.collect(source, None, False), source)
-    texts = [caption.text for sample in source.samples for caption in sample.captions]
-    held, asked = [[texts[c] for c in own] for own in (found.held, found.asked)]
+def by_hand(source, encoder, ratio=(1, 1)):
+    """Return how photos are laid, the texts, and the rows of the index."""
+    pairs = collect(source, None, False)
+    found = lay(pairs, source)
+    held, asked = [[pairs.texts[c] for c in own] for own in (found.held, found.asked)]
+    as_image = found.as_image(ratio)
+    photos = [source.samples[p] for p in found.photo]
+    there = [(p, text) for p, text, is_in in zip(photos, held, found.indexed, strict=True) if is_in]
     items = [
-        encoder._row(source.samples[p].image if as_image else text)
-        for p, text, as_image in zip(found.photo, held, found.as_image, strict=True)
+        encoder._row(photo.image if is_image else text)
+        for (photo, text), is_image in zip(there, as_image, strict=True)
     ]
-    return found, held, asked, np.stack(items)
+    return found, held, asked, np.stack(items), as_image
 
 
-def test_equals_loops(near, list_source):
+@pytest.mark.parametrize(("name", "ratio"), [("1:10", (1, 10)), ("1:1", (1, 1)), ("10:1", (10, 1))])
+def test_one_list_equals_loops(near, list_source, name, ratio):
     source = list_source(samples(60))
     result = run(source, near)
-    found, held, asked, items = by_hand(source, near)
-    hits, shares, to_image, to_text = {1: [], 5: [], 10: []}, [], [], []
-    for n, text in enumerate(asked):
-        z = near._row(text)
-        order = np.argsort(-(items @ z))
-        for k, own in hits.items():
-            own.append(n in order[:k])
-        shares.append(found.as_image[order[:10]].mean())
-        to_image.append(z @ near._row(source.samples[n].image))
-        to_text.append(z @ near._row(held[n]))
-    value = {name: metric.value for name, metric in result.metrics.items()}
-    for k, own in hits.items():
-        own = np.array(own)
-        assert value[f"R@{k}"] == pytest.approx(own.mean())
-        assert value[f"R@{k} (as image)"] == pytest.approx(own[found.as_image].mean())
-        assert value[f"R@{k} (as text)"] == pytest.approx(own[~found.as_image].mean())
-    assert value["images in top 10"] == pytest.approx(np.mean(shares))
+    found, held, asked, items, as_image = by_hand(source, near, ratio)
+    assert as_image.sum() == round(48 * ratio[0] / sum(ratio))
+    hits, shares = [], []
+    for n, (text, photo) in enumerate(
+        zip(np.array(asked)[found.indexed], found.photo[found.indexed], strict=True)
+    ):
+        assert source.samples[photo].image  # the n-th item is of the n-th photo that is there
+        order = np.argsort(-(items @ near._row(str(text))))
+        hits.append(n in order[:10])
+        shares.append(as_image[order[:10]].mean())
+    value = {k: metric.value for k, metric in result.metrics.items()}
+    hits = np.array(hits)
+    assert value[f"{name} one list/R@10"] == pytest.approx(hits.mean())
+    assert value[f"{name} one list/R@10 (as image)"] == pytest.approx(hits[as_image].mean())
+    assert value[f"{name} one list/R@10 (as text)"] == pytest.approx(hits[~as_image].mean())
+    assert value[f"{name} one list/images in top 10"] == pytest.approx(np.mean(shares))
+    to_image = [
+        near._row(t) @ near._row(source.samples[p].image)
+        for t, p in zip(asked, found.photo, strict=True)
+    ]
+    to_text = [near._row(t) @ near._row(h) for t, h in zip(asked, held, strict=True)]
     assert value["image-text cosine"] == pytest.approx(np.mean(to_image), abs=1e-6)
-    assert value["text-text cosine"] == pytest.approx(np.mean(to_text), abs=1e-6)
-    gap = np.array(to_text) - np.array(to_image)
-    assert value["cosine gap"] == pytest.approx(gap.mean(), abs=1e-6)
-    reach = 1.96 * gap.std(ddof=1) / 60**0.5
-    assert result.metrics["cosine gap"].high == pytest.approx(gap.mean() + reach, rel=1e-3)
-    assert value["R@1 (as text)"] > value["R@1 (as image)"] > 0.1
-    assert result.chance == pytest.approx(10 / 60)
+    assert value["cosine gap"] == pytest.approx(np.mean(to_text) - np.mean(to_image), abs=1e-6)
+    assert result.chance == pytest.approx(10 / 48)
+    assert result.primary == "1:1 one list/R@10"
 
 
-def test_half_stand_as_images_whatever_the_order(near, list_source):
+def test_who_is_where_does_not_depend_on_the_order(near, list_source):
     source = list_source(samples(60))
-    found, held, asked, _ = by_hand(source, near)
-    assert found.as_image.sum() == 30 and len(set(held) | set(asked)) == 120
-    kept = dict(zip(asked, found.as_image, strict=True))
+    found, held, asked, _, as_image = by_hand(source, near)
+    assert as_image.sum() == 24 and len(set(held) | set(asked)) == 120
+    assert found.indexed.sum() == 48 and found.half.sum() == 30
+    for mine in (found.indexed, ~found.indexed):
+        assert abs(found.half[mine].mean() - 0.5) <= 1 / mine.sum()
+    # Images of one ratio are images of the next.
+    few, many = found.as_image((1, 10)), found.as_image((10, 1))
+    assert not (few & ~as_image).any() and not (as_image & ~many).any() and 0 < few.sum() < 10
     back = list_source(source.samples[::-1])
-    other, _, asked_back, _ = by_hand(back, near)
-    assert dict(zip(asked_back, other.as_image, strict=True)) == kept
+    other = by_hand(back, near)[0]
+    keys = [source.samples[p].key for p in found.photo]
+    assert keys == [back.samples[p].key for p in other.photo]
     first, second = run(source, near), run(back, near)
     for name, metric in first.metrics.items():
-        assert second.metrics[name].value == pytest.approx(metric.value), name
-    # Neither the first caption always asks, nor the first half of the keys is always an image.
+        assert second.metrics[name].value == pytest.approx(metric.value, abs=1e-6), name
+    # Neither the first caption always asks, nor are images always the first keys.
     assert 5 < sum(text.startswith("caption 0") for text in asked) < 40
-    assert 5 < found.as_image[:30].sum() < 25
+    assert keys != sorted(keys)
 
 
-def test_images_that_push_ahead_are_seen(near, list_source):
-    """A direction that all images share with all texts fills the first ten with images."""
+class Leaning:
+    """Images lean in one direction by `image`, texts by `text`: a gap between the kinds."""
 
-    class Leaning(type(near)):
-        def encode_images(self, images):
-            rows = super().encode_images(images)
-            lean = rows + 3 * np.full(12, 12**-0.5, np.float32)
-            return lean / np.linalg.norm(lean, axis=1, keepdims=True)
+    name, saw = "leaning", ()
 
-        def encode_texts(self, texts):
-            rows = super().encode_texts(texts) + 2 * np.full(12, 12**-0.5, np.float32)
-            return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    def __init__(self, inner, image=0.0, text=0.0):
+        self.inner, self.image, self.text = inner, image, text
 
+    def encode_images(self, images):
+        return self._leant(self.inner.encode_images(images), self.image)
+
+    def encode_texts(self, texts):
+        return self._leant(self.inner.encode_texts(texts), self.text)
+
+    @staticmethod
+    def _leant(rows, by):
+        lean = np.concatenate([rows, np.full((len(rows), 1), by, np.float32)], 1)
+        return lean / np.linalg.norm(lean, axis=1, keepdims=True)
+
+
+def test_calibration_undoes_a_gap_that_one_list_suffers_from(near, list_source):
+    """Texts share a direction that images lack: in one list they all come first."""
     source = list_source(samples(60))
+    apart = {k: m.value for k, m in run(source, Leaning(near, text=1.5)).metrics.items()}
+    assert apart["1:1 one list/images in top 10"] < 0.1
+    assert apart["1:1 one list/R@10 (as image)"] < 0.15
+    assert 0.3 < apart["1:1 calibrated/images in top 10"] < 0.7
+    assert apart["1:1 calibrated/R@10"] > apart["1:1 one list/R@10"] + 0.15
+    gain = apart["1:1 calibrated/R@10"] - apart["1:1 one list/R@10"]
+    assert apart["1:1 calibrated - one list/R@10"] == pytest.approx(gain)
+    # Turns between two lists don't see cosines.
     even = run(source, near).metrics
-    lean = run(source, Leaning(near.known, 12)).metrics
-    assert 0.3 < even["images in top 10"].value < 0.7
-    assert lean["images in top 10"].value > even["images in top 10"].value + 0.15
+    for name in ("R@10", "R@1", "images in top 10"):
+        same = apart[f"1:1 reciprocal rank/{name}"]
+        assert same == pytest.approx(even[f"1:1 reciprocal rank/{name}"].value, abs=0.02)
+
+
+def test_curves_and_thresholds_come_from_other_queries(near, list_source, monkeypatch):
+    """What judges a half does not move when the vectors of that half's queries do."""
+    source = list_source(samples(60))
+    pairs = collect(source, None, False)
+    laid, right = lay(pairs, source), right_items(pairs, lay(pairs, source))
+    _, _, asked, items, as_image = by_hand(source, near)
+    z = np.stack([near._row(text) for text in asked])
+    moved = z.copy()
+    moved[laid.half == 0] = moved[laid.half == 0][::-1]
+    before = _mixed_index._calibrated(z, items, right, as_image, laid)
+    after = _mixed_index._calibrated(moved, items, right, as_image, laid)
+    assert before[1] == after[1] and before[0] != after[0]
+    fitted = {}
+    seen = _mixed_index.comparable
+
+    def watched(scores, kinds, image, text):
+        fitted[len(scores)] = (image, text)
+        return seen(scores, kinds, image, text)
+
+    monkeypatch.setattr(_mixed_index, "comparable", watched)
+    laid.half[:5] = 1  # so that the halves are told apart by their sizes
+    curves = _mixed_index._calibrated(z, items, right, as_image, laid)
+    _mixed_index.search(z, items, right, as_image, laid)
+    assert fitted == {
+        int((laid.half == 0).sum()): curves[1],
+        int((laid.half == 1).sum()): curves[0],
+    }
+
+
+def test_no_match_is_told_at_the_stated_rate(list_source, vectors):
+    rng = np.random.default_rng(3)
+    known = {}
+    for i in range(400):
+        centre = rng.standard_normal(16)
+        for c in range(2):
+            known[f"caption {c} of {i}"] = centre + 0.55 * rng.standard_normal(16)
+        known[f"image {i}".encode()] = centre + 0.55 * rng.standard_normal(16)
+    source = list_source(samples(400, 2))
+    near = vectors(known)
+    for share in (0.05, 0.2):
+        found = run(source, near, false_positives=share, ratios=("1:1",)).metrics
+        for way in ("one list", "calibrated"):
+            rate = found[f"1:1 {way}/false positives"]
+            assert rate.items == 80 and rate.low < share < rate.high
+            assert found[f"1:1 {way}/right kept"].value > 0.3
+    strict = run(source, near, false_positives=0.05, ratios=("1:1",)).metrics
+    name = "1:1 one list/right kept"
+    assert strict[name].value < found[name].value  # a higher rate lets more through
+    few = run(list_source(source.samples[:60]), near)
+    assert not any("kept" in name for name in few.metrics)
+    assert any("can't state 5.00% false positives, 19 could" in note for note in few.notes)
 
 
 def test_photos_of_one_caption_are_right_for_each_other(list_source, vectors):
@@ -126,7 +207,7 @@ def test_photos_of_one_caption_are_right_for_each_other(list_source, vectors):
     planted = {"a dog": [1, 0], "dog asleep": [0, 1], b"image a": [1, 1], b"image b": [1, 1]}
     planted |= {"A dog": [1, 0], "dog  asleep": [0, 1]}
     result = run(list_source(pair), vectors(planted, 2))
-    assert result.metrics["R@1"].value == 1 and result.chance == 1
+    assert result.metrics["1:1 one list/R@1"].value == 1 and result.chance == 1
 
 
 def test_photos_without_two_captions_are_counted(near, list_source):
@@ -135,9 +216,8 @@ def test_photos_without_two_captions_are_counted(near, list_source):
     result = run(list_source(odd), near)
     assert result.counts == {
         "images": 42,
-        "queries": 40,
-        "photos as images": 20,
-        "photos as captions": 20,
+        "queries": 32,
+        "queries without a match": 8,
         "photos without two captions": 2,
     }
     assert any(note.startswith("2 photos without two different captions") for note in result.notes)
@@ -146,23 +226,28 @@ def test_photos_without_two_captions_are_counted(near, list_source):
     assert not near.calls[1:]  # told before images are encoded
     with pytest.raises(ConfigError, match="examples"):
         mixed.build(mixed.Config(examples=-1))
+    for wrong in (("1:0",), ("1:1", "1:1"), (), ("half",)):
+        with pytest.raises(ConfigError, match="ratios must be different ones"):
+            mixed.build(mixed.Config(ratios=wrong))
+    with pytest.raises(ConfigError, match="false_positives must be above 0"):
+        mixed.build(mixed.Config(false_positives=1.0))
     with pytest.raises(DataError, match="captions of role 'title'"):
         run(list_source(odd), near, role="title")
+
+
+def test_a_held_out_query_that_matches_another_photo_is_none(vectors, list_source):
+    shared = [
+        Sample(f"k{i}", f"image {i}".encode(), (Caption("all alike"), Caption("alike all")))
+        for i in range(20)
+    ]
+    result = run(list_source(shared), vectors({}))
+    assert result.counts["queries without a match"] == 0
+    assert result.counts["held-out queries that match another photo"] == 4
 
 
 def test_ties_for_the_tenth_place_share_it():
     scores = np.array([[0.9, 0.5, 0.5, 0.5, 0.1]], np.float32)
     as_image = np.array([False, True, True, False, True])
-    found = mixed.images_among(scores, as_image, 2)
+    found = images_among(scores, as_image, 2)
     assert found[0] == pytest.approx((2 / 3) / 2)
-    assert mixed.images_among(scores, as_image, 5)[0] == pytest.approx(3 / 5)
-
-
-def test_the_mean_of_clusters():
-    values = np.array([0.1, 0.3, 0.5, 0.5])
-    alone = mixed.mean_of(values)
-    assert alone.value == pytest.approx(0.35) and alone.items == 4
-    half = metrics.Z95 * values.std(ddof=1) / 2
-    assert alone.high - alone.value == pytest.approx(half)
-    doubled = mixed.mean_of(np.repeat(values, 3), np.repeat(np.arange(4), 3))
-    assert doubled.items == 4 and doubled.high == pytest.approx(alone.high)
+    assert images_among(scores, as_image, 5)[0] == pytest.approx(3 / 5)

@@ -10,7 +10,8 @@ import pytest
 from PIL import Image
 
 from lift.errors import ConfigError, DataError
-from lift.evaluation import evaluate, parse_plan, table
+from lift.evaluation import evaluate, parse_plan
+from lift.results import table
 from lift.terms import unit
 
 

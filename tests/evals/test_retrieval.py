@@ -174,3 +174,28 @@ def test_intervals_without_shared_titles_stay(list_source, vectors):
     samples = [sample(i, f"text {i}", f"other {i}") for i in range(50)]
     result = retrieval.build(retrieval.Config()).run(vectors({}), list_source(samples))
     assert all(figure.items == 50 for figure in result.metrics.values())
+
+
+def test_mean_average_precision_is_that_of_all_right_items(list_source, vectors):
+    """Two captions of an image at ranks 1 and 3: precision 1 and 2/3."""
+    samples = [sample(0, "a", "c"), sample(1, "b")]
+    planted = {b"image 0": [1, 0], b"image 1": [0, 1], "a": [1, 0], "b": [0.9, 0.5], "c": [0, 1]}
+    result = retrieval.build(retrieval.Config()).run(vectors(planted, 2), list_source(samples))
+    expected = ((1 + 2 / 3) / 2 + 1 / 2) / 2  # the second image's caption comes second
+    assert result.metrics["image_to_text/mAP"].value == pytest.approx(expected)
+    assert result.metrics["text_to_image/mAP"].value == pytest.approx((1 + 1 / 2 + 1 / 2) / 3)
+    assert "image_to_text/mAP (strict)" not in result.metrics
+
+
+def test_captions_that_are_cut_are_counted(list_source, vectors):
+    samples = [sample(0, "short"), sample(1, "much longer"), sample(2, "the longest of all")]
+    encoder = vectors({})
+    silent = retrieval.build(retrieval.Config()).run(encoder, list_source(samples))
+    encoder.cut = lambda texts: np.array([len(text) > 8 for text in texts])
+    told = retrieval.build(retrieval.Config()).run(encoder, list_source(samples))
+    words = "2 of 3 captions are longer than the text encoder takes and were cut"
+    assert told.counts["captions cut"] == 2 and words in told.notes
+    assert "captions cut" not in silent.counts and not any("cut" in n for n in silent.notes)
+    encoder.cut = lambda texts: None  # nobody can tell
+    unknown = retrieval.build(retrieval.Config()).run(encoder, list_source(samples))
+    assert unknown.counts == silent.counts and unknown.notes == silent.notes

@@ -197,6 +197,33 @@ def flickr_karpathy(folder: Path) -> Part:
     return Part(ROOM, "flickr30k", {"path": str(folder)})
 
 
+def described(layout: str) -> Callable[[Path], Part]:
+    """Return a maker of photos with long descriptions in the layout of a data set."""
+
+    def make(folder: Path) -> Part:
+        _pictures(folder / ("photos" if layout == "dci" else "images"))
+        told = [f"A thing is here. It is number {n}." for n in range(4)]
+        if layout == "dci":
+            (folder / "annotations").mkdir()
+            for n, text in enumerate(told):
+                one = {"image": f"{n}.png", "short_caption": f"thing {n}", "extra_caption": text}
+                (folder / "annotations" / f"{n}.json").write_text(json.dumps(one))
+        elif layout == "sharegpt4v":
+            said = [[{"from": "human", "value": "?"}, {"from": "gpt", "value": t}] for t in told]
+            whole = [{"image": f"{n}.png", "conversations": turns} for n, turns in enumerate(said)]
+            (folder / "sharegpt4v_1.json").write_text(json.dumps(whole))
+        else:
+            name, image, text = {
+                "docci": ("docci_descriptions.jsonlines", "image_file", "description"),
+                "iiw": ("data.jsonl", "image", "IIW"),
+            }[layout]
+            rows = [json.dumps({image: f"{n}.png", text: one}) for n, one in enumerate(told)]
+            (folder / name).write_text("\n".join(rows))
+        return Part(ROOM, "long_texts", {"path": str(folder), "layout": layout})
+
+    return make
+
+
 def graded_of(ending: str) -> Callable[[Path], Part]:
     def make(folder: Path) -> Part:
         _pictures(folder)
@@ -228,6 +255,34 @@ def classes_named(folder: Path) -> Part:
     return Part(ROOM, "classes", {"path": str(folder), **given})
 
 
+def aro_table(folder: Path) -> Part:
+    MINIATURES["aro"](folder)
+    (folder / "visual_genome_relation.json").unlink()
+    rows = [f"the {n}\t{n}.png\t['{n} the', \"the's {n}\"]\t[0]" for n in range(4)]
+    table = "\n".join(["title\tfilepath\tneg_caption\tneg_image", *rows])
+    (folder / "order.tsv").write_text(table)
+    return Part(ROOM, "aro", {"path": str(folder / "order.tsv")})
+
+
+def winoground_parquet(folder: Path) -> Part:
+    rows = [
+        {"image_0": {"bytes": png(n), "path": None}, "image_1": {"bytes": png(n + 2), "path": None}}
+        | {"caption_0": f"{n} b", "caption_1": f"b {n}", "id": n}
+        for n in range(2)
+    ]
+    _write(folder / "0.parquet", rows)
+    return Part(ROOM, "winoground", {"path": str(folder / "0.parquet")})
+
+
+def nlvr_parquet(folder: Path) -> Part:
+    rows = [
+        {"key": f"k{n}", "image": png(n), "sentence": f"It is {n}", "label": n % 2 == 0}
+        for n in range(4)
+    ]
+    _write(folder / "0.parquet", rows)
+    return Part(ROOM, "nlvr", {"path": str(folder / "0.parquet"), "key": "key"})
+
+
 SEEDS: dict[str, tuple[Callable[[Path], Part], int]] = {
     "webdataset": (MINIATURES["webdataset"], 12),
     "img2dataset": (MINIATURES["img2dataset"], 12),
@@ -239,7 +294,13 @@ SEEDS: dict[str, tuple[Callable[[Path], Part], int]] = {
     "table_tsv": (table_of("tsv"), 4),
     "table_gz": (table_of("jsonl.gz"), 4),
     "table_parquet": (table_of("parquet", key="id"), 5),
-    "sugarcrepe": (MINIATURES["sugarcrepe"], 0),
+    **{name: (MINIATURES[name], 0) for name in ("sugarcrepe", "sugarcrepe_pp", "aro")},
+    "aro_tsv": (aro_table, 0),
+    "winoground": (MINIATURES["winoground"], 4),
+    "winoground_parquet": (winoground_parquet, 4),
+    "nlvr": (MINIATURES["nlvr"], 0),
+    "nlvr_parquet": (nlvr_parquet, 4),
+    "triplets": (MINIATURES["triplets"], 4),
     "recap_datacomp": (MINIATURES["recap_datacomp"], 6),
     "graded": (MINIATURES["graded"], 3),
     "graded_csv": (graded_of("csv"), 4),
@@ -260,6 +321,9 @@ SEEDS: dict[str, tuple[Callable[[Path], Part], int]] = {
     "coco_list": (coco_list, 4),
     "flickr30k": (MINIATURES["flickr30k"], 4),
     "flickr_csv": (flickr_csv, 4),
+    "long_texts": (MINIATURES["long_texts"], 4),
+    **{f"long_{name}": (described(name), 4) for name in ("docci", "dci", "sharegpt4v", "iiw")},
+    "xm3600": (MINIATURES["xm3600"], 4),
     "flickr_karpathy": (flickr_karpathy, 4),
     "texts_txt": (texts_of("txt"), 4),
     "texts_gz": (texts_of("txt.gz"), 4),

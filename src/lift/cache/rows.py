@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-from jaxtyping import Float32, Int64, Shaped
+from jaxtyping import Bool, Float32, Int64, Shaped
 from torch import Tensor
 
 from lift.cache import shard as shards
@@ -108,15 +108,28 @@ class StoredRows:
                 "up with require()."
             )
         taken = self.codec.empty(len(rows))
+        for view, places, local in self._by_shard(rows):
+            taken[places] = view.stored[local]
+        return taken
+
+    def truncated(self, rows: Int64[np.ndarray, " n"]) -> Bool[np.ndarray, " n"]:
+        """Return of which rows the text was cut before it was embedded."""
+        found = np.zeros(len(rows), np.bool_)
+        for view, places, local in self._by_shard(rows):
+            found[places] = view.truncated[local]
+        return found
+
+    def _by_shard(
+        self, rows: Int64[np.ndarray, " n"]
+    ) -> Iterator[tuple[shards.ShardView, np.ndarray, np.ndarray]]:
+        """Yield (shard, which of the rows lie there, where in it)."""
         if not len(rows):
-            return taken
+            return
         owner = np.searchsorted(self._starts, rows, side="right") - 1
         order = np.argsort(owner, kind="stable")
         owners, begins = np.unique(owner[order], return_index=True)
         for number, of_shard in zip(owners.tolist(), np.split(order, begins[1:]), strict=True):
-            local = rows[of_shard] - self._starts[number]
-            taken[of_shard] = self.view(number).stored[local]
-        return taken
+            yield self.view(number), of_shard, rows[of_shard] - self._starts[number]
 
     def decode(self, stored: Shaped[Tensor, "n w"]) -> Float32[Tensor, "n d"]:
         """Return the rows of what `take_stored` gave, on the device where that is now."""

@@ -16,7 +16,6 @@ What no file knows is looked at by `lift.data.guess` (see `any_pairs`).
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -84,26 +83,50 @@ def search(folder: str | Path) -> Catalogue:
 
 
 def _search(folder: Path, depth: int, found: list[Found], unknown: list[str]) -> None:
-    here = look(folder)
+    below = _below(folder)
+    here = _known(folder)
+    # Several data sets side by side can look like one of pairs: those that are known come first.
+    if not here and not (depth and any(_is_known(path, depth - 1) for path in below)):
+        here = plugins.load(ROOM, LAST).look(folder)
     if here:
         found += here
         return
-    below = sorted(e.path for e in os.scandir(folder) if e.is_dir() and not e.name.startswith("."))
     if not depth or not below:
         unknown.append(str(folder))
         return
     before = len(found)
     inner: list[str] = []
-    for path in below[:_FOLDERS]:
-        _search(Path(path), depth - 1, found, inner)
+    for path in below:
+        _search(path, depth - 1, found, inner)
     unknown += inner if len(found) > before else [str(folder)]
 
 
 def look(folder: Path) -> list[Found]:
     """Return what is asked of the data sets that this very folder is; empty where it is none."""
+    return _known(folder) or list(plugins.load(ROOM, LAST).look(folder))
+
+
+def _known(folder: Path) -> list[Found]:
+    """Return what is asked of a folder that a file of this room knows by name."""
     known = [name for name in plugins.names(ROOM) if name != LAST]
-    here: Sequence[Found] = [one for name in known for one in plugins.load(ROOM, name).look(folder)]
-    return list(here or plugins.load(ROOM, LAST).look(folder))
+    return [one for name in known for one in plugins.load(ROOM, name).look(folder)]
+
+
+def _is_known(folder: Path, depth: int) -> bool:
+    """Return whether a folder is such a one, or one below it."""
+    if _known(folder):
+        return True
+    return depth > 0 and any(_is_known(inner, depth - 1) for inner in _below(folder))
+
+
+def _below(folder: Path) -> list[Path]:
+    """Return the first folders of a folder that are not hidden; none where it can't be listed."""
+    try:
+        with os.scandir(folder) as entries:
+            names = sorted(e.name for e in entries if e.is_dir() and not e.name.startswith("."))
+    except OSError:
+        return []
+    return [folder / name for name in names[:_FOLDERS]]
 
 
 def quoted(path: str | Path) -> str:

@@ -81,6 +81,8 @@ def _print(found: Judgement) -> None:
         print(table(model.results))
         if model.efficiency is not None:
             print(f"\n{model.efficiency.table()}")
+    for names, results in found.pooled:
+        print(f"\nSeeds pooled: {names}\n\n{table(results)}")
     if found.differences:
         print(f"\n{differences(found.differences)}")
     if found.left_out:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from lift.config import Part
+from lift.data._asked_sets import asked_file, asked_lines, asked_table
 from lift.data._looks import (
     TableLook,
     TarLook,
@@ -164,13 +165,15 @@ def of_table(path: str, first: Path, look: TableLook, images: str | None = None)
             f"{first.name} has the column re_caption, as Recap-DataComp has.",
             _as_table(path, first, look),
         )
+    tables = _as_table(path, first, look)
+    if (asked := asked_table(path, first, look, tables)) is not None:
+        return Guess(*asked, tables)
     if look.image is None:
         told = f"{first.name} has no column of images (columns: {columns})"
         if look.url:
             told += f"; {look.url!r} holds addresses: fetch the images with img2dataset first"
         options = {"path": path, **({"column": look.captions[0]} if look.captions else {})}
         return Guess(Part(ROOM, "texts", options), told + ".")
-    tables = _as_table(path, first, look)
     beside = Part(ROOM, "folder", {"path": str(first.parent), "captions": first.name})
     usual = look.mark in ("", "," if first.suffix == ".csv" else "\t")
     if look.is_path and (look.image == "0" or look.repeats or not usual):
@@ -260,7 +263,11 @@ def _json(path: str, files: Sequence[Path]) -> Guess:
         return flickr(first)
     if COCO.fullmatch(first.name) or first.name == "images.json":
         return coco(first)
+    if (lines := asked_lines(first)) is not None:
+        return Guess(*lines)
     look = look_into_json(first)
+    if (asked := asked_file(first, look.entries)) is not None:
+        return Guess(*asked)
     if any("negative_caption" in entry for entry in look.entries):
         return Guess(
             Part(ROOM, "sugarcrepe", {"path": str(first.parent)}),

@@ -26,8 +26,8 @@ from lift.data._guessed_files import (
     is_flickr,
     of_table,
     of_tar,
-    packed_folder,
 )
+from lift.data._known_sets import known_set
 from lift.data._looks import look_into_table, look_into_tar, read_small_json, text_fields
 from lift.data.formats._caption_files import CAPTION_FILES
 from lift.data.formats._files import ending_of, is_file, is_folder, without_ending
@@ -92,7 +92,7 @@ def _is_shown(name: str) -> bool:
 
 def _folder(path: str, depth: int) -> Guess:
     here = _listing(path)
-    for look in (_named_files, _archives, _captioned, _tables, _images):
+    for look in (_masked, _named_files, _archives, _captioned, _tables, _images):
         found = look(here)
         if found is not None:
             return found
@@ -105,10 +105,23 @@ def _folder(path: str, depth: int) -> Guess:
     )
 
 
+def _masked(here: _Listing) -> Guess | None:
+    """Look for Pascal VOC's folders."""
+    if not {"JPEGImages", "SegmentationClass"} <= set(here.folders):
+        return None
+    lists = os.path.join(here.path, "ImageSets", "Segmentation")
+    splits = [name[:-4] for name in _listing(lists).of("txt")] if os.path.isdir(lists) else []
+    # What is judged on comes first: few train on masks here.
+    splits.sort(key=lambda name: (name != "val", name))
+    parts = [Part(ROOM, "voc", {"path": here.path, "split": split}) for split in splits or [""]]
+    why = f"{here.path} holds JPEGImages and SegmentationClass, as Pascal VOC does."
+    return Guess(parts[0], why, tuple(parts[1:]))
+
+
 def _named_files(here: _Listing) -> Guess | None:
     """Look for files whose names tell their data set."""
-    if (packed := packed_folder(here.path, here.files)) is not None:
-        return packed
+    if (known := known_set(here.path, here.files)) is not None:
+        return known
     for name in here.files:
         if name in HUB:
             return hub(here.path, name)

@@ -9,9 +9,11 @@ IMAGE_MISSING = "image missing"
 IMAGE_EMPTY = "empty image"
 IMAGE_FILE_TOO_LARGE = "image file too large"
 IMAGE_UNREADABLE = "unreadable image file"
+MASK_UNREADABLE = "unreadable mask"
 IMAGE_OUTSIDE = "image path outside"
 IMAGE_PATH = "image path that is none"
 IMAGE_URL = "image that is a URL"
+BOX_OUTSIDE = "box outside the image"
 NO_FEATURES = "without stored features"
 
 # Captions
@@ -83,8 +85,10 @@ MEANINGS: Mapping[str, str] = {
     IMAGE_MISSING: "the sample names no image, or one that is not there",
     IMAGE_EMPTY: "the image file has no bytes",
     IMAGE_FILE_TOO_LARGE: "a file of the sample has more bytes than max_image_bytes",
+    BOX_OUTSIDE: "the part of the image that is asked about lies outside of it",
     NO_FEATURES: "the run shows stored features, and none are stored of this image",
     IMAGE_UNREADABLE: "the image is there and can't be read: a folder, a pipe, no permission",
+    MASK_UNREADABLE: "the mask of the image is missing, damaged, or no PNG of class numbers",
     IMAGE_OUTSIDE: "the path or link of the image leads out of its folder (allow_outside)",
     IMAGE_PATH: "what should be the path of an image can be none",
     IMAGE_URL: "the image is still on the web; download it first",

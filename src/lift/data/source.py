@@ -93,7 +93,7 @@ def parse_part(room: str, words: str) -> Part:
 
     A value is read as JSON where it is JSON, `a+b` as a list where the option takes one (but in
     a path), else as text; commas inside brackets and quotes separate nothing. An option that is
-    itself a part (`part_field`) is given in the same words, in quotes where they hold a comma.
+    itself a part (`part_field`) is given in the same words, in brackets where they hold a comma.
 
     Raises:
         ConfigError: an unknown name or option, with the nearest match.
@@ -138,11 +138,23 @@ def _pieces(text: str) -> Iterator[str]:
         yield text[start:]
 
 
+def _bare(text: str) -> str:
+    """Return what stands in brackets that only keep its commas together: `[api:model=x,url=y]`."""
+    depth = 0
+    for place, letter in enumerate(text):
+        depth += (letter == "[") - (letter == "]")
+        if depth == 0:
+            return text[1:-1] if 0 < place == len(text) - 1 else text
+    return text
+
+
 def _value(text: str, lists: bool) -> Any:
     try:
         return json.loads(text)
     except json.JSONDecodeError:
-        return text.split("+") if lists and "+" in text else text
+        if lists:
+            return text.split("+") if "+" in text else text
+        return _bare(text)
 
 
 def left_out(source: Source) -> dict[str, int]:

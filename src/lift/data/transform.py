@@ -144,6 +144,30 @@ class Transform:
         """
         return self.from_canvas(self.canvas_of(image, whole=True))
 
+    def framed(
+        self, image: ImageLike
+    ) -> tuple[UInt8[Tensor, "3 r r"], tuple[float, float, float, float]]:
+        """Return what `evaluate` does, and which part of the image that is.
+
+        The part is left, top, right, bottom, as shares of the upright image's width and height.
+
+        Raises:
+            DataError: the image can't be read.
+        """
+        found = self.opened(image)
+        pixels = self.from_canvas(self.canvas_from(self.pixels_of(found, whole=True)))
+        if self.resize != "center_crop":
+            return pixels, (0.0, 0.0, 1.0, 1.0)
+        height, width = found.height, found.width
+        short = min(height, width)
+        top, left = (height - short) // 2, (width - short) // 2
+        return pixels, (
+            left / width,
+            top / height,
+            (left + short) / width,
+            (top + short) / height,
+        )
+
     def normalise(self, images: UInt8[Tensor, "b 3 h w"]) -> Float32[Tensor, "b 3 h w"]:
         """Return `(images / 255 - mean) / std` on the device that `images` are on."""
         shape = (1, 3, 1, 1)

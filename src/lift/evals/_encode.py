@@ -70,11 +70,8 @@ class Images:
                 continue
             numbers, samples = [number for number, _ in kept], [sample for _, sample in kept]
             check(vectors, [sample.key for sample in samples], self._encoder, "image")
-            self.numbers += numbers
-            for sample in samples:
-                digest = hashlib.blake2b(sample.image, digest_size=16).digest()
-                self.content.append(self._contents.setdefault(digest, len(self._contents)))
-                self._judged.update(digest + _words_of(sample))
+            for number, sample in zip(numbers, samples, strict=True):
+                self._take(number, sample)
             yield numbers, samples, vectors
         if not self.numbers:
             raise DataError(
@@ -104,6 +101,13 @@ class Images:
         more = len(self.unreadable) - NAMED
         rest = f" (and {more} more)" if more > 0 else ""
         return (f"{len(self.unreadable)} unreadable images left out: {named}{rest}",)
+
+    def _take(self, number: int, sample: Sample) -> None:
+        """Remember an image that was encoded."""
+        digest = hashlib.blake2b(sample.image, digest_size=16).digest()
+        self.numbers.append(number)
+        self.content.append(self._contents.setdefault(digest, len(self._contents)))
+        self._judged.update(digest + _words_of(sample))
 
     def _read(self, numbers: range) -> list[tuple[int, Sample]]:
         found = []
@@ -163,6 +167,19 @@ def encode_distinct(
     vectors = encoder.encode_texts(distinct)
     check(vectors, distinct, encoder, "text")
     return vectors, index
+
+
+def cut_of(encoder: Encoder, texts: Sequence[str]) -> tuple[dict[str, int], tuple[str, ...]]:
+    """Return a count and a note of the texts that were cut; empty where none was, or nobody knows.
+
+    Nobody knows of an encoder without `cut` (see `lift.terms.BESIDE`).
+    """
+    tell = getattr(encoder, "cut", None)
+    told = None if tell is None else tell(list(texts))
+    if told is None or not (cut := int(np.count_nonzero(told))):
+        return {}, ()
+    note = f"{cut} of {len(texts)} captions are longer than the text encoder takes and were cut"
+    return {"captions cut": cut}, (note,)
 
 
 def blocks(queries: int, items: int) -> Iterator[slice]:

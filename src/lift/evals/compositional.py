@@ -1,18 +1,20 @@
-"""Choose between the right caption of an image and a foil that is wrong in one way."""
+"""Choose between the right captions of an image and foils that are wrong in one way."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from lift.errors import ConfigError, DataError
+from lift.errors import ConfigError
+from lift.evals import _choice as choice
 from lift.evals import _metrics as metrics
-from lift.evals._encode import Images, encode_distinct
+from lift.evals._encode import Images
 from lift.evals._seen import seen_note
-from lift.terms import Encoder, EvalResult, Foil, Metric, Source
+from lift.terms import Encoder, EvalResult, Metric, Source
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,49 +24,49 @@ class Config:
     Attributes:
         benchmark: what the pairs are ("sugarcrepe", ...), for the warning about captions that the
             text encoder saw; None guesses from the source's name.
+        blind: whether to say how far the texts alone get.
+        oracle: whether to say how far the image's other captions get in its place; they are
+            encoded for it.
         examples: items kept for the report.
     """
 
     benchmark: str | None = None
+    blind: bool = True
+    oracle: bool = True
     examples: int = 8
 
 
-@dataclass(frozen=True)
-class Item:
-    """One question and how the encoder answered it."""
-
-    key: str
-    index: int
-    image: int
-    foil: Foil
-    caption_score: float
-    foil_score: float
-
-    @property
-    def credit(self) -> float:
-        """1 where the caption wins, 0 where the foil does, 0.5 where neither."""
-        lead = self.caption_score - self.foil_score
-        return 0.5 if abs(lead) <= metrics.TIE else float(lead > 0)
-
-
 class Compositional:
-    """Share of foils that score lower than their caption, for each kind and over kinds.
+    """Share of questions whose right captions all score higher than all foils, by kind.
 
-    The mean over kinds counts every kind alike, as SugarCrepe's authors do (Hsieh et al. 2023);
-    the share of all items follows the sizes of the kinds. Equal scores count half. Questions
-    about one image are one cluster in the intervals, told by the bytes of the image; those that
-    ask the same two texts of several images are counted as alike there too.
+    A question is a foil and its caption, or all foils and captions of one `Foil.group` (several
+    orders of one caption, as in ARO; two captions against one foil, as in SugarCrepe++). The mean
+    over kinds counts every kind alike, as SugarCrepe's authors do (Hsieh et al. 2023); the share
+    of all items follows the sizes of the kinds. Ties count by expectation (see `_choice.credits`):
+    equal scores of one caption and one foil count half.
+
+    Beside the model's figures stand two that are not its own:
+
+    - (blind) is a linear guess from the text vectors alone, without the image, fitted on other
+      images: foils that a language model finds odd are guessable, so only what lies above is seen.
+    - (oracle) puts the mean of the image's other captions in the image's place: no image vector
+      that says what people say of the image can do much better in this text space.
+
+    Questions about one image are one cluster in the intervals, told by the bytes of the image;
+    those that ask the same texts of several images are counted as alike there too.
     """
 
     version = 1
     primary = "accuracy/mean of kinds"
-    protocol = "caption against foil"
 
     def __init__(self, config: Config) -> None:
         self.config = config
+        words = ["caption against foil"]
+        words += [choice.BLIND_WORDS] * config.blind + [choice.ORACLE_WORDS] * config.oracle
+        self.protocol = "; ".join(words)
 
     def run(self, encoder: Encoder, source: Source) -> EvalResult:
-        """Return the figures of `encoder` on every foil of `source`.
+        """Return the figures of `encoder` on every foil of `source`; all text vectors are held.
 
         Raises:
             DataError: no sample has foils, or none can be read.
@@ -72,99 +74,131 @@ class Compositional:
         """
         start = time.perf_counter()
         images = Images(encoder, source)
-        items, without = _answers(encoder, images)
-        if not items:
-            raise DataError(
-                f"{source.name} holds no foils (wrong captions to compare with), so the "
-                "compositional evaluation can't ask anything; take a source that has them."
-            )
-        credit = np.array([item.credit for item in items])
-        ties = int((credit == 0.5).sum())
-        asked = len({item.image for item in items})
-        counts = {"images": asked, "items": len(items), "ties": ties}
-        if without:
-            counts["images without foils"] = without
-        counts |= images.counts()
+        asked = choice.collect(images)
+        choice.require_questions(asked, source.name, "compositional")
+        questions, count = asked.questions, len(asked.questions)
+        texts = choice.encode(encoder, questions, self.config.oracle)
+        own = np.array([question.place for question in questions], dtype=np.int64)
+        found = choice.scores(asked.z_image, own, texts)
+        credit, tied = choice.credits(found, texts, count)
+        answers = _Answers(asked, credit)
+        chance = np.array([question.chance for question in questions])
+        answers.figures("", credit, np.ones(count, dtype=np.bool_))
+        counts = _counts(asked, int(tied.sum()))
+        notes = [f"ties, counted by expectation: {tied.sum()}"] if tied.any() else []
+        if self.config.blind:
+            guess, _ = choice.credits(choice.blind(texts, questions, asked.images), texts, count)
+            answers.figures(" (blind)", guess, np.ones(count, dtype=np.bool_))
+            notes += answers.guessable(chance)
+        if self.config.oracle:
+            z, has = choice.oracle(texts, count)
+            bound, _ = choice.credits(choice.scores(z, np.arange(count), texts), texts, count)
+            answers.figures(" (oracle)", bound, has)
+            if not has.all():
+                counts["items without other captions"] = int((~has).sum())
+                notes.append(
+                    f"{(~has).sum()} of {count} items have no other caption of their image, so "
+                    "the oracle leaves them out"
+                )
         return EvalResult(
             evaluation="compositional",
             version=self.version,
             protocol=self.protocol,
             data=source.name,
             primary=self.primary,
-            metrics=_figures(items, credit),
-            counts=counts,
-            chance=0.5,
-            notes=((f"ties, counted half: {ties}",) if ties else ())
-            + images.notes()
-            + seen_note(encoder, source, self.config.benchmark),
-            examples=_examples(items, credit, self.config.examples),
+            metrics=answers.ordered(),
+            counts=counts | images.counts(),
+            chance=float(np.average(chance, weights=answers.weights)),
+            notes=tuple(notes) + images.notes() + seen_note(encoder, source, self.config.benchmark),
+            examples=_examples(asked, found, texts, credit, self.config.examples),
             seconds=time.perf_counter() - start,
             encoder=encoder.name,
+            digest=images.digest,
         )
 
 
-def _answers(encoder: Encoder, images: Images) -> tuple[list[Item], int]:
-    """Return every question with its scores, and how many samples have none."""
-    items: list[Item] = []
-    without = 0
-    for numbers, samples, z_image in images:
-        content = images.content[-len(samples) :]
-        without += sum(not sample.foils for sample in samples)
-        asked = [(at, foil) for at, sample in enumerate(samples) for foil in sample.foils]
-        if not asked:
-            continue
-        texts = [text for _, foil in asked for text in (foil.caption, foil.foil)]
-        vectors, place = encode_distinct(encoder, texts)
-        z_text = vectors[place].reshape(len(asked), 2, -1)
-        z = z_image[[at for at, _ in asked]]
-        scores = np.einsum("qd,qtd->qt", z, z_text)
-        for (at, foil), (caption, wrong) in zip(asked, scores, strict=True):
-            items.append(
-                Item(samples[at].key, numbers[at], content[at], foil, float(caption), float(wrong))
-            )
-    return items, without
+class _Answers:
+    """Figures by kind, of the model and of what stands beside it."""
+
+    def __init__(self, asked: choice.Asked, credit: np.ndarray) -> None:
+        self._questions, self._images = asked.questions, asked.images
+        kinds = [question.kind for question in asked.questions]
+        self._kinds, self._kind = np.unique(kinds, return_inverse=True)
+        self.weights = metrics.class_weights(self._kind)
+        self._found: dict[str, Metric] = {
+            "accuracy/all items": self._share(credit, np.ones(len(credit), dtype=np.bool_))
+        }
+
+    def figures(self, suffix: str, credit: np.ndarray, mine: np.ndarray) -> None:
+        """Take the credit of some items (`mine`) under names that end so."""
+        if not mine.any():
+            return
+        weights = metrics.class_weights(self._kind[mine])
+        self._found[f"accuracy/mean of kinds{suffix}"] = self._share(credit, mine, weights)
+        for number, name in enumerate(self._kinds):
+            here = mine & (self._kind == number)
+            if here.any():
+                self._found[f"accuracy/{name}{suffix}"] = self._share(credit, here)
+
+    def _share(
+        self, credit: np.ndarray, mine: np.ndarray, weights: np.ndarray | None = None
+    ) -> Metric:
+        alike = choice.alike([self._questions[int(at)] for at in np.flatnonzero(mine)])
+        return metrics.share(credit[mine], weights, self._images[mine], alike)
+
+    def guessable(self, chance: np.ndarray) -> list[str]:
+        """Return a sentence for each kind whose foils the texts alone give away."""
+        told = []
+        for number, name in enumerate(self._kinds):
+            guess = self._found[f"accuracy/{name} (blind)"]
+            by_chance = float(chance[self._kind == number].mean())
+            if guess.low > by_chance:
+                told.append(
+                    f"foils of {name} are guessable without the image: {guess.value:.1%} from "
+                    f"the texts alone, where chance is {by_chance:.1%}"
+                )
+        return told
+
+    def ordered(self) -> dict[str, Metric]:
+        """Return the figures: the mean of kinds first, what stands beside a figure behind it."""
+        names = ["mean of kinds", "all items", *self._kinds]
+        told = [f"accuracy/{n}{end}" for n in names for end in ("", " (blind)", " (oracle)")]
+        return {name: self._found[name] for name in told if name in self._found}
 
 
-def _figures(items: list[Item], credit: np.ndarray) -> dict[str, Metric]:
-    kinds, kind = np.unique([item.foil.kind for item in items], return_inverse=True)
-    images = np.array([item.image for item in items])
-    weights = metrics.class_weights(kind)
-    every = np.ones(len(items), dtype=np.bool_)
-    found = {
-        "accuracy/mean of kinds": metrics.share(credit, weights, images, _alike(items, every)),
-        "accuracy/all items": metrics.share(credit, None, images, _alike(items, every)),
+def _counts(asked: choice.Asked, ties: int) -> dict[str, int]:
+    questions = asked.questions
+    broken = sum(question.is_broken for question in questions)
+    grouped = sum(len(q.captions) + len(q.foils) > 2 for q in questions)
+    return {
+        "images": len({question.image for question in questions}),
+        "items": len(questions),
+        "ties": ties,
+        **({"items of several texts": grouped} if grouped else {}),
+        **({"items whose foil is their caption": broken} if broken else {}),
+        **({"images without foils": asked.without} if asked.without else {}),
     }
-    for number, name in enumerate(kinds):
-        mine = kind == number
-        alike = _alike(items, mine)
-        found[f"accuracy/{name}"] = metrics.share(credit[mine], None, images[mine], alike)
-    return found
 
 
-def _alike(items: list[Item], mine: np.ndarray) -> metrics.Alike | None:
-    """Return which of these items ask the same two texts; None where no two images do."""
-    place: dict[tuple[str, str], int] = {}
-    chosen = [items[int(at)] for at in np.flatnonzero(mine)]
-    pair = [place.setdefault((i.foil.caption, i.foil.foil), len(place)) for i in chosen]
-    if len(place) == len({(i.image, p) for i, p in zip(chosen, pair, strict=True)}):
-        return None
-    return metrics.Alike(np.arange(len(chosen)), np.array(pair, dtype=np.int64))
-
-
-def _examples(items: list[Item], credit: np.ndarray, count: int) -> tuple[dict[str, Any], ...]:
-    """Return a few items, right and wrong in turn, as plain JSON values."""
+def _examples(
+    asked: choice.Asked, found: np.ndarray, texts: choice.Texts, credit: np.ndarray, count: int
+) -> tuple[Mapping[str, Any], ...]:
+    """Return a few items as plain JSON values, each with its lowest caption and highest foil."""
+    lowest, highest = choice.edges(found, texts, len(credit))
+    told = [text for q in asked.questions for text in (*q.captions, *q.foils)]
     return tuple(
         {
-            "key": items[at].key,
-            "index": items[at].index,
-            "kind": items[at].foil.kind,
-            "caption": items[at].foil.caption,
-            "foil": items[at].foil.foil,
-            "caption_score": round(items[at].caption_score, 4),
-            "foil_score": round(items[at].foil_score, 4),
-            "right": items[at].credit == 1.0,
+            "key": asked.questions[at].key,
+            "index": asked.questions[at].index,
+            "item": at,
+            "kind": asked.questions[at].kind,
+            "caption": told[lowest[at]],
+            "foil": told[highest[at]],
+            "caption_score": round(float(found[lowest[at]]), 4),
+            "foil_score": round(float(found[highest[at]]), 4),
+            "right": bool(credit[at] == 1.0),
         }
-        for at in metrics.both_kinds(credit == 1.0, count)
+        for at in metrics.chosen(credit == 1.0, count)
     )
 
 

@@ -137,6 +137,7 @@ class Mosaic:
             examples=_examples(laid, to_text, pairs, self.config.examples),
             seconds=time.perf_counter() - start,
             encoder=encoder.name,
+            digest=images.digest,
         )
 
     def _lay(
@@ -261,7 +262,7 @@ def _examples(
     """Return a few tiles, right and wrong in turn, with the captions of their mosaic, as JSON."""
     first = (places.ahead == 0) & (places.tied == 1)
     found = []
-    for at in metrics.both_kinds(first, count):
+    for at in metrics.chosen(first, count):
         mosaic, tile = divmod(at, laid.image.shape[1])
         scores = laid.z_text[mosaic] @ laid.z_tile[mosaic, tile]
         image = int(laid.image[mosaic, tile])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -11,10 +10,14 @@ import numpy as np
 
 from lift.errors import ConfigError
 from lift.evals import _metrics as metrics
-from lift.evals._encode import Images, blocks, encode_distinct
+from lift.evals._encode import Images, cut_of, encode_distinct
 from lift.evals._pairs import Pairs, collect, groups, of_images, shared_captions
+from lift.evals._search import Direction, directions, first_is_right, search, search_all
 from lift.evals._seen import seen_note
 from lift.terms import Encoder, EvalResult, Metric, Source
+
+__all__ = ["Pairs", "collect", "figures_of", "groups", "search"]
+"""What other rooms search with; see the private files for the others."""
 
 KS = (1, 5, 10)
 TOP = 5
@@ -41,36 +44,8 @@ class Config:
     examples: int = 8
 
 
-Right = Callable[[int], np.ndarray]
-"""From the number of a query to the numbers of the items that are right for it."""
-
-
-@dataclass(frozen=True)
-class Direction:
-    """One way of searching: its queries, what they search, and who is right.
-
-    Attributes:
-        name: begins the names of the metrics.
-        z_query, z_key: unit vectors; both may hold more rows than are asked about.
-        queries: rows of `z_query` to ask with.
-        right: any pair with an equal text counts.
-        strict: only the own pair counts.
-        clusters: of the queries, where several belong to one image (or to equal ones).
-        alike: queries with the same text, or the same right text; None where there are none.
-    """
-
-    name: Literal["text_to_image", "image_to_text"]
-    z_query: np.ndarray
-    z_key: np.ndarray
-    queries: np.ndarray
-    right: Right
-    strict: Right
-    clusters: np.ndarray | None
-    alike: metrics.Alike | None
-
-
 class Retrieval:
-    """Recall at 1, 5 and 10 and median rank in both directions.
+    """Recall at 1, 5 and 10, median rank and mean average precision in both directions.
 
     An image is right for every caption that one of its own captions equals, so where several
     images share a title, any of them is right. Where that happens, the figures under which only
@@ -103,16 +78,17 @@ class Retrieval:
         del vectors
 
         shared = shared_captions(pairs)
-        directions = _directions(pairs, z_text, z_image, images.clusters(), shared > 0)
+        both = directions(pairs, z_text, z_image, images.clusters(), shared > 0)
         found: dict[str, Metric] = {}
         examples: list[dict[str, Any]] = []
-        for direction in directions:
+        for direction in both:
             figures, spot = _judged(direction, shared > 0)
             found |= figures
             examples += _examples(direction, spot, pairs, self.config.examples)
-        to_image = directions[0]
+        to_image = both[0]
         right = np.array([len(to_image.right(int(q))) for q in to_image.queries])
         described = len(np.unique(pairs.owner))
+        cut, cut_notes = cut_of(encoder, pairs.texts)
         return EvalResult(
             evaluation="retrieval",
             version=self.version,
@@ -120,14 +96,16 @@ class Retrieval:
             data=source.name,
             primary=self.primary,
             metrics=found,
-            counts=_counts(pairs, described) | images.counts(),
+            counts=_counts(pairs, described) | cut | images.counts(),
             chance=metrics.chance_at_k(len(pairs.keys), right, 10),
             notes=_notes(shared, pairs, described)
+            + cut_notes
             + images.notes()
             + seen_note(encoder, source, self.config.benchmark),
             examples=tuple(examples),
             seconds=time.perf_counter() - start,
             encoder=encoder.name,
+            digest=images.digest,
         )
 
 
@@ -141,7 +119,7 @@ def figures_of(pairs: Pairs, z_text: np.ndarray, z_image: np.ndarray) -> dict[st
     """
     shared = shared_captions(pairs) > 0
     found: dict[str, Metric] = {}
-    for direction in _directions(pairs, z_text, z_image, None, shared):
+    for direction in directions(pairs, z_text, z_image, None, shared):
         found |= _judged(direction, shared)[0]
     return found
 
@@ -149,73 +127,16 @@ def figures_of(pairs: Pairs, z_text: np.ndarray, z_image: np.ndarray) -> dict[st
 def _judged(direction: Direction, shared: bool) -> tuple[dict[str, Metric], metrics.Places]:
     """Return the figures of one way of searching, and the places that they are of."""
     rights = (direction.right, direction.strict) if shared else (direction.right,)
-    spots = search(direction.z_query, direction.z_key, direction.queries, rights)
+    answers = search_all(direction.z_query, direction.z_key, direction.queries, rights)
     found: dict[str, Metric] = {}
-    for mark, spot in zip(("", " (strict)"), spots, strict=False):
-        found |= _figures(direction, mark, spot)
-    return found, spots[0]
+    for mark, (spot, precision) in zip(("", " (strict)"), answers, strict=False):
+        found |= _figures(direction, mark, spot, precision)
+    return found, answers[0][0]
 
 
-def search(
-    z_query: np.ndarray, z_key: np.ndarray, queries: np.ndarray, rights: Sequence[Right]
-) -> list[metrics.Places]:
-    """Return the places of `queries` (rows of z_query) among all keys, for each of `rights`."""
-    parts: list[list[metrics.Places]] = [[] for _ in rights]
-    for block in blocks(len(queries), len(z_key)):
-        scores = z_query[queries[block]] @ z_key.T
-        for part, right in zip(parts, rights, strict=True):
-            match = np.zeros(scores.shape, dtype=np.bool_)
-            for row, query in enumerate(queries[block]):
-                match[row, right(int(query))] = True
-            part.append(metrics.places(scores, match))
-    return [metrics.join(part) for part in parts]
-
-
-def _directions(
-    pairs: Pairs, z_text: np.ndarray, z_image: np.ndarray, content: np.ndarray | None, shared: bool
-) -> tuple[Direction, Direction]:
-    """Return both ways of searching, with the groups that say who is right.
-
-    Args:
-        pairs: the captions.
-        z_text, z_image: a row for each caption and each image.
-        content: a number for each image, equal where its bytes are; None where all differ.
-        shared: whether images share captions. Queries with one text then succeed and fail
-            together, and so, if less strictly, do images that one text is right for.
-    """
-    texts = int(pairs.same.max()) + 1
-    captions = np.arange(len(pairs.same))
-    images_of = groups(pairs.owner, pairs.same, texts)
-    captions_of = groups(captions, pairs.same, texts)
-    texts_of = groups(pairs.same, pairs.owner, len(pairs.keys))
-    own = groups(captions, pairs.owner, len(pairs.keys))
-    asked = np.unique(pairs.owner)  # an image without a caption is searched, never asked
-    spot = np.searchsorted(asked, pairs.owner)
-    once = np.unique(np.stack([spot, pairs.same]), axis=1)
-    to_image = Direction(
-        name="text_to_image",
-        z_query=z_text,
-        z_key=z_image,
-        queries=captions,
-        right=lambda caption: images_of[pairs.same[caption]],
-        strict=lambda caption: pairs.owner[caption : caption + 1],
-        clusters=pairs.owner if content is None else content[pairs.owner],
-        alike=metrics.Alike(captions, pairs.same) if shared else None,
-    )
-    to_text = Direction(
-        name="image_to_text",
-        z_query=z_image,
-        z_key=z_text,
-        queries=asked,
-        right=lambda image: np.concatenate([captions_of[text] for text in texts_of[image]]),
-        strict=lambda image: own[image],
-        clusters=None if content is None else content[asked],
-        alike=metrics.Alike(once[0], once[1]) if shared else None,
-    )
-    return to_image, to_text
-
-
-def _figures(direction: Direction, mark: str, spot: metrics.Places) -> dict[str, Metric]:
+def _figures(
+    direction: Direction, mark: str, spot: metrics.Places, precision: np.ndarray
+) -> dict[str, Metric]:
     clusters, alike, name = direction.clusters, direction.alike, direction.name
     found = {
         f"{name}/R@{k}{mark}": metrics.share(
@@ -224,6 +145,7 @@ def _figures(direction: Direction, mark: str, spot: metrics.Places) -> dict[str,
         for k in KS
     }
     found[f"{name}/median rank{mark}"] = metrics.median(metrics.ranks(spot), clusters, alike)
+    found[f"{name}/mAP{mark}"] = metrics.share(precision, clusters=clusters, alike=alike)
     return found
 
 
@@ -235,10 +157,10 @@ def _examples(
     Each has `query` (a text) or not (then the image `key` asks), `rank` of the first right item,
     `right` (whether that is surely 1), and `top` with the key or text, score and truth of each.
     """
-    first = (spot.ahead == 0) & (spot.tied == spot.right)
+    first = first_is_right(spot)
     to_image = direction.name == "text_to_image"
     found = []
-    for at in metrics.both_kinds(first, count):
+    for at in metrics.chosen(first, count):
         query = int(direction.queries[at])
         image = int(pairs.owner[query]) if to_image else query
         scores = direction.z_key @ direction.z_query[query]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,14 +13,15 @@ import torch
 
 from lift import plugins
 from lift.against import compared, pooled_results
-from lift.cache.probes import require_alike
 from lift.cache.reader import EmbeddingCache
 from lift.catalog import Catalogue, search
 from lift.contenders import open_contender
+from lift.efficiency import Efficiency
 from lift.encoders import CachedTexts, Shared
-from lift.errors import ConfigError, DataError, MissingPackage, SpaceMismatch
+from lift.errors import ConfigError, DataError, MissingPackage
 from lift.evaluation import ROOM, Plan, evaluate, parse_plan
 from lift.files import require_writable
+from lift.judging.caches import require_use, serves
 from lift.judging.found import JudgedModel, Judgement, names_of, slug
 from lift.judging.report import opened, repeat, write_costs, write_elsewhere, write_page
 from lift.kept_vectors import KeptVectors
@@ -103,7 +104,7 @@ class Bench:
         encoders = [open_contender(word, device=device) for word in words]
         stored = [EmbeddingCache.open(cache) for cache in caches]
         for cache in stored:
-            _require_use(cache, encoders, words)
+            require_use(cache, encoders, words)
         return cls(
             words,
             on,
@@ -181,14 +182,20 @@ class Bench:
                 results[-1] = dataclasses.replace(results[-1], encoder=name)
                 if ranks.first:
                     write_results(results[-1:], folder, outcomes=True)
-        measured = getattr(encoder, "efficiency", None)
-        cost = measured() if self.efficiency and measured is not None and ranks.first else None
+        cost = self._cost(encoder) if self.efficiency and ranks.first else None
         if cost is not None:
             write_costs(cost, folder)
         model = JudgedModel(name, self.words[at], tuple(results), cost, folder)
         if ranks.first:
             write_elsewhere(model)
         return model
+
+    def _cost(self, encoder: Encoder) -> Efficiency | None:
+        """Return what a model costs; a text encoder that a cache stands for is not loaded."""
+        measured = getattr(encoder, "efficiency", None)
+        if measured is None:
+            return None
+        return measured(texts=not any(serves(cache, encoder) for cache in self.caches))
 
     def _leaks(self, ranks: Ranks) -> bool:
         return self.leaks and ranks.first
@@ -202,10 +209,7 @@ class Bench:
 
     def _texts(self, encoder: Encoder) -> Encoder:
         """Return the encoder with its texts from a cache, where one is of its space."""
-        for cache in self.caches:
-            if _serves(cache, encoder):
-                return CachedTexts(encoder, cache)
-        return encoder
+        return next((CachedTexts(encoder, c) for c in self.caches if serves(c, encoder)), encoder)
 
     def _absent(self) -> tuple[tuple[str, str], ...]:
         if not self.catalogues:
@@ -226,34 +230,3 @@ def _left_out(asked: Asked, left_out: list[str]):
 def _is_folder(word: str) -> bool:
     name = word.partition(":")[0]
     return Path(word).is_dir() and name not in plugins.names(ROOM)
-
-
-def _serves(cache: EmbeddingCache, encoder: Encoder) -> bool:
-    """Return whether a model's texts may come from a cache: one space, not trained by the model."""
-    space, record = getattr(encoder, "space", None), getattr(encoder, "record", None)
-    fixed = record is None or record.encoder is not None
-    return fixed and space is not None and space.fingerprint == cache.space.fingerprint
-
-
-def _require_use(cache: EmbeddingCache, encoders: Sequence[Encoder], words: Sequence[str]) -> None:
-    """Raise unless a cache is of some model's space, by name and by its probes."""
-    for encoder, word in zip(encoders, words, strict=True):
-        if _serves(cache, encoder):
-            probes = getattr(encoder, "probes", None)
-            if probes is not None:
-                require_alike(
-                    probes, cache.probes(), cache.space, cache=str(cache.folder), model=word
-                )
-            return
-    first, space = words[0], getattr(encoders[0], "space", None)
-    record = getattr(encoders[0], "record", None)
-    if record is not None and record.encoder is None:
-        raise ConfigError(
-            f"The model {first} has a text side of its own, and no cache holds its vectors: "
-            "leave --cache out."
-        )
-    if space is None:
-        raise SpaceMismatch(
-            f"The cache {cache.folder} serves none of the models: {first} tells no text space."
-        )
-    cache.space.require_same(space, ours=f"the cache {cache.folder}", theirs=f"model {first}")

@@ -6,13 +6,10 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from lift.against import Difference
+from lift.efficiency import Efficiency
 from lift.terms import Encoder, EvalResult
-
-if TYPE_CHECKING:
-    from lift.efficiency import Efficiency
 
 
 @dataclass(frozen=True)

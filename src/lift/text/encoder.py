@@ -71,6 +71,9 @@ class TextEncoder(Protocol):
         matryoshka: whether it was trained so that the first values of a row are a usable row
             (Kusupati et al. 2022); false where nothing is known.
         probes: texts whose rows stand for the space in a cache; see `lift.text.probes`.
+
+    One that has its tokenizer at hand also has `cut(texts)`: which texts are longer than its cap,
+    bool [n], without a row being computed.
     """
 
     space: TextSpace

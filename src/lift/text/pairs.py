@@ -241,7 +241,7 @@ def _aro(path: Path, gathered: _Gathered) -> None:
     gathered.file(path.name, made_of="coco")
     for number, row in enumerate(_rows(path)):
         caption = clean(row["title"])
-        for text in _written_list(row["neg_caption"], f"{path}: neg_caption of row {number}"):
+        for text in written_list(row["neg_caption"], f"{path}: neg_caption of row {number}"):
             gathered.edit(Edit(WORD_ORDER, caption, clean(text), _photo(row.get("filepath") or "")))
 
 
@@ -259,7 +259,7 @@ def _rows(path: Path) -> Iterator[Mapping[str, str]]:
         raise DataError(f"{path} is not a table of tab-separated columns ({error}).") from error
 
 
-def _written_list(text: str, where: str) -> Sequence[str]:
+def written_list(text: str, where: str) -> Sequence[str]:
     """Return a list of texts that was written as Python writes it; nothing is run."""
     found: Any = None
     if len(text) <= _MOST_LIST:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from itertools import islice
 
 MIN_WORDS = 3
 """Shorter sentences ("Sunny day.") are headlines and interjections, and show too little."""
@@ -42,26 +43,37 @@ def sub_captions(text: str) -> list[str]:
     sentence without a mark. Sentences are not joined or mended: "It is red." stays, though it
     doesn't say what is red. Time is linear in the length.
     """
+    found = sentences(text)
+    if len(found) < 2:
+        return []
+    return list(dict.fromkeys(s for s in found if count_words(s) >= MIN_WORDS))
+
+
+def sentences(text: str) -> list[str]:
+    """Return all sentences of a text that hold a word, in order; see `sub_captions`."""
     quoted = [match.span() for match in _QUOTED.finditer(text)]
-    sentences: list[str] = []
+    found: list[str] = []
     start, at = 0, 0
     for match in _END.finditer(text):
         while at < len(quoted) and quoted[at][1] < match.end():
             at += 1
         inside = at < len(quoted) and quoted[at][0] < match.start() and match.end() < quoted[at][1]
         if not inside and _ends(text, start, match):
-            sentences.append(text[start : match.end()].strip())
+            found.append(text[start : match.end()].strip())
             start = match.end()
-    sentences.append(text[start:].strip())
-    sentences = [sentence for sentence in sentences if _WORD.search(sentence)]
-    if len(sentences) < 2:
-        return []
-    return list(dict.fromkeys(s for s in sentences if count_words(s) >= MIN_WORDS))
+    found.append(text[start:].strip())
+    return [sentence for sentence in found if _WORD.search(sentence)]
 
 
 def count_words(text: str) -> int:
     """Return the number of words; every Chinese or Japanese character counts as one."""
     return sum(1 for _ in _WORD.finditer(text))
+
+
+def first_words(text: str, count: int) -> str:
+    """Return a text up to the end of its word number `count`; all of it where it has fewer."""
+    last = next(islice(_WORD.finditer(text), count - 1, None), None)
+    return text if last is None else text[: last.end()]
 
 
 def _ends(text: str, start: int, match: re.Match[str]) -> bool:

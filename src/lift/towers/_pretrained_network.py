@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
@@ -30,6 +31,21 @@ class SomebodysNetwork(nn.Module):
             if isinstance(module, nn.modules.batchnorm._BatchNorm):
                 module.eval()
         return self
+
+    def patches_a_side(self, images: Tensor) -> int:
+        """Return into how many parts of a side `grid` divides images at most: one a patch.
+
+        Raises:
+            ConfigError: a network without a square grid of patches.
+        """
+        tokens = getattr(self, "_tokens", None)
+        if tokens is None:
+            raise ConfigError(f"{type(self).__name__} tells no patches of an image apart.")
+        x, prefix = tokens(images)[:2]
+        count = x.shape[1] - prefix
+        if math.isqrt(count) ** 2 != count:
+            raise ConfigError(f"{type(self).__name__} has {count} patches, which are no square.")
+        return math.isqrt(count)
 
 
 def blocks_of(network: nn.Module) -> list[nn.Module]:

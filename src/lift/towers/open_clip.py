@@ -90,8 +90,8 @@ def pixels(config: Config) -> dict[str, Any]:
     """
     if config.network:
         return {}
-    library = _open_clip()
-    shape, stated = _described(config)
+    library = the_library()
+    shape, stated = described(config)
     stated = {**stated, **library.pretrained.get_pretrained_cfg(config.model, config.weights)}
     mode = stated.get("resize_mode") or "shortest"
     if mode not in ("shortest", "squash"):
@@ -121,8 +121,8 @@ def build(config: Config) -> OpenClipTower:
         ConfigError: no such model, or weights that don't come or don't fit.
         MissingPackage: open_clip, or the torchvision that it needs, can't be imported.
     """
-    library = _open_clip()
-    shape = dict(config.network) if config.network else _described(config)[0]
+    library = the_library()
+    shape = dict(config.network) if config.network else described(config)[0]
     missing = [name for name in ("embed_dim", "vision_cfg") if name not in shape]
     if missing:
         raise ConfigError(
@@ -146,7 +146,7 @@ def build(config: Config) -> OpenClipTower:
             f"({fault_of(error)}); check its JSON."
         ) from error
     if not config.network and config.weights != RANDOM:
-        _load(network, _file(config), library, config)
+        _load(network, weights_file(config), library, config)
     return OpenClipTower(config, network, side, shape)
 
 
@@ -228,17 +228,25 @@ def _cut(network: Any) -> None:
         )
 
 
-def _open_clip() -> Any:
-    """Return the library; a torchvision that does not import is said in one sentence."""
+def the_library() -> Any:
+    """Return the library; a torchvision that does not import is said in one sentence.
+
+    Raises:
+        MissingPackage: it can't be imported.
+    """
     if (fault := torchvision_fault()) is not None:
         raise MissingPackage(f"{_NAME} needs torchvision: {fault}")
     importlib.import_module("open_clip.model")
     return importlib.import_module("open_clip")
 
 
-def _described(config: Config) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return (shape of the model, what is said of its pixels)."""
-    library = _open_clip()
+def described(config: Config) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return (shape of the model, what is said of its pixels).
+
+    Raises:
+        ConfigError: no such model.
+    """
+    library = the_library()
     path = Path(config.model).expanduser()
     file = path / FILE if path.is_dir() else path
     if file.is_file():
@@ -262,14 +270,18 @@ def _side(shape: Mapping[str, Any]) -> int:
     return sides.pop()
 
 
-def _file(config: Config) -> Path:
-    """Return the safetensors file with the weights."""
+def weights_file(config: Config) -> Path:
+    """Return the safetensors file with the weights, fetched where it lies on the hub.
+
+    Raises:
+        ConfigError: no such weights.
+    """
     folder, weights = Path(config.model).expanduser(), Path(config.weights).expanduser()
     if not config.weights and folder.is_dir():
         return only_weights(folder, _NAME)
     if config.weights and weights.exists():
         return only_weights(weights, _NAME)
-    library = _open_clip()
+    library = the_library()
     tags = library.list_pretrained_tags_by_model(config.model)
     if config.weights not in tags:
         kind = f"weights of {config.model} (their name, a file, or {RANDOM}):"

@@ -284,3 +284,32 @@ def test_options_are_checked(options, sentence):
 def test_none_is_too_few():
     with pytest.raises(DataError, match="holds no samples"):
         scenes(count=0)
+
+
+def test_regions_are_the_things_and_masks_their_shapes():
+    source = open_source("scenes:count=40,resolution=96,masks=true")
+    for number in range(len(source)):
+        sample = source.read(number)
+        things = json.loads(sample.fields["scene"])["things"]
+        assert len(sample.regions) == len(things) == len({r.text for r in sample.regions})
+        with Image.open(io.BytesIO(sample.mask)) as opened:
+            mask = np.asarray(opened)
+        names = json.loads(sample.fields["mask_classes"])
+        assert names == ["background", *SHAPES] and mask.shape == (96, 96)
+        assert set(np.unique(mask)) == {0, *(names.index(thing["shape"]) for thing in things)}
+        with Image.open(io.BytesIO(sample.image)) as opened:
+            pixels = np.asarray(opened).astype(int)
+        for thing, (text, box) in zip(things, sample.regions, strict=True):
+            assert thing["colour"] in text and thing["shape"] in text
+            left, top, right, bottom = (round(96 * end) for end in box)
+            mine = mask == names.index(thing["shape"])
+            inside = np.zeros_like(mine)
+            inside[top:bottom, left:right] = True
+            assert not (mine & ~inside).any()
+            edges = [np.flatnonzero(mine.any(axis))[[0, -1]] for axis in (0, 1)]
+            assert np.abs(np.array(edges) - [[left, right - 1], [top, bottom - 1]]).max() <= 10
+            if thing["texture"] == "plain":  # one colour, up to the edge
+                assert np.abs(pixels[mine] - np.median(pixels[mine], axis=0)).mean() < 12
+    plain = open_source("scenes:count=1,resolution=96").read(0)
+    assert plain.mask == b"" and "mask_classes" not in plain.fields
+    assert plain.image == source.read(0).image and plain.regions == source.read(0).regions

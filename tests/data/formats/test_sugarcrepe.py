@@ -10,6 +10,7 @@ from lift.config import Part
 from lift.data.image import decode
 from lift.data.source import open_source
 from lift.errors import DataError
+from lift.terms import Foil
 
 
 def questions(path, **options):
@@ -38,15 +39,23 @@ def test_every_real_question_is_there_once(shared_data):
     assert sorted(ours) == sorted(raw) and len(raw) == 57
     for sample in samples:
         assert sample.image == (root / "images" / sample.key).read_bytes()
-        assert {c.text for c in sample.captions} == {f.caption for f in sample.foils}
+        asked = list(dict.fromkeys(f.caption for f in sample.foils))
+        assert [c.text for c in sample.captions[: len(asked)]] == asked
+        assert {c.role for c in sample.captions[: len(asked)]} == {"raw"}
+        others = sample.captions[len(asked) :]
+        assert {c.role for c in others} <= {"caption"} and len(sample.captions) >= 5
         assert len({c.text for c in sample.captions}) == len(sample.captions)
+    alone = questions(root, captions="")
+    assert [c.text for _, told in alone.texts() for c in told] == [
+        text for s in samples for text in dict.fromkeys(f.caption for f in s.foils)
+    ]
     assert decode(samples[0].image).shape[0] == 3
     assert "coco-sugarcrepe-mini" in source.name
 
 
 def test_one_file_of_ours(folder):
     sample = questions(folder).read(0)
-    assert sample.key == "x.png" and tuple(sample.foils[0]) == ("replace_obj", "a dog", "a cat")
+    assert sample.key == "x.png" and sample.foils == (Foil("replace_obj", "a dog", "a cat"),)
     elsewhere = questions(folder, images=str(folder / "images"))
     assert elsewhere.read(0) == sample
 

@@ -78,7 +78,7 @@ def test_every_suffix_gives_the_same_samples(photos, picture, kind):
         sample = source.read(number)
         assert sample.key == f"00{number}"  # text stays text: no 0 for 000
         assert sample.image == picture(number)
-        assert [tuple(c) for c in sample.captions] == [
+        assert [tuple(c)[:3] for c in sample.captions] == [
             (row["title"], "title", 1.0),
             (row["long"].strip(), "long", 1.0),
         ]

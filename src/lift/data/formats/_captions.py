@@ -112,6 +112,12 @@ class Usable(tuple[Caption, ...]):
 
     troubles: Sequence[BrokenSample] = ()
 
+    def in_language(self, tag: str) -> Usable:
+        """Return the same captions, which are in a language."""
+        told = Usable(caption._replace(language=tag.strip()) for caption in self)
+        told.troubles = self.troubles
+        return told
+
 
 def usable(makers: Iterable[Callable[[], Sequence[Caption]]]) -> Usable:
     """Return the captions that each maker returns.

@@ -58,7 +58,10 @@ class Listed(Layout):
 
 
 class Recorded(Listed):
-    """Records are JSON: `[key, file, [[caption, role], ...], fields]`, all of it checked."""
+    """Records are JSON: `[key, file, [[caption, role], ...], fields]`, all of it checked.
+
+    Where a caption's language is known, it stands behind the role.
+    """
 
     def _read(self, group: int, place: int) -> Sample:
         key, file, captions, fields = json.loads(self._records[place])
@@ -74,12 +77,12 @@ def record(
     key: str, file: str, captions: Sequence[Caption], fields: Mapping[str, Any] | None = None
 ) -> bytes:
     """Return a record of `Recorded`."""
-    told = [(caption.text, caption.role) for caption in captions]
+    told = [(c.text, c.role, c.language) if c.language else (c.text, c.role) for c in captions]
     return written((key, file, told, dict(fields or {}))).encode()
 
 
 def _captions(told: list[list[str]]) -> tuple[Caption, ...]:
-    return tuple(Caption(text, role) for text, role in told)
+    return tuple(Caption(text, role, 1.0, *tag) for text, role, *tag in told)
 
 
 def _later(told: list[list[str]]) -> Callable[[], tuple[Caption, ...]]:

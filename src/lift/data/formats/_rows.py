@@ -263,3 +263,20 @@ def new_keys(
             "(leave key out to number the rows).",
         )
     return keep
+
+
+def masks(table: Table, key: str | None) -> Iterator[tuple[int, Iterator[np.ndarray] | None]]:
+    """Yield (group, masks of the rows with a key of their own, the first of equal ones)."""
+    for file in table.files:
+        if key is not None and file.columns and key not in file.plain:
+            raise DataError(f"{file.path}: the key {key!r} is no column of plain values.")
+    seen = [KeySet() for _ in table.files]  # keys of different files have different prefixes
+
+    def of(group: int, key: str) -> Iterator[np.ndarray]:
+        at = table.groups[group].file
+        for rows in table.scan(group, [key]):
+            found = _tables.values(rows.column(0))
+            yield new_keys(found, seen[at], table.paths[at], key, table.refuse(at))
+
+    for group in range(len(table.groups)):
+        yield group, None if key is None else of(group, key)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import functools
 import io
 import math
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image, ImageChops, ImageDraw
 
-from lift.data.formats._scene_facts import COLOURS, GROUNDS, Dice, Scene, Thing
+from lift.data.formats._scene_facts import COLOURS, GROUNDS, SHAPES, Dice, Scene, Thing
 
 _FINER = 4
 """Masks are drawn this many times larger and averaged down."""
@@ -23,22 +25,64 @@ _SPREAD = {
 }
 
 
-def paint(scene: Scene, dice: Dice, rng: np.random.Generator, resolution: int) -> bytes:
-    """Return a PNG of `resolution` x `resolution` pixels; equal dice give equal bytes."""
+class Stamps(NamedTuple):
+    """Where the shapes of a thing are: the left upper corner of each, and their radius, in pixels.
+
+    A shape is 2 `radius` wide and high.
+    """
+
+    radius: int
+    corners: tuple[tuple[int, int], ...]
+
+    def box(self, resolution: int) -> tuple[float, float, float, float]:
+        """Return left, top, right and bottom of all of them, as shares of the image."""
+        wide = 2 * self.radius
+        left, top = (max(0, min(ends)) for ends in zip(*self.corners, strict=True))
+        right, bottom = (min(resolution, max(e) + wide) for e in zip(*self.corners, strict=True))
+        return left / resolution, top / resolution, right / resolution, bottom / resolution
+
+
+def paint(
+    scene: Scene, dice: Dice, rng: np.random.Generator, resolution: int
+) -> tuple[bytes, tuple[Stamps, ...]]:
+    """Return a PNG of `resolution` x `resolution` pixels, and where each thing is in it.
+
+    Equal dice give equal bytes.
+    """
     image = _background(scene, dice, rng, resolution)
     alone = len(scene.things) == 1
     columns, rows = _centres(scene, dice)
+    stamps = []
     for thing in scene.things:
         radius = max(2, round(_RADIUS[thing.size] * resolution))
         step = 1.18 * _RADIUS[thing.size] + (0.04 if alone else 0.0)
         colour = _shade(COLOURS[thing.colour], dice, 10)
+        corners = []
         for dx, dy in _SPREAD[thing.number]:
-            x = (columns[thing.column] + step * dx) * resolution
-            y = (rows[thing.row] + step * dy) * resolution
-            _stamp(image, thing, colour, round(x) - radius, round(y) - radius, radius)
+            x = round((columns[thing.column] + step * dx) * resolution) - radius
+            y = round((rows[thing.row] + step * dy) * resolution) - radius
+            _stamp(image, thing, colour, x, y, radius)
+            corners.append((x, y))
+        stamps.append(Stamps(radius, tuple(corners)))
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG", compress_level=1)
+    return buffer.getvalue(), tuple(stamps)
+
+
+def mask(scene: Scene, stamps: Sequence[Stamps], resolution: int) -> bytes:
+    """Return a PNG of which shape is at each pixel: 1 + its place in SHAPES, 0 where none is."""
+    image = Image.new("L", (resolution, resolution), 0)
+    for thing, own in zip(scene.things, stamps, strict=True):
+        whole = _mask(thing.shape, own.radius).point(_INSIDE)
+        for corner in own.corners:
+            image.paste(1 + SHAPES.index(thing.shape), corner, whole)
     buffer = io.BytesIO()
     image.save(buffer, "PNG", compress_level=1)
     return buffer.getvalue()
+
+
+_INSIDE = [255 * (value > 127) for value in range(256)]
+"""From how much of a pixel a shape covers to whether it is the pixel's."""
 
 
 def _centres(scene: Scene, dice: Dice) -> tuple[list[float], list[float]]:

@@ -90,6 +90,11 @@ def describe(scene: Scene, dice: Dice, short: int, long: int) -> tuple[Caption, 
     return tuple(Caption(text, role) for text, role in found.items())
 
 
+def names(scene: Scene) -> tuple[str, ...]:
+    """Return what each thing is called: its colour and shape, which no other thing there has."""
+    return tuple(Phrase(t.shape, t.number, t.colour).words() for t in scene.things)
+
+
 def _short(scene: Scene, dice: Dice) -> str:
     if len(scene.things) > 1 and dice.chance(50):
         clause = _related(scene, dice, say=dice.choose((60, 90)))

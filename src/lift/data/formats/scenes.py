@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from lift.data.dice import generator
-from lift.data.formats._scene_facts import Dice, Scene, draw_scene
-from lift.data.formats._scene_pixels import paint
-from lift.data.formats._scene_words import describe, foils
+from lift.data.formats._scene_facts import SHAPES, Dice, Scene, draw_scene
+from lift.data.formats._scene_pixels import mask, paint
+from lift.data.formats._scene_words import describe, foils, names
 from lift.errors import ConfigError
-from lift.terms import Caption, Sample
+from lift.terms import Caption, Region, Sample
 
 _TOLD, _SHOWN = 101, 102
 """Purposes of the dice: facts and captions; pixels and foils."""
@@ -29,6 +30,7 @@ class Config:
             [start, start + count) are apart share no scene's dice.
         resolution: side of the images in pixels.
         short, long: at most how many captions of these two roles a scene has.
+        masks: whether samples have masks, whose classes are the background and the shapes.
     """
 
     count: int = 2000
@@ -37,6 +39,7 @@ class Config:
     resolution: int = 64
     short: int = 3
     long: int = 2
+    masks: bool = False
 
     def __post_init__(self) -> None:
         if self.count < 0 or self.start < 0:
@@ -55,7 +58,8 @@ def build(config: Config) -> Scenes:
 class Scenes:
     """Scenes by number: `start`, `start + 1`, ... Each is drawn when it is read.
 
-    A sample's field "scene" holds the facts as JSON, from which captions and foils were made.
+    A sample's field "scene" holds the facts as JSON, from which captions and foils were made; its
+    regions are the things, each with a name that fits nothing else in the scene.
     """
 
     def __init__(self, config: Config) -> None:
@@ -73,12 +77,23 @@ class Scenes:
         number = self._config.start + index
         rng = generator(self._config.seed, _SHOWN, item=number)
         dice = Dice(rng)
+        resolution = self._config.resolution
+        image, stamps = paint(scene, dice, rng, resolution)
+        fields, shapes = {"scene": scene.as_json()}, b""
+        if self._config.masks:
+            fields["mask_classes"] = json.dumps(["background", *SHAPES])
+            shapes = mask(scene, stamps, resolution)
         return Sample(
             key=self._key(number),
-            image=paint(scene, dice, rng, self._config.resolution),
+            image=image,
             captions=captions,
-            fields={"scene": scene.as_json()},
+            fields=fields,
             foils=foils(scene, dice),
+            regions=tuple(
+                Region(name, own.box(resolution))
+                for name, own in zip(names(scene), stamps, strict=True)
+            ),
+            mask=shapes,
         )
 
     def texts(self) -> Iterator[tuple[str, tuple[Caption, ...]]]:

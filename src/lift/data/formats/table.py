@@ -7,16 +7,13 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-import numpy as np
-
 from lift.data.formats import _rows
 from lift.data.formats._captions import as_fields, captions_of, columns_of, spelled
 from lift.data.formats._images import image_of
 from lift.data.formats._layout import Bounds, Told
-from lift.data.formats._tables import File, values
-from lift.errors import ConfigError, DataError
+from lift.data.formats._tables import File
+from lift.errors import ConfigError
 from lift.terms import Caption, Sample
-from lift.text.keys import KeySet
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +26,7 @@ class Config(Bounds):
         image: the column with a path, the bytes of an image file, or a struct of both.
         caption: the column(s) with captions (text, or lists of texts), each `NAME` or
             `NAME:ROLE`; without a role the name is it.
+        language: a column with the language of a row's captions ("de", "pt-BR").
         key: a column of unique names; None numbers the rows.
         fields: columns to keep as text; None keeps every column of plain values.
         root: the folder that image paths start from; None takes each table's own folder.
@@ -41,6 +39,7 @@ class Config(Bounds):
     path: str | tuple[str, ...] = ()
     image: str = "image"
     caption: str | tuple[str, ...] = "caption"
+    language: str | None = None
     key: str | None = None
     fields: tuple[str, ...] | None = None
     root: str | None = None
@@ -76,7 +75,9 @@ class Table(_rows.RowLayout):
         self._columns = columns_of(config.caption)
         table = _rows.Table(config.path, config.memory_mb, config.strict, config.quote)
         table.use(self._wanted)
-        kept = _rows.KeptRows((table.rows_of(g), masks) for g, masks in _masks(table, config.key))
+        kept = _rows.KeptRows(
+            (table.rows_of(g), masks) for g, masks in _rows.masks(table, config.key)
+        )
         super().__init__(table, kept, config, table.settled(kept.groups))
 
     def _wanted(self, file: File) -> Iterator[str]:
@@ -84,7 +85,7 @@ class Table(_rows.RowLayout):
         config = self._config
         yield config.image
         yield from (column.name for column in self._columns)
-        yield from [config.key] if config.key else []
+        yield from [name for name in (config.key, config.language) if name]
         yield from file.plain if config.fields is None else config.fields
 
     def _read(self, group: int, place: int) -> Sample:
@@ -104,7 +105,7 @@ class Table(_rows.RowLayout):
 
     def _told(self, group: int) -> Iterator[Told]:
         names = [column.name for column in self._columns]
-        names += [self._config.key] if self._config.key else []
+        names += [name for name in (self._config.key, self._config.language) if name]
         for number, row in self._scan(group, list(dict.fromkeys(names))):
             key = self._key(row, group, number)
             yield key, partial(self._captions, row, key, group)
@@ -116,25 +117,8 @@ class Table(_rows.RowLayout):
 
     def _captions(self, row: Mapping[str, Any], key: str, group: int) -> tuple[Caption, ...]:
         at = self._table.groups[group].file
+        said = row[self._config.language] if self._config.language else None
         if self._table.files[at].is_text:  # where lists and objects are spelled in JSON
             row = {column.name: spelled(row[column.name]) for column in self._columns}
-        return captions_of(row, self._columns, key, self.bounds.max_caption_chars)
-
-
-def _masks(
-    table: _rows.Table, key: str | None
-) -> Iterator[tuple[int, Iterator[np.ndarray] | None]]:
-    """Yield (group, masks of the rows with a key of their own, the first of equal ones)."""
-    for file in table.files:
-        if key is not None and file.columns and key not in file.plain:
-            raise DataError(f"{file.path}: the key {key!r} is no column of plain values.")
-    seen = [KeySet() for _ in table.files]  # keys of different files have different prefixes
-
-    def masks(group: int, key: str) -> Iterator[np.ndarray]:
-        at = table.groups[group].file
-        for rows in table.scan(group, [key]):
-            found = values(rows.column(0))
-            yield _rows.new_keys(found, seen[at], table.paths[at], key, table.refuse(at))
-
-    for group in range(len(table.groups)):
-        yield group, None if key is None else masks(group, key)
+        found = captions_of(row, self._columns, key, self.bounds.max_caption_chars)
+        return found.in_language(said) if isinstance(said, str) and said.strip() else found

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float32, Int64
+from jaxtyping import Bool, Float, Float32, Int64
 
 from lift.config import Part
 from lift.errors import ConfigError
@@ -109,6 +109,10 @@ class DecoderEncoder:
             rows[batch] = self._forward(ids, mask, precision)
             padded += ids.numel()
         return EncodedTexts(rows, found.tokens, found.truncated, padded)
+
+    def cut(self, texts: Sequence[str]) -> Bool[np.ndarray, " n"]:
+        """Return which texts are longer than the cap; nothing but their tokens is computed."""
+        return self._tokens([clean(text) for text in texts]).truncated
 
     def _forward(
         self, ids: Int64[torch.Tensor, "b t"], mask: Int64[torch.Tensor, "b t"], how: Precision

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from jaxtyping import Float32
+from jaxtyping import Bool, Float32
 from torch import Tensor
 from torch.func import functional_call
 from torch.nn.functional import normalize
@@ -120,6 +120,11 @@ class SentenceEncoder:
         for done, values in waiting:
             rows[done] = values.cpu().numpy()
         return EncodedTexts(rows, read.tokens, read.tokens > self.space.max_tokens, padded)
+
+    def cut(self, texts: Sequence[str]) -> Bool[np.ndarray, " n"]:
+        """Return which texts are longer than the cap; nothing but their tokens is computed."""
+        read = self._reader.read([clean(text) for text in texts])
+        return read.tokens > self.space.max_tokens
 
     def _forward(self, features: dict[str, Any], precision: Precision) -> Float32[Tensor, "n d"]:
         """Return the rows of one batch; only the network itself runs in `precision`."""

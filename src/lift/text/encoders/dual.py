@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float32, Int64
+from jaxtyping import Bool, Float32, Int64
 
 from lift import plugins
 from lift.config import Part, to_dict
@@ -204,6 +204,11 @@ class DualEncoder:
         self._pad_id = tokens.pad_id if tokens.pad_id < text.vocab_size else 0
         self._known: int = text.vocab_size
 
+    @property
+    def network(self) -> Any:
+        """The frozen network, on its device."""
+        return self._network
+
     def encode(
         self,
         texts: Sequence[str],
@@ -228,6 +233,10 @@ class DualEncoder:
             rows[batch] = self._forward(ids, mask, precision)
             padded += len(batch) * int(lengths[batch].max())
         return EncodedTexts(rows, found.tokens, found.truncated, padded)
+
+    def cut(self, texts: Sequence[str]) -> Bool[np.ndarray, " n"]:
+        """Return which texts are longer than the cap; nothing but their tokens is computed."""
+        return self._tokens([clean(text) for text in texts]).truncated
 
     def _forward(
         self, ids: Int64[torch.Tensor, "b t"], mask: Int64[torch.Tensor, "b t"], how: Precision

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from jaxtyping import Bool
 
 from lift.config import Part, to_dict
 from lift.errors import ConfigError
@@ -100,6 +101,11 @@ class HashingEncoder:
         # Whole numbers so far, exact in any order: one division keeps the bits portable.
         lengths = np.sqrt((rows * rows).sum(axis=1, keepdims=True))
         return EncodedTexts(rows / np.maximum(lengths, 1.0), tokens, tokens > cap)
+
+    def cut(self, texts: Sequence[str]) -> Bool[np.ndarray, " n"]:
+        """Return which texts are longer than the cap; nothing but their tokens is computed."""
+        asked = (self._config.prompt + clean(text) for text in texts)
+        return np.array([len(_WORD.findall(t.lower())) for t in asked]) > self._config.max_tokens
 
     def _features(self, words: list[str]) -> list[str]:
         """Return the n-grams, and one feature that every text has, so that no row is zero."""

@@ -35,7 +35,7 @@ from typing import Literal
 
 import numpy as np
 import torch
-from jaxtyping import Float32
+from jaxtyping import Bool, Float32
 
 from lift import plugins
 from lift.config import Part, to_dict
@@ -181,6 +181,10 @@ class NVEmbedEncoder:
             rows[batch] = self._forward(some, precision)
             padded += len(some) * max(len(ids) for ids in some)
         return EncodedTexts(rows, read.tokens, read.truncated, padded)
+
+    def cut(self, texts: Sequence[str]) -> Bool[np.ndarray, " n"]:
+        """Return which texts are longer than the cap; nothing but their tokens is computed."""
+        return self._ids([clean(text) for text in texts]).truncated
 
     def _forward(self, texts: list[list[int]], precision: Precision) -> Float32[np.ndarray, "n d"]:
         """Return the rows of one batch."""

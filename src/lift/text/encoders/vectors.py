@@ -215,6 +215,11 @@ class VectorsEncoder:
         if not self.joins_keys:
             self._use(TextIndex(self._chunks(), rows, self._scratch))
 
+    @property
+    def files(self) -> list[Path]:
+        """The files that rows and texts are read from, each once, in order."""
+        return list(dict.fromkeys([*self._found.rows, *self._found.texts]))
+
     def texts(self) -> Iterator[str]:
         """Yield the texts of the rows, in the order of the files; keys of images are no texts."""
         if not self.joins_keys:
