@@ -19,11 +19,15 @@ from lift.terms import Caption, Foil, Region, Sample
 
 NAMES = plugins.names("evals")
 PROBES = ("few_shot", "knn", "linear_probe")
+FEW = {"knn": {"k": 2}, "multilingual": {"fewest": 1}}
 
 
 def build(name):
     """Return an evaluation that is content with the few images below."""
-    return plugins.build(part("evals", name, **({"k": 2} if name == "knn" else {})))
+    return plugins.build(part("evals", name, **FEW.get(name, {})))
+
+
+FIELDS = {"mask_classes": '["class 0", "class 1"]', "sentence": "this is so"}
 
 
 @functools.cache
@@ -53,8 +57,9 @@ def samples(count=6, bad=(), same=()):
         Sample(
             f"k{i}",
             b"broken" if i in bad else png(0 if i in same else i),
-            (Caption(f"text {i}"), Caption(f"words {i}")),
-            {"class_name": f"class {i % 2}", "mask_classes": '["class 0", "class 1"]'},
+            (Caption(f"text {i}", language="en"), Caption(f"words {i}", language="de")),
+            FIELDS
+            | {"class_name": f"class {i % 2}", "label": str(i % 2), "pair": f"{i % (count // 2)}"},
             (Foil("add", f"text {i}", f"no text {i}"),),
             (Region(f"text {i}", (0.0, 0.0, 1.0, 1.0)),),
             png(i % 2, "L"),
