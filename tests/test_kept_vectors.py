@@ -6,12 +6,15 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from lift.errors import DataError
+from lift.errors import DataError, StorageError
 from lift.kept_vectors import KeptVectors, RowLog
+from lift.ranks import Ranks
+from lift.world import Worker
 
 
 class Counting:
@@ -122,10 +125,53 @@ def test_a_damaged_record_and_what_follows_is_encoded_again(tmp_path):
 
 def test_who_does_not_write_remembers(tmp_path):
     inner = Counting()
-    kept = KeptVectors(inner, tmp_path, writes=False)
+    kept = KeptVectors(inner, tmp_path, Ranks(Worker(rank=1)))
     first = kept.encode_images(IMAGES)
     assert np.array_equal(kept.encode_images(IMAGES), first) and len(inner.images) == 3
     assert not list(tmp_path.iterdir())
+
+
+def test_a_key_that_stands_there_twice_moves_no_other_row(tmp_path):
+    """As two writers left it, who did not know of each other."""
+    first = KeptVectors(Counting(), tmp_path).encode_images(IMAGES)
+    (file,) = tmp_path.glob("*/images.rows")
+    content = file.read_bytes()
+    file.write_bytes(content + content[:48])
+    kept = KeptVectors(Counting(), tmp_path)
+    kept.encode_images([b"x", b"y"])
+    wanted = Counting().encode_images([b"x", b"y"])
+    assert np.array_equal(kept.encode_images([b"x", b"y", *IMAGES]), [*wanted, *first])
+    later = KeptVectors(inner := Counting(), tmp_path)
+    assert np.array_equal(later.encode_images([b"x", b"y", *IMAGES]), [*wanted, *first])
+    assert not inner.images
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+def test_a_full_disk_is_one_sentence_and_leaves_what_was_there(tmp_path):
+    (tmp_path / "x.json").write_text('{"format": "lift.vectors/1", "width": 3}')
+    (tmp_path / "x.rows").symlink_to("/dev/full")
+    log = RowLog(tmp_path / "x.rows")
+    with pytest.raises(StorageError, match="Can't write .*No space left"):
+        log.append([b"k" * 16], np.zeros((1, 3), np.float32))
+    assert log.find([b"k" * 16]) == [-1]
+
+
+def test_vectors_that_nobody_may_write_are_one_sentence(tmp_path):
+    (tmp_path / "vectors").write_text("a file")
+    with pytest.raises(StorageError, match="Can't write"):
+        KeptVectors(Counting(), tmp_path / "vectors").encode_images(IMAGES)
+
+
+def test_rows_that_another_rank_does_not_see_are_made_again(tmp_path):
+    KeptVectors(Counting(), tmp_path).encode_images(IMAGES)
+    (file,) = tmp_path.glob("*/images.rows")
+    log = RowLog(file)
+    log.forget(1)
+    keys = [row["key"].tobytes() for row in np.memmap(file, log._kind, "r")]
+    assert log.find(keys) == [0, -1, -1] and log.stored == 3
+    log.append(keys[2:], np.full((1, 7), 5, np.float32))
+    assert log.find(keys) == [0, -1, 3] and log.take([3])[0, 0] == 5
+    assert RowLog(file).take([3])[0, 0] == 5
 
 
 @pytest.mark.parametrize("content", ["{", "[]", '{"format": "x", "width": 7}', '{"width": "7"}'])

@@ -6,6 +6,7 @@ vectors. What is kept is known by its content, in a folder named after the encod
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -20,6 +21,7 @@ from jaxtyping import Float32
 from lift.encoders import Wrapped
 from lift.errors import DataError
 from lift.files import told_plainly, whole_file
+from lift.ranks import ALONE, Ranks
 from lift.terms import Encoder, ImageLike
 
 FORMAT = "lift.vectors/1"
@@ -57,6 +59,11 @@ class RowLog:
     def __len__(self) -> int:
         return len(self._at)
 
+    @property
+    def stored(self) -> int:
+        """Rows of the file."""
+        return self._stored
+
     def find(self, keys: Sequence[bytes]) -> list[int]:
         """Return the place of each key's row, -1 where there is none."""
         return [self._at.get(key, -1) for key in keys]
@@ -89,19 +96,31 @@ class RowLog:
                 f"{self._path} holds rows of {self.width} numbers, not of {rows.shape[1]}: remove "
                 "it, and evaluate again."
             )
-        start = len(self._at)
-        self._at.update((key, start + number) for number, key in enumerate(keys))
-        if not self._writes:
+        start = self._stored + len(self._new)  # a key may stand in the file twice
+        if self._writes:
+            self._write(keys, rows)
+        else:
             self._new += list(rows.astype(np.float32))
-            return
+        self._at.update((key, start + number) for number, key in enumerate(keys))
+
+    def forget(self, after: int) -> None:
+        """Take only the first rows of the file as known; the others are asked for again."""
+        self._at = {key: at for key, at in self._at.items() if at < after}
+
+    def _write(self, keys: Sequence[bytes], rows: Float32[np.ndarray, "n width"]) -> None:
         records = np.empty(len(keys), self._kind)
         records["key"] = np.array(keys, f"V{_KEY}")
         records["row"] = rows
         records["crc"] = [_crc(key, row) for key, row in zip(keys, records["row"], strict=True)]
         with told_plainly(self._path), self._path.open("ab") as file:
-            file.write(records.tobytes())
-            file.flush()
-            os.fsync(file.fileno())
+            try:
+                file.write(records.tobytes())
+                file.flush()
+                os.fsync(file.fileno())
+            except BaseException:
+                with contextlib.suppress(OSError):  # else it is cut off when it is next opened
+                    os.truncate(self._path, self._stored * self._kind.itemsize)
+                raise
         self._map()
 
     @property
@@ -128,8 +147,9 @@ class RowLog:
     def _begin(self) -> None:
         if not self._writes:
             return
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        self._path.unlink(missing_ok=True)
+        with told_plainly(self._path):
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            self._path.unlink(missing_ok=True)
         with whole_file(self._about) as aside:
             aside.write_text(json.dumps({"format": FORMAT, "width": self.width}))
 
@@ -169,13 +189,13 @@ class KeptVectors(Wrapped):
         found, encoded: inputs whose vectors were there, and that were encoded, so far.
     """
 
-    def __init__(self, encoder: Encoder, folder: Path, *, writes: bool = True) -> None:
-        """Open the vectors of this encoder.
+    def __init__(self, encoder: Encoder, folder: Path, ranks: Ranks = ALONE) -> None:
+        """Open the vectors of this encoder; nobody else may write there meanwhile.
 
         Args:
             encoder: has an `identity`.
             folder: those of each encoder lie in a folder of their own there.
-            writes: whether this process writes; another one only reads, and remembers.
+            ranks: who asks together; the first one writes, the others only read, and remember.
 
         Raises:
             DataError: files of another format.
@@ -184,7 +204,7 @@ class KeptVectors(Wrapped):
         identity = str(getattr(encoder, "identity", ""))
         assert identity, "an encoder without identity has no vectors to be known again"
         self._folder = folder / hashlib.blake2b(identity.encode(), digest_size=12).hexdigest()
-        self._writes = writes
+        self._ranks = ranks
         self._logs: dict[str, RowLog] = {}
         self.found = self.encoded = 0
         self._finish = getattr(encoder, "encode_features", None)
@@ -206,6 +226,19 @@ class KeptVectors(Wrapped):
         encode = self._encoder.features  # type: ignore[attr-defined]
         return self._each("features", images, [*map(_image_key, images)], encode)
 
+    def _log(self, name: str) -> RowLog:
+        """Open a log; what not every rank sees there (on a disk of its own) none knows."""
+        path, first = self._folder / f"{name}.rows", self._ranks.first
+        logs = []
+        for turn in (True, False):  # the first one cuts off a torn end before others look
+            with self._ranks.together():
+                if first == turn:
+                    logs.append(RowLog(path, writes=first))
+        counts = self._ranks.hear(logs[0].stored)
+        if min(counts) < max(counts):
+            logs[0].forget(min(counts))
+        return logs[0]
+
     def _each(
         self,
         name: str,
@@ -215,7 +248,7 @@ class KeptVectors(Wrapped):
     ) -> np.ndarray:
         """Return rows that are there, or encode them: all of the new ones at once."""
         if name not in self._logs:
-            self._logs[name] = RowLog(self._folder / f"{name}.rows", writes=self._writes)
+            self._logs[name] = self._log(name)
         log = self._logs[name]
         known = [key for key in keys if key is not None]
         place = dict(zip(known, log.find(known), strict=True))

@@ -18,9 +18,16 @@ from lift.catalog import Catalogue, search
 from lift.contenders import open_contender
 from lift.efficiency import Efficiency
 from lift.encoders import CachedTexts, Shared
-from lift.errors import ConfigError, DataError, MissingPackage
+from lift.errors import (
+    ConfigError,
+    DataError,
+    Echo,
+    LiftError,
+    MissingPackage,
+    MissingRows,
+)
 from lift.evaluation import ROOM, Plan, evaluate, parse_plan
-from lift.files import require_writable
+from lift.files import require_writable, sole_writer
 from lift.judging.caches import require_use, serves
 from lift.judging.found import JudgedModel, Judgement, names_of, slug
 from lift.judging.report import opened, repeat, write_costs, write_elsewhere, write_page
@@ -120,10 +127,16 @@ class Bench:
 
     def judged(self, *, arms: int, report: bool) -> Judgement:
         """Return what is found of every model; `arms` of them are one arm, the rest the other."""
+        with contextlib.ExitStack() as held:
+            return self._judged(held, arms, report)
+
+    def _judged(self, held: contextlib.ExitStack, arms: int, report: bool) -> Judgement:
+        """Return the same; `held` is what is let go at the end."""
         left_out: list[str] = []
         with joined(self.device) as ranks:
             with ranks.together():
-                if ranks.first:
+                if ranks.first:  # two would append to the same vectors
+                    held.enter_context(sole_writer(self.out))
                     require_writable(self.out)
             models = [self._model(at, ranks, left_out) for at in range(len(self.words))]
         told = ranks.first
@@ -171,7 +184,7 @@ class Bench:
         results: list[EvalResult] = []
         for asked in self.asked:
             self.say(f"{name}: {asked.words}")
-            guard = _left_out(asked, left_out) if asked.suggested else contextlib.nullcontext()
+            guard = _left_out(asked, left_out, ranks) if asked.suggested else contextlib.nullcontext()
             with guard:
                 results += evaluate(
                     judged,
@@ -204,12 +217,15 @@ class Bench:
         """Return the encoder, its work shared, its vectors kept, its texts from a cache."""
         judged: Encoder = Shared(encoder, ranks) if ranks.size > 1 else encoder
         if getattr(encoder, "identity", ""):
-            judged = KeptVectors(judged, self.out / "vectors", writes=ranks.first)
+            judged = KeptVectors(judged, self.out / "vectors", ranks)
         return self._texts(judged)
 
     def _texts(self, encoder: Encoder) -> Encoder:
-        """Return the encoder with its texts from a cache, where one is of its space."""
-        return next((CachedTexts(encoder, c) for c in self.caches if serves(c, encoder)), encoder)
+        """Return the encoder with its texts from the caches of its space; the last is asked first."""
+        for cache in self.caches:
+            if serves(cache, encoder):
+                encoder = CachedTexts(encoder, cache)
+        return encoder
 
     def _absent(self) -> tuple[tuple[str, str], ...]:
         if not self.catalogues:
@@ -219,11 +235,16 @@ class Bench:
 
 
 @contextlib.contextmanager
-def _left_out(asked: Asked, left_out: list[str]):
+def _left_out(asked: Asked, left_out: list[str], ranks: Ranks):
     """Turn what an evaluation that a folder suggested can't do into a sentence."""
     try:
         yield
-    except (ConfigError, DataError) as error:
+    except LiftError as error:
+        leaves = isinstance(error, ConfigError | DataError | MissingPackage | MissingRows)
+        if error.of_all_ranks or isinstance(error, Echo):  # an echo does not tell what it is of
+            leaves = any(ranks.hear(leaves))
+        if not leaves:
+            raise
         left_out.append(f"{asked.words} was left out: {error}")
 
 
