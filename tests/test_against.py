@@ -6,6 +6,8 @@ import dataclasses
 
 import numpy as np
 import pytest
+from safetensors import safe_open
+from safetensors.numpy import save_file
 
 from lift.against import compared, pooled_results, table
 from lift.errors import ConfigError, DataError
@@ -38,7 +40,8 @@ def test_a_difference_is_paired_and_judged():
     (same, _), _ = compared([[result(BAD)]], [[result(BAD)]])
     assert same.verdict == "no difference shown"
     words = table(differences)
-    assert "+30.0" in words and "better" in words and "median rank" not in words
+    assert "+30.0 points" in words and "better" in words and "median rank" not in words
+    assert words.splitlines()[1] == f"  protocol, version {first.version}: {first.protocol}"
     assert "median rank" in table(differences, all_figures=True)
 
 
@@ -55,6 +58,28 @@ def test_other_data_do_not_compare():
         compared([[result(GOOD)]], [[result(GOOD, data="drawings")]])
     with pytest.raises(DataError, match="other samples"):
         compared([[result(GOOD)]], [[result(GOOD, digest="d2")]])
+
+
+def test_one_evaluation_of_other_samples_does_not_cost_the_rest():
+    ours = [result(GOOD), result(GOOD, data="drawings")]
+    theirs = [result(BAD), result(BAD, data="drawings", digest="d2")]
+    differences, alone = compared([ours], [theirs])
+    assert {one.data for one in differences} == {"photos"}
+    assert len(alone) == 1 and "retrieval on drawings was asked of other samples" in alone[0]
+
+
+def test_one_file_that_is_data_twice_is_compared_twice(tmp_path):
+    """Titles and descriptions of one table have one name and one protocol."""
+    arms, written = [], []
+    for name, values in (("a", (GOOD, BAD)), ("b", (BAD, BAD))):
+        for digest, own in zip(("d1", "d2"), values, strict=True):
+            found = [result(own, digest=digest)]
+            written += write_results(found, tmp_path / name, outcomes=True, besides=written)
+        arms.append(read_results(tmp_path / name))
+    assert len(set(written)) == len(written) == 4 and [len(arm) for arm in arms] == [2, 2]
+    differences, alone = compared([arms[0]], [arms[1]])
+    assert sorted(one.mean for one in differences if one.primary) == pytest.approx([0, 0.3])
+    assert not alone and len(pooled_results(arms)) == 2
 
 
 def test_what_only_one_was_asked_is_told():
@@ -82,6 +107,33 @@ def test_less_is_better_of_false_positives():
     )
     (found,), _ = compared([[ours]], [[theirs]])
     assert found.mean > 0 and found.verdict == "worse"
+
+
+def test_what_the_intervals_of_seeds_know_is_not_lost():
+    """Of few shots each image is one item, and the shots that were drawn are not among them."""
+    own = metrics.share(GOOD)
+    wide = dataclasses.replace(own, low=own.low - 0.1, high=own.high + 0.1)
+    arm = [[dataclasses.replace(result(GOOD), metrics={"1-shot top-1": wide})] for _ in range(2)]
+    (found,) = pooled_results(arm)
+    assert found.metrics["1-shot top-1"] == wide
+
+
+@pytest.mark.parametrize(
+    ("metric", "verdict"),
+    [
+        ("1:1 reciprocal rank/R@10", "better"),  # a way of searching
+        ("accuracy/Singapore", "better"),  # a kind
+        ("IoU/frankfurter", "better"),  # a class
+        ("1:1 reciprocal rank/false positives", "worse"),
+    ],
+)
+def test_words_in_names_of_figures_turn_no_verdict_around(metric, verdict):
+    ours, theirs = (
+        dataclasses.replace(result(GOOD), metrics={metric: metrics.share(values)})
+        for values in (GOOD, BAD)
+    )
+    (found,), _ = compared([[ours]], [[theirs]])
+    assert found.verdict == verdict and "points" in table([found], all_figures=True)
 
 
 def test_seeds_are_pooled_in_pairs():
@@ -126,3 +178,38 @@ def test_damaged_outcomes_are_told(tmp_path):
     file.write_bytes(file.read_bytes()[:40])
     with pytest.raises(DataError, match=r"outcomes .* are damaged"):
         read_results(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("part", "values"),
+    [
+        ("weights", np.ones(3, np.float32)),
+        ("weights", -np.ones(100, np.float32)),
+        ("weights", np.zeros(100, np.float32)),
+        ("values", np.full(100, np.nan, np.float32)),
+        ("values", np.ones((100, 2), np.float32)),
+        ("values", np.ones(0, np.float32)),
+        ("clusters", np.zeros(99, np.int64)),
+    ],
+)
+def test_outcomes_that_are_none_are_told(tmp_path, part, values):
+    write_results([result(GOOD)], tmp_path, outcomes=True)
+    (file,) = tmp_path.glob("*.safetensors")
+    with safe_open(file, "np") as opened:
+        held = {name: opened.get_tensor(name) for name in opened.keys()}
+        about = opened.metadata()
+    held[f"{part} text_to_image/R@10"] = values
+    save_file(held, file, about)
+    with pytest.raises(DataError, match=r"outcomes .* are damaged"):
+        read_results(tmp_path)
+
+
+def test_outcomes_of_another_model_are_not_taken(tmp_path):
+    """Outcomes are written before the result: whoever stops in between leaves those of two."""
+    write_results([result(GOOD)], tmp_path, outcomes=True)
+    (file,) = tmp_path.glob("*.safetensors")
+    kept = file.read_bytes()
+    write_results([result(BAD)], tmp_path, outcomes=True)
+    file.write_bytes(kept)
+    (found,) = read_results(tmp_path)
+    assert all(metric.outcomes is None for metric in found.metrics.values())

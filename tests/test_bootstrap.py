@@ -9,6 +9,7 @@ import pytest
 
 from lift.bootstrap import paired, pooled
 from lift.errors import DataError
+from lift.evals import _metrics as metrics
 from lift.terms import Outcomes
 
 
@@ -78,17 +79,47 @@ def test_seeds_widen_the_interval():
     assert 0 < better.low < better.mean < better.high < 0.1
 
 
-def test_equal_outcomes_have_no_spread_and_repeat_runs_are_equal():
-    a = outcomes(halves(8))
-    found = paired([a], [a])
-    assert (found.mean, found.low, found.high) == (0, 0, 0)
-    b = outcomes(halves(9))
+def test_repeat_runs_are_equal():
+    a, b = outcomes(halves(8)), outcomes(halves(9))
     assert paired([a], [b]) == paired([a], [b])
 
 
-def test_one_item_has_an_interval_of_no_width():
-    found = pooled([outcomes([1.0])])
-    assert (found.mean, found.low, found.high, found.items) == (1, 1, 1, 1)
+def test_what_was_never_seen_is_not_ruled_out():
+    """Nothing can be resampled where no item differs; Wilson's interval of 0 of n stands there."""
+    perfect = pooled([outcomes(np.ones(100))])
+    assert (perfect.low, perfect.high) == pytest.approx(metrics.wilson(1.0, 100))
+    assert (perfect.mean, perfect.high) == (1, 1)
+    none = pooled([outcomes(np.zeros(100))])
+    assert (none.low, none.high) == pytest.approx(metrics.wilson(0.0, 100))
+    a = outcomes(halves(8))
+    same = paired([a], [a])
+    assert same.mean == 0 and same.high == -same.low == pytest.approx(metrics.wilson(0.0, 800)[1])
+
+
+@pytest.mark.parametrize(("items", "sure"), [(1, False), (2, False), (3, False), (8, True)])
+def test_a_few_items_prove_nothing(items, sure):
+    won = paired([outcomes(np.ones(items))], [outcomes(np.zeros(items))])
+    assert won.mean == won.high == 1 and won.items == items
+    assert (won.low > 0) is sure
+
+
+def test_items_that_count_nothing_are_not_drawn():
+    weights, values = np.r_[1.0, 1.0, np.zeros(200)], np.r_[1.0, 0.0, np.ones(200)]
+    found = pooled([outcomes(values, weights)])
+    assert (found.mean, found.low, found.high, found.items) == (0.5, 0, 1, 2)
+    with pytest.raises(DataError, match="no items that count"):
+        pooled([outcomes(values, 0 * weights)])
+
+
+def test_the_interval_of_few_seeds_holds_the_truth():
+    """Seeds that are drawn like items hold it in 80% of cases."""
+    rng, held, tries = np.random.default_rng(0), 0, 150
+    for _ in range(tries):
+        hard, seed = rng.random(500), rng.normal(0, 0.1, 3)
+        runs = [outcomes(hard + rng.normal(0, 0.05, 500) < 0.4 + s) for s in seed]
+        found = pooled(runs, resamples=200)
+        held += found.low <= 0.4 <= found.high
+    assert 0.92 <= held / tries
 
 
 @pytest.mark.parametrize(

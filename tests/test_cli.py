@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from lift.cli import main
+
 COMMANDS = ["quickstart", "embed", "train", "compare", "eval", "report", "audit", "card", "budget"]
 COMMANDS += ["import", "recipes"]
 
@@ -75,7 +77,10 @@ def test_public_names_are_functions_and_classes() -> None:
         (["train", "quickstart", "--out", "x"], "make one with `lift embed`"),
         (["train", "quickstart", "--out", "x", "--resume", "--cache", "c"], "no run to resume"),
         (["embed", "--data", "nowhere.tar", "--out", "x"], "nowhere.tar"),
-        (["eval", "nowhere", "--on", "retrieval:data=scenes"], "nowhere is no model"),
+        (
+            ["eval", "nowhere", "--on", "retrieval:data=scenes"],
+            "nowhere is neither a folder nor a kind of model",
+        ),
         (["report", "nowhere"], "holds no readable run.json"),
     ],
 )
@@ -102,6 +107,30 @@ def test_recipes_are_listed() -> None:
         assert name in done.stdout
     for name in ("+clip ", "+frozen_minilm ", "clip_reference_long "):
         assert name in done.stdout
+
+
+def test_data_sets_are_listed_with_what_is_asked_of_them(tmp_path: Path, capsys) -> None:
+    assert main(["data", "sets"]) == 0
+    told = capsys.readouterr().out
+    assert "\nsugarcrepe\n  SugarCrepe (Hsieh" in told and told.count("\n  from: ") >= 15
+    assert max(map(len, told.splitlines())) <= 120
+    for name in ("image/1.jpg", "caption/1.txt"):
+        (tmp_path / "Urban1k" / name).parent.mkdir(parents=True)
+        (tmp_path / "Urban1k" / name).write_text("a street")
+    assert main(["data", "sets", str(tmp_path)]) == 0
+    told = capsys.readouterr().out
+    assert told.startswith(f"urban1k in {tmp_path / 'Urban1k'}\n  data=[")
+    assert "\n    long_captions" in told and "not there:\naro\n" in told
+    assert f"lift eval MODEL --on {tmp_path}" in told
+
+
+def test_a_reader_that_leaves_is_no_fault() -> None:
+    words = [sys.executable, "-m", "lift.cli", "data", "sets"]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as run:
+        assert run.stdout is not None and run.stderr is not None
+        run.stdout.close()
+        assert run.stderr.read() == b""
+    assert run.returncode == 141
 
 
 def test_a_card_is_a_page_with_its_figures_beside_it(tmp_path: Path) -> None:

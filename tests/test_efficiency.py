@@ -18,10 +18,9 @@ from lift.errors import ConfigError, MissingPackage
 CPU = torch.device("cpu")
 
 
-def vit(width=48, depth=2, patch=8, side=32):
-    return plugins.build(
-        part("towers", "vit", width=width, depth=depth, heads=3, patch=patch, resolution=side)
-    ).eval()
+def vit(width=48, depth=2, patch=8, side=32, **rest):
+    shape = {"width": width, "depth": depth, "patch": patch, "resolution": side}
+    return plugins.build(part("towers", "vit", heads=3, **shape, **rest)).eval()
 
 
 @pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
@@ -48,6 +47,18 @@ def test_only_weights_that_are_read_count():
     whole = torch.nn.ModuleDict({"one": torch.nn.Linear(4, 5), "two": torch.nn.Linear(4, 500)})
     found = count(lambda: whole["one"](torch.zeros(1, 4)), [whole, whole["one"]])
     assert found == (25, 40)
+
+
+def test_a_weight_that_goes_into_a_layer_is_counted_in_inference_mode():
+    tower = vit(depth=1, side=16, pooling="attention")
+
+    def run():
+        with torch.inference_mode():
+            tower(torch.zeros(1, 3, 16, 16))
+
+    found = count(run, [tower])
+    assert found.parameters == sum(p.numel() for p in tower.parameters()) and found.flops > 0
+    assert all(p.requires_grad for p in tower.parameters())
 
 
 def test_speed_is_the_median_and_its_range():

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.numpy import save_file
 
 import lift
 from lift import plugins
@@ -23,7 +24,18 @@ from lift.data.image import decode
 from lift.encoders import CachedTexts
 from lift.errors import ConfigError, DataError, StorageError
 from lift.evaluation import Plan, evaluate, parse_plan
-from lift.results import read_results, table, write_results
+from lift.results import (
+    OUTCOMES,
+    WIDTH,
+    figure_words,
+    interval_words,
+    is_share,
+    lower_is_better,
+    read_result,
+    read_results,
+    table,
+    write_results,
+)
 from lift.terms import Encoder, EvalResult, Metric
 
 WORDS = ("red", "green", "blue", "grey", "pink", "teal", "gold", "lime")
@@ -278,6 +290,8 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, result):
     ("content", "words"),
     [
         ("{", "is damaged"),
+        ("[" * 100_000, "is damaged"),
+        ("9" * 5_000, "is damaged"),
         ("[1]", "is not a result"),
         ('{"format": 99, "result": {}}', "has the format 99, this lift reads 2"),
         ('{"format": 1, "result": {"metrics": {}}}', "is damaged.*lacks the option"),
@@ -291,9 +305,43 @@ def test_faults_of_files(tmp_path, content, words):
         read_results(tmp_path)
 
 
+@pytest.mark.parametrize(
+    "tensors",
+    [
+        {"values R@1": np.zeros((2, 2), np.float32)},
+        {"values R@1": np.zeros(2, np.float32), "weights R@1": np.zeros(3, np.float32)},
+        {"values R@1": np.full(2, np.nan, np.float32)},
+        {"values R@1": np.float32(1)},
+    ],
+)
+def test_outcomes_of_another_form_are_damaged(tmp_path, result, tensors):
+    result = dataclasses.replace(result, metrics={"R@1": Metric(0.5, 0.0, 1.0, 2)})
+    (path,) = write_results([result], tmp_path)
+    about = {"digest": result.digest, "protocol": result.protocol}
+    tensors = {name: np.asarray(values) for name, values in tensors.items()}
+    save_file(tensors, path.with_name(path.stem + OUTCOMES), about)
+    with pytest.raises(DataError, match=r"outcomes .* are damaged"):
+        read_results(tmp_path)
+
+
+@pytest.mark.parametrize("content", ['{"format": 99, "result": {}}', '{"mine": 1}'])
+def test_files_of_others_and_of_a_newer_lift_stay(tmp_path, result, content):
+    (path,) = write_results([result], tmp_path)
+    path.write_text(content)
+    (other,) = write_results([result], tmp_path)
+    assert other != path and path.read_text() == content and read_result(other) == result
+    path.write_text("{")
+    assert write_results([result], tmp_path) == [path]  # a damaged one is mended
+
+
 def test_an_empty_folder_has_no_results(tmp_path):
     with pytest.raises(DataError, match="holds no results"):
         read_results(tmp_path)
+
+
+def test_the_bar_does_not_run_beyond_its_end(photos, capsys):
+    evaluate(Directions(), [parse_plan(f"robustness:data={photos},changes=[flip]")])
+    assert "100%" in (told := capsys.readouterr().err) and "| 16/16 [" in told
 
 
 # --- table -------------------------------------------------------------------------------------
@@ -301,30 +349,50 @@ def test_an_empty_folder_has_no_results(tmp_path):
 
 def test_table(result):
     other = dataclasses.replace(result, data="b", notes=result.notes[:1], chance=None)
+    other = dataclasses.replace(other, protocol="words, " * 30 + "/a/path" * 30, counts={})
     lines = table([result, other]).splitlines()
-    assert lines[0].split("  ")[0] == "evaluation" and set(lines[1]) == {"-", " "}
-    first = [cell for cell in lines[2].split("  ") if cell]
-    assert [cell.strip() for cell in first] == [
-        "retrieval",
-        "photos/é",
-        "all-captions",
-        "text_to_image/R@10 *",
-        "25.0%",
-        "20.0% to 31.2%",
-        "400",
-        "2.5%",
-        "[1][2]",
+    assert lines[0] == "retrieval on photos/é  [1][2]"
+    assert lines[1] == "  protocol, version 1: all-captions"
+    assert lines[2].startswith("  counts: ") and "400 images" in lines[2]
+    assert lines[3].split() == ["figure", "value", "95%", "interval", "items", "chance"]
+    assert [cell.strip() for cell in lines[4].split("  ") if cell] == [
+        *("text_to_image/R@10 *", "25.0%", "20.0% to 31.2%", "400", "2.5%"),
     ]
-    assert [cell.strip() for cell in lines[3].split("  ") if cell] == [
-        "text_to_image/median rank",
-        "12.5",
-        "10 to 15",
-        "400",
+    assert [cell.strip() for cell in lines[5].split("  ") if cell] == [
+        *("text_to_image/median rank", "12.5", "10 to 15", "400"),
     ]
-    assert lines[4].rstrip().endswith("[1]") and "2.5%" not in lines[4]
-    assert lines[6:] == ["[1] text encoder saw these captions (coco)", "[2] so much for that"]
-    starts = {line.index("%") for line in (lines[2], lines[4])}
-    assert len(starts) == 1  # columns stand under each other
+    assert lines[6] == "" and lines[7] == "retrieval on b  [1]" and "counts" not in lines[8]
+    long = [line for line in lines if len(line) > WIDTH]
+    assert [line.strip() for line in long] == ["/a/path" * 30]  # whole, to be copied
+    assert lines[-2:] == ["[1] text encoder saw these captions (coco)", "[2] so much for that"]
+    assert "2.5%" not in "\n".join(lines[7:])
+
+
+@pytest.mark.parametrize(
+    ("metric", "words", "lower"),
+    [
+        ("text_to_image/R@10 (strict)", "25.0%", False),
+        ("image_to_text/median rank (strict)", "0.25", True),
+        ("1:10 reciprocal rank/R@10 (as image)", "25.0%", False),
+        ("1:10 reciprocal rank - one list/R@10", "+25.0 points", False),
+        ("R@1 (first 16 words, less whole)", "+25.0 points", False),
+        ("top-1 (effect of one_prompt)", "+25.0 points", False),
+        ("1:1 calibrated/false positives", "25.0%", True),
+        ("image-text cosine", "0.250", False),
+        ("cosine gap", "0.250", True),
+        ("accuracy/prank", "25.0%", False),
+        ("accuracy/add_att (blind)", "25.0%", False),
+    ],
+)
+def test_the_name_of_a_figure_tells_its_unit_and_its_better_end(metric, words, lower):
+    assert figure_words(metric, 0.25) == words
+    assert lower_is_better(metric) is lower
+    assert is_share(metric) is ("%" in words or "points" in words)
+
+
+def test_ranks_and_intervals_in_words():
+    assert figure_words("median rank", 12_345.5) == "12,345.5"
+    assert interval_words("top-1 (effect of pixels)", -0.021, 0.3) == "-2.1 to +30.0 points"
 
 
 # --- texts from a cache ------------------------------------------------------------------------

@@ -17,6 +17,7 @@ DOCUMENTS = (
     "composition",
     "data",
     "diagnosis",
+    "evaluation",
     "ladder",
     "reproduce",
     "text",

@@ -151,7 +151,7 @@ def test_a_full_disk_is_one_sentence_and_leaves_what_was_there(tmp_path):
     (tmp_path / "x.json").write_text('{"format": "lift.vectors/1", "width": 3}')
     (tmp_path / "x.rows").symlink_to("/dev/full")
     log = RowLog(tmp_path / "x.rows")
-    with pytest.raises(StorageError, match="Can't write .*No space left"):
+    with pytest.raises(StorageError, match=r"Can't write .*No space left"):
         log.append([b"k" * 16], np.zeros((1, 3), np.float32))
     assert log.find([b"k" * 16]) == [-1]
 
@@ -160,6 +160,16 @@ def test_vectors_that_nobody_may_write_are_one_sentence(tmp_path):
     (tmp_path / "vectors").write_text("a file")
     with pytest.raises(StorageError, match="Can't write"):
         KeptVectors(Counting(), tmp_path / "vectors").encode_images(IMAGES)
+
+
+def test_a_fault_that_passes_is_not_kept(tmp_path):
+    class Faulty(Counting):
+        def encode_texts(self, texts):
+            return np.full((len(texts), 7), np.nan, np.float32)
+
+    assert np.isnan(KeptVectors(Faulty(), tmp_path).encode_texts(["a", "b"])).all()
+    found = KeptVectors(Counting(), tmp_path).encode_texts(["a", "b"])
+    assert np.array_equal(found, Counting().encode_texts(["a", "b"]))
 
 
 def test_rows_that_another_rank_does_not_see_are_made_again(tmp_path):

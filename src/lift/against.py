@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import statistics
 from collections.abc import Sequence
@@ -9,7 +10,7 @@ from dataclasses import dataclass
 
 from lift.bootstrap import paired, pooled, same_items
 from lift.errors import ConfigError, DataError
-from lift.results import is_share, lower_is_better
+from lift.results import aligned, figure_words, is_share, lower_is_better, wrapped
 from lift.terms import EvalResult, Metric
 
 Key = tuple[str, int, str, str]
@@ -55,8 +56,8 @@ class Difference:
         return "better" if (self.low > 0) is not lower_is_better(self.metric) else "worse"
 
 
-def key_of(result: EvalResult) -> Key:
-    """Return what a result may be compared within."""
+def key_of(result: EvalResult | Difference) -> Key:
+    """Return what a result, or a difference, may be compared within."""
     return (result.evaluation, result.version, result.protocol, result.data)
 
 
@@ -70,23 +71,28 @@ def compared(
 
     Raises:
         ConfigError: nothing compares, or an arm has not as many seeds as the other.
-        DataError: the two were judged on other samples.
+        DataError: the two were judged on other samples, wherever they were asked the same.
     """
     if not ours or len(ours) != len(theirs):
         raise ConfigError(
             f"{len(ours)} models against {len(theirs)}: give as many on both sides, seed by seed."
         )
-    mine, other = [_by_key(one) for one in ours], [_by_key(one) for one in theirs]
-    both = [key for key in mine[0] if all(key in found for found in (*mine, *other))]
+    every = _by_key([*ours, *theirs])
+    mine, other = every[: len(ours)], every[len(ours) :]
+    both = [key for key in mine[0] if all(key in found for found in every)]
     if not both:
         raise ConfigError(_nothing(mine[0], other[0]))
-    differences = [
-        found
-        for key in both
-        for found in _differences([one[key] for one in mine], [one[key] for one in other])
-    ]
-    alone = [_alone(key) for key in dict.fromkeys((*mine[0], *other[0])) if key not in both]
-    return differences, alone
+    differences: list[Difference] = []
+    refused: list[str] = []
+    for key in both:
+        try:
+            differences += _differences([one[key] for one in mine], [one[key] for one in other])
+        except DataError as error:
+            refused.append(str(error))
+    if refused and not differences:
+        raise DataError(refused[0])
+    told = dict.fromkeys(key for found in every for key in found)
+    return differences, refused + [_alone(key) for key in told if key not in both]
 
 
 def pooled_results(arm: Sequence[Sequence[EvalResult]]) -> list[EvalResult]:
@@ -101,7 +107,7 @@ def pooled_results(arm: Sequence[Sequence[EvalResult]]) -> list[EvalResult]:
     Raises:
         DataError: seeds that were judged on other samples.
     """
-    seeds = [_by_key(one) for one in arm]
+    seeds = _by_key(arm)
     found = []
     for key, first in seeds[0].items():
         results = [one[key] for one in seeds if key in one]
@@ -127,22 +133,38 @@ def pooled_results(arm: Sequence[Sequence[EvalResult]]) -> list[EvalResult]:
 
 def _pooled(metrics: Sequence[Metric]) -> Metric:
     outcomes = [metric.outcomes for metric in metrics if metric.outcomes is not None]
-    if len(outcomes) == len(metrics) and same_items(outcomes):
-        spread = pooled(outcomes)
-        return Metric(spread.mean, spread.low, spread.high, spread.items)
     value, low, high = (
         statistics.fmean(getattr(metric, name) for metric in metrics)
         for name in ("value", "low", "high")
     )
-    return Metric(value, low, high, metrics[0].items)
+    if len(outcomes) < len(metrics) or not same_items(outcomes):
+        return Metric(value, low, high, metrics[0].items)
+    spread = pooled(outcomes)
+    # The seeds' own intervals may know of more: draws of few shots, images that share a caption.
+    return Metric(spread.mean, min(low, spread.low), max(high, spread.high), spread.items)
 
 
-def _by_key(results: Sequence[EvalResult]) -> dict[Key, EvalResult]:
-    return {key_of(result): result for result in results}
+_Which = tuple[Key, str]
+"""What results compare within, and the digest of the samples where that alone tells two apart."""
 
 
-def _nothing(mine: dict[Key, EvalResult], other: dict[Key, EvalResult]) -> str:
-    for key, result in mine.items():
+def _by_key(models: Sequence[Sequence[EvalResult]]) -> list[dict[_Which, EvalResult]]:
+    """Return the results of each model by what they compare within.
+
+    One file may be data in several ways (another column of captions) and keeps its name.
+    """
+    several: set[Key] = set()
+    for results in models:
+        counts = collections.Counter(map(key_of, results))
+        several |= {key for key, count in counts.items() if count > 1}
+    return [
+        {(key_of(r), r.digest if key_of(r) in several else ""): r for r in results}
+        for results in models
+    ]
+
+
+def _nothing(mine: dict[_Which, EvalResult], other: dict[_Which, EvalResult]) -> str:
+    for (key, _), result in mine.items():
         for theirs in other.values():
             if (theirs.evaluation, theirs.data) == (result.evaluation, result.data):
                 return (
@@ -153,7 +175,8 @@ def _nothing(mine: dict[Key, EvalResult], other: dict[Key, EvalResult]) -> str:
     return "The two have no evaluation on the same data in common; evaluate both on one."
 
 
-def _alone(key: Key) -> str:
+def _alone(which: _Which) -> str:
+    key = which[0]
     return f"{key[0]} on {key[3]} ({key[2]}) was not asked of all models, and is left out"
 
 
@@ -194,25 +217,37 @@ def _difference(name: str, ours: list[EvalResult], theirs: list[EvalResult]) -> 
 
 
 def table(differences: Sequence[Difference], *, all_figures: bool = False) -> str:
-    """Return the differences as aligned text; only primary figures, unless all are asked for."""
-    head = ["evaluation", "data", "figure", "ours", "theirs", "difference", "95% interval", "items"]
-    head.append("verdict")
-    rows = [_row(one) for one in differences if one.primary or all_figures]
-    widths = [max(len(row[column]) for row in [head, *rows]) for column in range(len(head))]
-    lines = [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in [head, ["-" * width for width in widths], *rows]
-    ]
-    return "\n".join(lines)
+    """Return the differences as text, by protocol; only primary figures, unless all are asked for.
+
+    Differences of shares are in points.
+    """
+    head = ["  figure", "ours", "theirs", "difference", "95% interval", "items", "verdict"]
+    shown = [one for one in differences if one.primary or all_figures]
+    blocks = []
+    for key in dict.fromkeys(key_of(one) for one in shown):
+        evaluation, version, protocol, data = key
+        rows = [_row(one) for one in shown if key_of(one) == key]
+        words = wrapped(f"  protocol, version {version}: {protocol}", " " * 4)
+        figures = aligned(head, rows, left=("verdict",))
+        blocks.append(f"{evaluation} on {data}\n{words}\n{figures}")
+    return "\n\n".join(blocks)
 
 
 def _row(one: Difference) -> list[str]:
-    share = is_share(one.metric)
-
-    def told(value: float, sign: str = "") -> str:
-        return f"{100 * value:{sign}.1f}" if share else f"{value:{sign}.4g}"
-
-    interval = "" if one.low is None else f"{told(one.low, '+')} to {told(one.high or 0.0, '+')}"
-    values = [told(one.ours), told(one.theirs), told(one.mean, "+"), interval]
+    interval = ""
+    if one.low is not None and one.high is not None:
+        interval = f"{_signed(one, one.low).removesuffix(' points')} to {_signed(one, one.high)}"
     items = f"{one.items:,}" + (f" x {one.seeds} seeds" if one.seeds > 1 else "")
-    return [one.evaluation, one.data, one.metric, *values, items if one.items else "", one.verdict]
+    return [
+        f"  {one.metric}",
+        figure_words(one.metric, one.ours),
+        figure_words(one.metric, one.theirs),
+        _signed(one, one.mean),
+        interval,
+        items if one.items else "",
+        one.verdict,
+    ]
+
+
+def _signed(one: Difference, value: float) -> str:
+    return f"{100 * value:+.1f} points" if is_share(one.metric) else f"{value:+.4g}"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import os
 import sys
 import traceback
 
@@ -29,6 +31,9 @@ COMMANDS = {
     "recipes": training.recipes,
 }
 
+PIPE_EXIT = 141
+"""As shells tell of a program that SIGPIPE ended."""
+
 
 def main(words: list[str] | None = None) -> int:
     """Run one command and return its exit code: 0, 2 for bad input, 75 when told to stop."""
@@ -40,8 +45,13 @@ def main(words: list[str] | None = None) -> int:
 
         print(f"lift {__version__}")
         return 0
+    if isinstance(sys.stdout, io.TextIOWrapper):  # names of files may be no Unicode
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         _run(words)
+        sys.stdout.flush()
+    except BrokenPipeError as error:
+        return _unread(error)
     except Stopped as stop:
         if str(stop):
             print(stop, file=sys.stderr)
@@ -55,6 +65,16 @@ def main(words: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     return 0
+
+
+def _unread(error: BrokenPipeError) -> int:
+    """Return the exit code where whoever read what is printed has left (`lift ... | head`)."""
+    try:
+        print(flush=True)  # fails again, if it is that pipe
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return PIPE_EXIT
+    raise error  # of another pipe than ours
 
 
 def _run(words: list[str]) -> None:

@@ -47,9 +47,9 @@ def parse_plan(text: str, data: str = "") -> Plan:
         ConfigError: unknown evaluation or option (with the nearest match), a wrong value, no
             data, or an option that may be of either.
     """
-    name, _, rest = text.partition(":")
+    rest = text.partition(":")[2]
+    name, words = split_plan(text)
     kind = plugins.load(ROOM, name).Config
-    words = [word.strip() for word in _split(rest)] if rest.strip() else []
     given = [word for word in words if word.startswith("data=")]
     for word in given:
         data = word.removeprefix("data=")
@@ -69,6 +69,12 @@ def parse_plan(text: str, data: str = "") -> Plan:
         raise
     keys = {word.partition("=")[0] for word in options}
     return Plan(Part(ROOM, name, {key: getattr(config, key) for key in sorted(keys)}), data)
+
+
+def split_plan(text: str) -> tuple[str, list[str]]:
+    """Return the name of the evaluation in a shorthand, and its `key=value` words."""
+    name, _, rest = text.partition(":")
+    return name, [word.strip() for word in _split(rest)] if rest.strip() else []
 
 
 def _require_clear(name: str, data: str, after: Sequence[str]) -> None:
@@ -110,6 +116,8 @@ class _Watched:
         return len(self._source)
 
     def read(self, index: int) -> Sample:
+        if self._bar.total is not None and self._bar.n >= self._bar.total:
+            self._bar.total += len(self._source)  # evaluations may go through it several times
         self._bar.update(1)
         sample = self._source.read(index)
         if self._judged is not None:
@@ -127,6 +135,7 @@ def evaluate(
     progress: bool = True,
     keep: Callable[[EvalResult], object] | None = None,
     trained_on: Provenance | None = None,
+    looks: dict[int, int] | None = None,
 ) -> list[EvalResult]:
     """Return the results of the plans on `encoder`, in order.
 
@@ -139,6 +148,7 @@ def evaluate(
         keep: called with each result as it comes, so that a later evaluation that fails does not
             lose it.
         trained_on: what the encoder was trained on: samples that are there too get a note.
+        looks: of images, shared by several calls (see `lift.leaks.Judged`).
 
     Raises:
         ConfigError: an evaluation or option that does not exist.
@@ -150,7 +160,7 @@ def evaluate(
     for evaluation, train, source in ready:
         name = f"{evaluation.__class__.__module__.rpartition('.')[2]} on {source.name}"
         with tqdm(total=len(source), desc=name, unit="img", disable=not progress) as bar:
-            judged = None if trained_on is None else Judged(len(source))
+            judged = None if trained_on is None else Judged(len(source), looks)
             result = evaluation.run(encoder, _Watched(source, bar, judged))
         notes = [
             f"{n} of {read.name} left out: {why}"

@@ -117,15 +117,15 @@ def reserve(file: IO[Any], length: int) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a small text file whole."""
+    """Write a small text file whole; half of a surrogate pair (of a file's name) is spelled out."""
     with whole_file(path) as aside:
-        aside.write_text(text, encoding="utf-8")
+        aside.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def restore_old(path: Path) -> None:
     """Bring back the folder that a killed `whole_folder` had moved away and not yet replaced."""
     old = path.with_name(f"{_OLD}{path.name}")
-    if old.exists() and not path.exists():
+    if os.path.exists(old) and not os.path.exists(path):  # unlike a Path's, never raises
         os.replace(old, path)
 
 

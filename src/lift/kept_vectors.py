@@ -269,7 +269,8 @@ class KeptVectors(Wrapped):
             for at, key in enumerate(keys):  # the same image twice
                 if key in row_of:
                     rows[at] = rows[row_of[key]]
-        kept = [at for at in new if keys[at] is not None]
+        # A fault that may pass is not kept.
+        kept = [at for at in new if keys[at] is not None and np.isfinite(rows[at]).all()]
         log.append([key for at in kept if (key := keys[at])], rows[kept])
         return rows
 

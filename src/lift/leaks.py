@@ -94,12 +94,15 @@ def _told(kinds: list[tuple[Found, str, str]], total: int, what: str) -> str:
 class Judged:
     """Hashes of the samples that an evaluation reads: 24 bytes an image, 24 a caption."""
 
-    def __init__(self, samples: int) -> None:
+    def __init__(self, samples: int, looks: dict[int, int] | None = None) -> None:
         """Start empty.
 
         Args:
             samples: how many the evaluation's source has.
+            looks: of images by the hash of their files, shared by evaluations so that an image is
+                decoded once for all of them; it grows by 100 bytes an image.
         """
+        self._looks_of = {} if looks is None else looks
         self._known = np.zeros(samples, bool)
         self._numbers, self._files, self._looks = array("q"), array("q"), array("q")
         self._owners, self._texts, self._words = array("q"), array("q"), array("q")
@@ -109,13 +112,15 @@ class Judged:
         if self._known[number]:
             return
         self._known[number] = True
-        try:
-            look = look_at(picture(sample.image))
-        except DataError:  # the evaluation itself tells
-            look = 0
+        file = file_hash(sample.image)
+        if file not in self._looks_of:
+            try:
+                self._looks_of[file] = look_at(picture(sample.image))
+            except DataError:  # the evaluation itself tells
+                self._looks_of[file] = 0
         self._numbers.append(number)
-        self._files.append(file_hash(sample.image))
-        self._looks.append(look)
+        self._files.append(file)
+        self._looks.append(self._looks_of[file])
         texts = [caption.text for caption in sample.captions]
         self._owners.extend([number] * len(texts))
         self._texts.extend(caption_hashes(texts).tolist())

@@ -193,3 +193,33 @@ def test_what_is_asked_of_the_real_data(shared_data):
     assert any("template_set=CIFAR10" in word for word in found["cifar10"].on)
     for one in found.values():
         assert len(one.plans()) == len(one.on)
+
+
+def test_very_many_folders_are_not_all_looked_at(tmp_path, monkeypatch):
+    monkeypatch.setattr("lift.catalog._FOLDERS", 4)
+    monkeypatch.setattr("lift.catalog._MOST", 9)
+    for number in range(6):
+        (tmp_path / f"d{number}" / "in").mkdir(parents=True)
+    found = search(tmp_path)
+    assert found.unseen == (str(tmp_path),) and not found.found
+    monkeypatch.setattr("lift.catalog._MOST", 4)
+    assert len(search(tmp_path).unseen) == 4
+
+
+def test_each_folder_is_looked_at_once(tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.setattr(imagenet, "look", lambda folder: seen.append(folder) or [])
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    search(tmp_path)
+    assert sorted(seen) == [tmp_path, tmp_path / "a", tmp_path / "a" / "b"]
+
+
+def test_what_the_disk_refuses_is_no_data_set(tmp_path, monkeypatch):
+    def refused(folder):
+        raise PermissionError(13, "Permission denied", str(folder))
+
+    for name in ("imagenet", "any_pairs"):
+        monkeypatch.setattr(plugins.load("catalog", name), "look", refused)
+    (tmp_path / "itself").symlink_to("itself")
+    found = search(tmp_path)
+    assert not found.found and found.unknown == found.unseen == (str(tmp_path),)

@@ -85,6 +85,30 @@ def test_code_of_a_model_runs_only_if_trusted(folder, tmp_path):
     assert not mark.exists()
 
 
+def test_a_class_in_the_older_place_of_routes_is_code_too(folder, tmp_path):
+    copy = shutil.copytree(folder, tmp_path / "own")
+    (found,) = copy.rglob("router_config.json")
+    values = json.loads(found.read_text())
+    values["types"] = dict.fromkeys(values["types"], "os.path.Mine")
+    found.unlink()
+    (found.parent / "config.json").write_text(json.dumps(values))
+    with pytest.raises(ConfigError, match="trust=true if you trust it"):
+        open_contender(f"{WORDS}{copy}")
+
+
+def test_weights_in_pickles_or_elsewhere_are_refused(folder, tmp_path):
+    copy = shutil.copytree(folder, tmp_path / "pickled")
+    weights = next(copy.rglob("*.safetensors"))
+    weights.rename(weights.with_name("pytorch_model.bin"))
+    with pytest.raises(ConfigError, match="is a pickle"):
+        open_contender(f"{WORDS}{copy}")
+    copy = shutil.copytree(folder, tmp_path / "adapter")
+    config = {"base_model_name_or_path": "/home/somebody/model", "peft_type": "LORA"}
+    (copy / "adapter_config.json").write_text(json.dumps(config))
+    with pytest.raises(ConfigError, match="of an adapter"):
+        open_contender(f"{WORDS}{copy}")
+
+
 def test_a_model_of_texts_alone_is_refused(tmp_path):
     with pytest.raises(ConfigError, match=r"takes text, no images"):
         open_contender(f"{WORDS}{decoder_folders.folder()}")

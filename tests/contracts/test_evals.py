@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import copy
+import dataclasses
 import functools
-import hashlib
-import io
 import json
-import re
 
 import numpy as np
 import pytest
-from PIL import Image
 
+from judged_pairs import IMAGES, Altered, Constant, Oracle, Pairs, Random
 from lift import plugins
 from lift.config import part, to_dict
 from lift.errors import DataError, NotFinite
-from lift.evals._dense import Patches
-from lift.terms import Caption, Encoder, Evaluation, Foil, Region, Sample, Source
+from lift.terms import Encoder, Evaluation, Source
 
 NAMES = plugins.names("evals")
 QUICK = {
@@ -29,194 +25,46 @@ QUICK = {
 TEXTS = [n for n in NAMES if hasattr(plugins.load("evals", n).Config, "benchmark")]
 """Evaluations of text vectors."""
 
+OTHER_OPTIONS = [
+    ("few_shot", {"method": "logistic", "shots": (1, 4)}),
+    ("knn", {"vote": "majority"}),
+    ("lift_reference", {"task": "zeroshot"}),
+    ("lift_reference", {"task": "compositional"}),
+    ("lift_reference", {"pixels": False, "first_caption": False}),
+    ("mosaic", {"tiles": 3}),
+    ("retrieval", {"protocol": "first-caption"}),
+    ("robustness", {"label": "class_name"}),
+    ("winoground", {"kind": "class_name"}),
+    ("zeroshot", {"templates": ("a {}.", "the {}."), "among": "present"}),
+]
+"""Options under which something else is asked."""
+
+ASKED = [(name, {}) for name in NAMES] + OTHER_OPTIONS
+
 BESIDE = {
-    "mixed": ("images in top 10", "cosine", "cosine gap", "false positives", "- one list/R@10"),
-    "robustness": ("unchanged)",),
-    "lift_reference": ("(effect of pixels)", "(effect of first_caption)", "(effect of all quirks)"),
+    "mixed": ("images in top 10", "image-text cosine", "cosine gap", "false positives"),
 }
-"""Ends of the names of figures that are best at another number than 1, or differences."""
+"""Ends of the names of figures that are best at another number than 1."""
+
+DIFFERENCES = ("- unchanged)", "- one list/R@10", "less whole)")
+"""Ends of the names of differences; those of the reference's quirks have "effect of" within."""
+
+NO_MEANS = ("median rank", "median rank (strict)", "cosine", "cosine gap")
+"""Ends of the names of figures that are no mean of items in [0, 1], and so have no outcomes."""
 
 NOT_ITS_OWN = ("(blind)", "(majority)")
 """Figures that end so stand beside those of an encoder: nothing of its images is in them."""
 
-IMAGES, CLASSES = 300, 6  # more images than one chunk holds
 
-
-@functools.cache
-def striped(number: int) -> bytes:
-    """Return a PNG whose upper stripes are the bits of a number, which stands behind it, too."""
-    rows = np.repeat([255 * (number >> bit & 1) for bit in range(9)] + [128] * 3, 2)
-    return png(np.tile(rows[:, None, None], (1, 8, 3))) + f" image {number}".encode()
-
-
-@functools.cache
-def mask(number: int) -> bytes:
-    """Return a mask that is of one class everywhere."""
-    return png(np.full((4, 4), number))
-
-
-def png(pixels: np.ndarray) -> bytes:
-    out = io.BytesIO()
-    Image.fromarray(pixels.astype(np.uint8)).save(out, "PNG")
-    return out.getvalue()
-
-
-def number_of(image: bytes) -> int:
-    """Return the number of a striped image, whatever was done to it that leaves its stripes."""
-    if told := re.search(rb" image (\d+)$", image):
-        return int(told[1])
-    with Image.open(io.BytesIO(image)) as opened:
-        pixels = np.asarray(opened.convert("L"))
-    return sum(int(pixels[2 * bit, 3] > 128) << bit for bit in range(9))
-
-
-class Pairs:
-    """A source in memory that every evaluation can use."""
-
-    name = "pairs"
-    names = json.dumps([f"class {number}" for number in range(CLASSES)])
-
-    def __init__(self, images: int = IMAGES) -> None:
-        self.groups = (images,)
-
-    def __len__(self) -> int:
-        return self.groups[0]
-
-    def read(self, index: int) -> Sample:
-        right, wrong = f"caption 0 of {index}", f"foil of {index}"
-        return Sample(
-            key=f"image-{index}",
-            image=striped(index),
-            captions=tuple(
-                Caption(f"caption {k} of {index}", language=("en", "de")[k]) for k in range(2)
-            ),
-            fields={
-                "class_name": f"class {index % CLASSES}",
-                "pair": f"{index // 2}",
-                "sentence": f"caption 0 of {index - index % 2}",
-                "label": "no" if index % 2 else "yes",
-                "mask_classes": self.names,
-            },
-            regions=(Region(right, (0.0, 0.0, 0.5, 0.5)),),
-            mask=mask(index % CLASSES),
-            foils=(Foil("add", right, wrong), Foil("swap", right, f"other {wrong}")),
-        )
-
-    def texts(self):
-        return ((self.read(i).key, self.read(i).captions) for i in range(len(self)))
-
-
-def patches(z: np.ndarray) -> Patches:
-    """Return 2 x 2 cells an image that cover it."""
-    frame = np.tile(np.array([0, 0, 1, 1], np.float32), (len(z), 1))
-    return Patches(z.reshape(len(z), 2, 2, -1), frame)
-
-
-class Oracle:
-    """Sees the number of the image in its bytes, and knows what every text means."""
-
-    name, saw = "oracle", ()
-
-    def encode_images(self, images):
-        numbers = [number_of(image) for image in images]
-        return np.stack([self._at(n, IMAGES + n % CLASSES) for n in numbers])
-
-    def encode_regions(self, images, tiles):
-        return self.encode_images(images)
-
-    def encode_patches(self, images):
-        """Say the class everywhere, and the image's own caption in the first of 2 x 2 cells."""
-        whole = self.encode_images(images)
-        other = np.stack([self._at(IMAGES + number_of(image) % CLASSES) for image in images])
-        return patches(np.stack([whole, other, other, other], 1))
-
-    def with_pixels(self, mean, std):
-        return self
-
-    def encode_texts(self, texts):
-        return np.stack([self._meaning(text) for text in texts])
-
-    def _meaning(self, text: str) -> np.ndarray:
-        number = int(text.rstrip(".").split()[-1])
-        if "foil" in text:
-            return -self._at(number)
-        return self._at(IMAGES + number if "class" in text else number)
-
-    @staticmethod
-    def _at(*places: int) -> np.ndarray:
-        row = np.zeros(IMAGES + CLASSES, np.float32)
-        row[list(places)] = 1 / np.sqrt(len(places))
-        return row
-
-
-class Constant:
-    """One direction for everything; wide, so that float32 sums round differently."""
-
-    name, saw = "constant", ()
-    row = np.random.default_rng(3).standard_normal(1000).astype(np.float32)
-
-    def encode_images(self, images):
-        return np.repeat(self.row[None] / np.linalg.norm(self.row), len(images), axis=0)
-
-    encode_texts = encode_images
-
-    def encode_regions(self, images, tiles):
-        return self.encode_images(images)
-
-    def encode_patches(self, images):
-        return patches(np.repeat(self.encode_images(images)[:, None], 4, 1))
-
-    def with_pixels(self, mean, std):
-        return self
-
-
-class Random:
-    """A direction for each input that has nothing to do with it."""
-
-    name, saw = "random", ()
-
-    def encode_images(self, images):
-        return np.stack([self._row(image) for image in images])
-
-    def encode_regions(self, images, tiles):
-        return self.encode_images(images)
-
-    def encode_texts(self, texts):
-        return self.encode_images([text.encode() for text in texts])
-
-    def encode_patches(self, images):
-        cells = [self.encode_images([bytes([at]) + image for image in images]) for at in range(4)]
-        return patches(np.stack(cells, 1))
-
-    def with_pixels(self, mean, std):
-        other = copy.copy(self)
-        other.salt = self.salt + b"px"
-        return other
-
-    salt = b""
-
-    def _row(self, content: bytes) -> np.ndarray:
-        seed = int.from_bytes(hashlib.blake2b(self.salt + content, digest_size=8).digest())
-        row = np.random.default_rng(seed).standard_normal(64).astype(np.float32)
-        return row / np.linalg.norm(row)
-
-
-class Altered(Random):
-    """A random encoder whose image rows are multiplied by something."""
-
-    def __init__(self, factor: float) -> None:
-        self.factor = factor
-
-    def encode_images(self, images):
-        return super().encode_images(images) * np.float32(self.factor)
-
-    def encode_texts(self, texts):
-        return super().encode_images([text.encode() for text in texts])
-
-
-def judge(name: str, encoder, source=None):
-    evaluation = plugins.build(part("evals", name, **QUICK.get(name, {})))
+def judge(name: str, encoder, source=None, **options):
+    evaluation = plugins.build(part("evals", name, **QUICK.get(name, {}), **options))
     return evaluation.run(encoder, Pairs() if source is None else source)
+
+
+@functools.cache
+def found(name: str, kind: type, /, **options):
+    """Return what an encoder of this kind scores on all pairs; nobody changes it."""
+    return judge(name, kind(), **options)
 
 
 def primary(result):
@@ -239,46 +87,111 @@ def test_says_what_it_is(name):
     assert result.protocol and result.primary in result.metrics and result.seconds > 0
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_an_oracle_scores_one(name):
-    result = judge(name, Oracle())
+def is_difference(metric: str) -> bool:
+    return metric.endswith(DIFFERENCES) or "(effect of " in metric
+
+
+@pytest.mark.parametrize(("name", "options"), ASKED)
+def test_an_oracle_scores_one(name, options):
+    result = found(name, Oracle, **options)
     for metric, figure in result.metrics.items():
-        if metric.endswith(BESIDE.get(name, ())):
+        if metric.endswith(BESIDE.get(name, ())) or metric.endswith(NOT_ITS_OWN):
             continue
-        if metric.endswith(NOT_ITS_OWN):
+        if is_difference(metric):
+            assert figure.value == 0.0, metric
             continue
         assert figure.value == 1.0, metric  # the best rank is 1 too
         assert figure.high == 1.0 and 0.9 < figure.low + 4 / figure.items <= 1.1, metric
     assert all(example["right"] for example in result.examples)
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_a_constant_encoder_scores_exactly_chance(name):
-    result = judge(name, Constant())
+@pytest.mark.parametrize(("name", "options"), ASKED)
+def test_a_constant_encoder_scores_exactly_chance(name, options):
+    result = found(name, Constant, **options)
     assert result.chance is not None and 0 < result.chance < 1
     assert primary(result).value == pytest.approx(result.chance, rel=1e-9)
     assert not any(example["right"] for example in result.examples)
+    for metric, figure in result.metrics.items():
+        if is_difference(metric):
+            assert figure.value == pytest.approx(0, abs=1e-12), metric
+        elif metric.startswith((f"{result.primary} (", result.primary.partition(" (")[0] + " (")):
+            assert figure.value == pytest.approx(result.chance, rel=1e-9), metric
+
+
+@pytest.mark.parametrize("kind", [Oracle, Random, Constant])
+@pytest.mark.parametrize(("name", "options"), ASKED)
+def test_a_figure_is_the_mean_of_its_outcomes(name, options, kind):
+    """Models are compared by outcomes, so these have to be what the figure says."""
+    for metric, figure in found(name, kind, **options).metrics.items():
+        own = figure.outcomes
+        if is_difference(metric) or metric.endswith(NO_MEANS):
+            assert own is None, metric
+            continue
+        assert own is not None, metric
+        mean = np.average(own.values.astype(np.float64), weights=own.weights)
+        assert mean == pytest.approx(figure.value, abs=1e-6), metric
+        clusters = len(own.values) if own.clusters is None else len(np.unique(own.clusters))
+        assert figure.items <= clusters <= len(own.values), metric
+
+
+class Edited(Pairs):
+    """The same pairs, of which one sample is another."""
+
+    def __init__(self, **changes) -> None:
+        super().__init__(40)
+        self.changes = changes
+
+    def read(self, index):
+        sample = super().read(index)
+        if index != 7:
+            return sample
+        return dataclasses.replace(sample, **{n: f(sample) for n, f in self.changes.items()})
+
+
+EDITS = {
+    "key": lambda sample: "image-70",
+    "image": lambda sample: sample.image.replace(b" image 7", b" image  7"),
+    "captions": lambda sample: (sample.captions[0]._replace(language="fr"), *sample.captions[1:]),
+    "foils": lambda sample: (sample.foils[0]._replace(foil="foil no 7"), *sample.foils[1:]),
+    "regions": lambda sample: (sample.regions[0]._replace(box=(0.0, 0.0, 0.5, 0.4)),),
+    "mask": lambda sample: sample.mask + b"8",
+    "fields": lambda sample: {**sample.fields, "label": "yes"},
+}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_digest_is_of_all_that_is_asked(name):
+    """Only results of one digest are compared item by item."""
+    options = {"fewest": 5} if name == "multilingual" else {}
+    first, again = (judge(name, Random(), Edited(), **options).digest for _ in range(2))
+    assert first and first == again
+    others = [
+        judge(name, Random(), Edited(**{what: change}), **options).digest
+        for what, change in EDITS.items()
+        if not (name == "segmentation" and what == "mask")  # not a PNG any more
+    ]
+    assert len({first, *others}) == len(others) + 1
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_random_encoder_scores_about_chance(name):
-    result = judge(name, Random())
+    result = found(name, Random)
     figure = primary(result)
     assert result.chance is not None
     assert abs(figure.value - result.chance) < 2 * (figure.high - figure.low)
-    assert figure.value != result.chance
+    assert not (figure.outcomes.values == np.float32(result.chance)).all()
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_repeat_runs_are_equal(name):
-    first, second = (to_dict(judge(name, Random())) for _ in range(2))
+    first, second = (to_dict(of) for of in (found(name, Random), judge(name, Random())))
     assert first.pop("seconds") and second.pop("seconds")
     assert first == second
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_figure_has_items_and_an_interval(name):
-    result = judge(name, Random())
+    result = found(name, Random)
     assert result.counts["images"] == IMAGES
     for metric, figure in result.metrics.items():
         assert 0 < figure.items <= 2 * IMAGES, metric
@@ -288,7 +201,7 @@ def test_every_figure_has_items_and_an_interval(name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_intervals_shrink_with_items(name):
-    small, large = primary(judge(name, Random(), Pairs(48))), primary(judge(name, Random()))
+    small, large = primary(judge(name, Random(), Pairs(48))), primary(found(name, Random))
     assert large.items > small.items
     assert large.high - large.low < small.high - small.low
 

@@ -255,7 +255,10 @@ def test_levels_go_from_bad_to_good_and_a_cause_takes_the_blame(texts: Texts) ->
     alike = next(f for f in found.findings if f.name == "images alike")
     assert alike.level == "look" and "may follow from the pixels" in alike.means
     lines = table(found).splitlines()
-    assert lines[2].startswith("fault") and "Try: Give the encoder pixels" in lines[3]
+    assert max(map(len, lines)) <= 120 and lines[1].startswith("fault    ")
+    first = found.findings[0]
+    assert first.unit in lines[1] and f"[{first.low:.1%}, {first.high:.1%}]" in lines[1]
+    assert "try: Give the encoder pixels" in "\n".join(lines[2:5])
 
 
 def test_every_question_is_documented() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -178,6 +180,16 @@ class Deep:
 
     def features(self, images):
         return 7 * self._encoder.encode_images(images)
+
+
+def test_what_taught_has_a_part_in_the_digest(two, list_source):
+    """Results pair by digest, and other neighbours give other answers."""
+    encoder, source, train = two
+    other = list_source([dataclasses.replace(train.samples[0], key="other"), *train.samples[1:]])
+    other.name = train.name
+    first, again, changed = (run(encoder, source, t) for t in (train, train, other))
+    assert first.protocol == changed.protocol
+    assert first.digest == again.digest != changed.digest
 
 
 def test_looks_at_the_tower_or_at_the_vectors(two):

@@ -204,7 +204,20 @@ def test_mean_per_class_counts_classes_alike():
     labels = np.array([0, 0, 0, 0, 1])
     figure = metrics.share(np.array([1.0, 1, 1, 1, 0]), metrics.class_weights(labels))
     assert figure.value == pytest.approx(0.5)
-    assert (figure.low, figure.high) == pytest.approx(metrics.wilson(0.5, 4 / (1 / 4 + 1)))
+    variance = (4 * (0.5 / 8) ** 2 + (0.5 / 2) ** 2) * 5 / 4
+    assert (figure.low, figure.high) == pytest.approx(metrics.wilson(0.5, 0.25 / variance))
+    even = metrics.share(np.array([1.0, 0, 1, 0, 1]), metrics.class_weights(labels))
+    assert (even.low, even.high) == pytest.approx(metrics.wilson(0.75, 4 / (1 / 4 + 1)))
+
+
+def test_rare_classes_that_are_hard_widen_the_mean_per_class():
+    labels, chance = np.repeat([0, 1], [990, 10]), np.repeat([0.99, 0.5], [990, 10])
+    rng, hits = RNG(3), 0
+    for _ in range(300):
+        right = (rng.random(1000) < chance).astype(float)
+        figure = metrics.share(right, metrics.class_weights(labels))
+        hits += figure.low <= 0.745 <= figure.high
+    assert hits / 300 > 0.94  # Kish's number alone gives 0.89
 
 
 def test_median_and_its_order_statistics():

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from lift.errors import ConfigError, DataError
+from lift.evals import _metrics as metrics
 from lift.evals import _mixed_index, mixed
 from lift.evals._mixed_index import images_among, lay, right_items
 from lift.evals._pairs import collect
@@ -171,7 +172,47 @@ def test_curves_and_thresholds_come_from_other_queries(near, list_source, monkey
     assert fitted == {
         int((laid.half == 0).sum()): curves[1],
         int((laid.half == 1).sum()): curves[0],
+        # A line for the other half is drawn with what judges that half.
+        int(((laid.half == 0) & ~laid.indexed).sum()): curves[0],
+        int(((laid.half == 1) & ~laid.indexed).sum()): curves[1],
     }
+
+
+def test_a_line_is_of_the_scale_of_what_it_judges():
+    """The curves of both halves differ; a query without a match is measured by both."""
+    rng = np.random.default_rng(1)
+    z = rng.standard_normal((100, 8)).astype(np.float32)
+    z /= np.linalg.norm(z, axis=1, keepdims=True)
+    place = np.arange(100)
+    indexed = place % 5 != 4
+    laid = _mixed_index.Laid(place, place, place, indexed, place // 50)
+    right = [np.array([n]) if n < 80 else np.array([], np.int64) for n in np.cumsum(indexed) - 1]
+    right = [own if there else own[:0] for own, there in zip(right, indexed, strict=True)]
+    as_image = laid.as_image((1, 1))
+    answers = _mixed_index.search(z, z[indexed], right, as_image, laid)["calibrated"]
+    curves = _mixed_index._calibrated(z, z[indexed], right, as_image, laid)
+    for half in range(2):
+        queries = np.flatnonzero(~indexed & (laid.half == half))
+        scores = z[queries] @ z[indexed].T
+        own, other = (
+            _mixed_index.comparable(scores, as_image, *curves[h]).max(axis=1)
+            for h in (half, 1 - half)
+        )
+        np.testing.assert_allclose(answers.line[queries], own, atol=1e-6)
+        np.testing.assert_allclose(answers.top[queries], other, atol=1e-6)
+
+
+def test_a_threshold_is_a_line_of_the_other_half():
+    place, indexed = np.arange(80), np.arange(80) < 2
+    laid = _mixed_index.Laid(place, place, place, indexed, place % 2)
+    right = [place[n : n + 1] if n < 2 else place[:0] for n in range(80)]
+    spot = metrics.Places(*np.array([[0, 0], [1, 1], [1, 1]]))
+    line = np.where(place % 2 == 0, 1.0, 5.0)  # so half 1 is judged at 1, half 0 at 5
+    answers = _mixed_index.Answers(spot, np.zeros(2), np.full(80, 3.0), line)
+    ways = dict.fromkeys(_mixed_index.WAYS, answers)
+    found, _ = mixed._no_match("1:1", ways, right, laid, None, 0.05)
+    assert found["1:1 calibrated/false positives"].value == 0.5
+    assert found["1:1 calibrated/right kept"].value == 0.5
 
 
 def test_no_match_is_told_at_the_stated_rate(list_source, vectors):

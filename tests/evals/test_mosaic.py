@@ -243,7 +243,7 @@ def test_examples_show_a_tile_and_the_captions_of_its_mosaic(list_source):
     source = list_source([sample(n, f"text {n}", f"other words {n}") for n in range(8)])
     result = run(source, Numbers(lambda rows: rows[[1, 0, 2, 3]]), examples=6)
     assert len(result.examples) == 6
-    assert sum(example["right"] for example in result.examples) == 3
+    assert sum(example["right"] for example in result.examples) == 2  # half of them by place alone
     for example in result.examples:
         own = int(example["key"][1:])
         assert example["index"] == own and example["right"] == (example["tile"] > 1)

@@ -120,6 +120,14 @@ def test_intervals_know_images_and_sentences(list_source, vectors):
     assert any("which fits is not asked" in note for note in first.notes)
 
 
+def test_one_sentence_has_no_threshold_from_others(list_source, vectors):
+    known = {b"a": angle(0.9), b"b": angle(0.2), "s": [1, 0]}
+    samples = [told(0, "s", "true", b"a"), told(1, "s", "false", b"b")]
+    result = run(samples, list_source, vectors(known, 2))
+    assert result.metrics["AUC"].value == 1 and "accuracy" not in result.metrics
+    assert any("one sentence only" in note for note in result.notes)
+
+
 def test_sentences_that_give_themselves_away(list_source, vectors):
     rng = np.random.default_rng(6)
     samples, known = [], {}

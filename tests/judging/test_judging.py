@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -13,11 +14,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from safetensors.numpy import load_file, save_file
 
 import lift
 from lift.config import to_dict
-from lift.errors import CheckpointError, ConfigError, DataError
+from lift.errors import CheckpointError, ConfigError, DataError, MissingRows, StorageError
+from lift.files import sole_writer
+from lift.judging.found import folders_of
 from lift.results import read_results
 
 MODEL = Path(__file__).parents[1] / "fixtures" / "bundle-v1"
@@ -82,6 +86,55 @@ def test_another_model_has_vectors_of_its_own(model, other, tmp_path):
         ours.results[0].metrics[first.metric].value - theirs.results[0].metrics[first.metric].value
     )
     assert first.low is not None and first.low <= first.mean <= first.high
+
+
+def test_every_model_has_a_folder_of_its_own():
+    names = ["a b", "a-b", "A b", "vectors", "x" * 90, "y" * 10 + "x" * 80, "...", ""]
+    found = folders_of(names, ["vectors"])
+    assert found[:4] == ["a-b", "a-b-2", "A-b-3", "vectors-2"]
+    assert len({one.lower() for one in found}) == len(names) and "vectors" not in found
+
+
+def test_one_process_at_a_time_writes_into_a_folder(model, tmp_path):
+    with (
+        sole_writer(tmp_path / "out"),
+        pytest.raises(StorageError, match="Another process is writing"),
+    ):
+        lift.judge(model, on=RETRIEVAL, out=tmp_path / "out", **QUIET)
+    assert not list(tmp_path.glob("out/*"))
+    lift.judge(model, on=RETRIEVAL, out=tmp_path / "out", **QUIET)
+
+
+def test_names_that_are_no_unicode_are_spelled_out(model, tmp_path):
+    folder = tmp_path / os.fsdecode(b"n\xffx")
+    folder.mkdir()
+    for name in ("red", "blue"):
+        Image.new("RGB", (16, 16), name).save(folder / f"{name}.png")
+        (folder / f"{name}.txt").write_text(f"a {name} square")
+    found = lift.judge(model, on=str(folder), out=tmp_path / "out", **QUIET | {"report": True})
+    assert figures(read_results(tmp_path / "out")) == figures(
+        sorted(found.models[0].results, key=lambda r: r.evaluation)
+    )
+    assert found.report is not None and found.report.exists()
+
+
+def test_vectors_that_are_not_stored_leave_out_what_a_folder_suggests(model, tmp_path, monkeypatch):
+    from lift import catalog
+
+    on = (f"zeroshot:data={SCENES},label=scene", RETRIEVAL)
+    found = catalog.Catalogue((catalog.Found("one", "x", on),), (), unseen=("x/many",))
+    monkeypatch.setattr("lift.judging.bench.search", lambda folder: found)
+
+    def lacking(self, texts):
+        if any("photo" in text for text in texts):
+            raise MissingRows("1 of 1 texts have no vector.")
+        return encode(self, texts)
+
+    encode = lift.Bundle.encode_texts
+    monkeypatch.setattr(lift.Bundle, "encode_texts", lacking)
+    judged = lift.judge(model, on=str(tmp_path), out=tmp_path / "out", **QUIET)
+    assert [result.evaluation for result in judged.models[0].results] == ["retrieval"]
+    assert "x/many" in judged.left_out[0] and "have no vector" in judged.left_out[1]
 
 
 def test_seeds_are_one_arm(model, other, tmp_path):
@@ -164,6 +217,9 @@ def test_what_a_folder_suggests_is_left_out_with_a_reason(model, tmp_path, monke
         ({"against": ["a", "b"]}, ConfigError, "1 models against 2"),
         ({"on": "retrieval"}, ConfigError, "does not say on what to run"),
         ({"on": "retrieva:data=x"}, ConfigError, "retrieval"),
+        ({"on": "no/where"}, ConfigError, "neither a folder of data sets nor an evaluation"),
+        ({"on": f"{RETRIEVAL},role={'x' * 300}"}, DataError, "xxx"),
+        ({"models": f"lift:model={'x' * 300}"}, CheckpointError, "File name too long"),
         ({"against": "model", "out": None}, ConfigError, "give --out FOLDER"),
     ],
 )

@@ -24,11 +24,12 @@ from lift.pages import evaluation
 from lift.pages.bars import columns_of
 from lift.pages.evaluation import Compared, Judged, hash_of, write_evaluation
 from lift.pages.evaluation_items import Showing, browser_of
-from lift.pages.evaluation_tables import APART, overview_of, pairing_of, sheet_of
+from lift.pages.evaluation_tables import APART, figure, overview_of, pairing_of, sheet_of
 from lift.pages.heat import heat_of, painted
 from lift.pages.judged import groups_of
 from lift.pages.pictures import Pictures
 from lift.pages.templates import source as script_of
+from lift.pages.words import value_words
 from lift.terms import EvalResult, Metric
 from page_reader import HOSTILE, Balance
 
@@ -151,6 +152,12 @@ def rows_of(models: list[Judged]):
 
 
 # --- what stands side by side --------------------------------------------------------------------
+
+
+def test_differences_have_a_sign_and_a_unit_and_mappings_are_words():
+    assert figure("top-1 (effect of pixels)", -0.012) == "-1.2 points"
+    assert figure("top-1 (without pixels)", 0.25) == "25.0%" and figure("median rank", 42.0) == "42"
+    assert value_words({"flip": 2.0, "half": 3.5}) == "flip 2, half 3.5"
 
 
 def test_the_page_is_one_safe_file(page):

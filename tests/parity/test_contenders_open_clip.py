@@ -117,6 +117,34 @@ def test_costs_are_of_one_half_each(made, judged):
     assert found.texts.tokens == 18 and found.texts.flops > 1e5
 
 
+@pytest.mark.parametrize(
+    ("side", "options", "sentence"),
+    [
+        ("text_cfg", {"tokenizer_kwargs": {"trust_remote_code": True}}, "others can run code"),
+        ("text_cfg", {"tokenizer_kwargs": ["clean"]}, "others can run code"),
+        ("text_cfg", {"hf_model_name": "/home/somebody/model"}, "no plain name"),
+        ("text_cfg", {"hf_tokenizer_name": ["x"]}, "no plain name"),
+        ("vision_cfg", {"timm_model_name": "hf-hub:somebody/model"}, "no plain name"),
+        ("vision_cfg", {"timm_model_name": "../model"}, "no plain name"),
+    ],
+)
+def test_a_folder_makes_the_library_run_and_read_nothing(made, tmp_path, side, options, sentence):
+    folder = shutil.copytree(made[1], tmp_path / "model")
+    file = folder / "open_clip_config.json"
+    said = json.loads(file.read_text())
+    said["model_cfg"][side] = {**said["model_cfg"][side], "hf_tokenizer_name": "bert", **options}
+    if side == "vision_cfg":
+        del said["model_cfg"][side]["hf_tokenizer_name"]
+    mark = tmp_path / "ran"
+    (folder / "mine.py").write_text(f"open({str(mark)!r}, 'w')\nclass Mine: pass\n")
+    auto = {"auto_map": {"AutoTokenizer": ["mine.Mine", None]}, "tokenizer_class": "Mine"}
+    (folder / "tokenizer_config.json").write_text(json.dumps(auto))
+    file.write_text(json.dumps(said))
+    with pytest.raises(ConfigError, match=sentence):
+        open_contender(f"open_clip:model={folder}", device="cpu")
+    assert not mark.exists()
+
+
 def test_what_does_not_fit_is_told(made, tmp_path):
     folder = shutil.copytree(made[1], tmp_path / "less")
     state = load_file(folder / "open_clip_model.safetensors")

@@ -33,11 +33,7 @@ def look(folder: Path) -> list[Found]:
     for file in styles:
         data = f"webdataset:path={quoted(file)}"
         told = f"{data},caption_field=.txt:raw+tags:tag"
-        words += [
-            f"retrieval:data=[{data}]",
-            f"mixed:data=[{told}]",
-            f"robustness:data=[{data}]",
-        ]
+        words += [f"retrieval:data=[{data}]", f"mixed:data=[{told}]"]
         others = [f"webdataset:path={quoted(other)}" for other in styles if other != file]
         words += of_classes(data, "group", others[0] if others else "")
     return [Found("emoji", str(folder), tuple(words))] if words else []

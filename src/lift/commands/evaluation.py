@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -50,6 +51,7 @@ def judge(
     Raises:
         LiftError: bad input, or a text without vector and no text encoder installed.
     """
+    from lift.contenders import contender
     from lift.errors import ConfigError
     from lift.judging.bench import Bench
 
@@ -60,6 +62,8 @@ def judge(
         raise ConfigError(
             f"{len(ours)} models against {len(theirs)}: give as many on both sides, seed by seed."
         )
+    for word in (*ours, *theirs):
+        contender(word)  # what is not there is told before what else is wrong
     bench = Bench.of(
         [*ours, *theirs],
         on=_several(on),
@@ -130,7 +134,7 @@ def _folder(model: str, out: str | Path | None, *, alone: bool) -> Path:
 
     if out is not None:
         return Path(out)
-    if not Path(model).is_dir() or not alone:
+    if not os.path.isdir(model) or not alone:
         why = "several models are judged" if not alone else f"{model} is no folder of ours"
         raise ConfigError(f"Where results go is not clear, for {why}: give --out FOLDER.")
     return Path(model) / "evals"

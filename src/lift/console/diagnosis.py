@@ -23,8 +23,8 @@ def diagnose(
 ) -> None:
     """Say what is wrong with a model, its text space or its pairs, and what to try.
 
-    One line a question: fault, look or fine, a figure with its interval, a sentence. What is found
-    is no error: the exit code is 0.
+    Each question gets fault, look or fine, a figure with its interval, and a sentence. What is
+    found is no error: the exit code is 0.
 
     For example:
 

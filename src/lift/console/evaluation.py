@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -73,26 +75,31 @@ def eval_(
 
 def _print(found: Judgement) -> None:
     from lift.against import table as differences
-    from lift.results import table
+    from lift.results import table, wrapped
 
     for model in found.models:
         if len(found.models) > 1:
-            print(f"\n{model.name}\n")
+            print(f"\nmodel: {model.name}\n")
         print(table(model.results))
         if model.efficiency is not None:
             print(f"\n{model.efficiency.table()}")
     for names, results in found.pooled:
-        print(f"\nSeeds pooled: {names}\n\n{table(results)}")
+        print(f"\nseeds pooled: {names}\n\n{table(results)}")
     if found.differences:
-        print(f"\n{differences(found.differences)}")
+        half = len(found.models) // 2
+        ours, theirs = (
+            " + ".join(m.name for m in arm) for arm in (found.models[:half], found.models[half:])
+        )
+        print(f"\npaired, item by item; ours: {ours}; theirs: {theirs}\n")
+        print(differences(found.differences))
     if found.left_out:
-        print("\nLeft out:")
-        print("\n".join(f"- {why}" for why in found.left_out))
+        print("\nleft out:")
+        print("\n".join(wrapped(f"- {why}", "  ") for why in found.left_out))
     if found.absent:
         names = ", ".join(name for name, _ in found.absent)
-        print(f"\nNot there: {names} (`lift data sets` says where each is to be had).")
+        print("\n" + wrapped(f"not there: {names} (`lift data sets` says where to get them)", "  "))
     if found.report is not None:
-        print(f"\nThe page: {found.report}")
+        print(f"\npage: {found.report}")
 
 
 def sets(folder: tyro.conf.Positional[str] = "") -> None:
@@ -108,17 +115,43 @@ def sets(folder: tyro.conf.Positional[str] = "") -> None:
     """
     from lift import plugins
     from lift.catalog import LAST, ROOM
+    from lift.results import wrapped
 
     found = evaluation.data_sets(Path(folder) if folder else None)
     for one in found.found:
         print(f"{one.name} in {one.folder}")
-        print("\n".join(f"  {words}" for words in one.on))
+        print(_asked(one.on))
+    if found.found:
+        print(f"\nask all of it: lift eval MODEL --on {shlex.quote(folder)}")
+        print("ask one: lift eval MODEL --on 'EVALUATION:DATA,OPTIONS' with words from above")
     if found.unknown:
-        print(f"Nothing that is known: {', '.join(found.unknown)}")
+        print(wrapped(f"nothing known in: {', '.join(found.unknown)}", "  "))
+    if found.unseen:
+        why = "too many folders, or none may look"
+        print(wrapped(f"not all looked at ({why}): {', '.join(found.unseen)}", "  "))
+    if found.unseen:
+        print(wrapped(f"not looked at whole: {', '.join(found.unseen)}", "  "))
     if folder and found.absent:
-        print("\nNot there:")
-    for name in found.absent:
+        print("\nnot there:")
+    for name in [*found.absent, *([] if folder else [LAST])]:
         module = plugins.load(ROOM, name)
-        print(f"{name}: {module.TITLE}. {module.WHERE}\n  Layout: {module.LAYOUT}")
-    if not folder:
-        print(f"Any other: {plugins.load(ROOM, LAST).LAYOUT}")
+        print(name)
+        for words in (module.TITLE, f"from: {module.WHERE}", f"layout: {module.LAYOUT}"):
+            print(wrapped(f"  {words}", "    "))
+
+
+def _asked(words: Sequence[str]) -> str:
+    """Return what is asked of a data set in lines: data once, then each evaluation of it."""
+    from lift.evaluation import split_plan
+
+    lines: dict[str, list[str]] = {}
+    for one in words:
+        name, options = split_plan(one)
+        long = [option for option in options if option.startswith(("data=", "train="))]
+        rest = [option for option in options if option not in long]
+        asked = f"{name}:{','.join(rest)}" if rest else name
+        lines.setdefault(",\n  ".join(long), []).append(asked)
+    return "\n".join(
+        "\n".join([f"  {data}", *(f"    {asked}" for asked in several)])
+        for data, several in lines.items()
+    )

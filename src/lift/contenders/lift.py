@@ -8,6 +8,7 @@ import torch
 
 from lift import bundle
 from lift.bundle import Bundle
+from lift.errors import CheckpointError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,4 +28,10 @@ def build(config: Config, device: torch.device) -> Bundle:
     Raises:
         CheckpointError: no model there, a newer format, or damaged weights.
     """
-    return bundle.load(config.model, device=str(device))
+    try:
+        return bundle.load(config.model, device=str(device))
+    except OSError as error:
+        raise CheckpointError(
+            f"The model {config.model} can't be read ({error.strerror or error}); give the folder "
+            "of a run or of a bundle."
+        ) from error

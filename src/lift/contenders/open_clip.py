@@ -7,6 +7,8 @@ Weights are read from safetensors alone. open_clip needs a torchvision that impo
 from __future__ import annotations
 
 import hashlib
+import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,6 +40,12 @@ _OF_TEXTS = (
     "ln_final",
 )
 """Where models of CLIP's first form keep their text tower: beside the image tower, unnamed."""
+
+_TOKENIZING = frozenset({"clean", "strip_sep_token", "language", "reduction_mask"})
+"""What a folder's JSON may tell a tokenizer."""
+
+_NAMES = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?", re.ASCII)
+"""Of networks of timm, and on the hub."""
 
 _PREFIX = "text."
 _BATCH = 64
@@ -71,10 +79,12 @@ def build(config: Config, device: torch.device) -> TwoTowers:
         MissingPackage: open_clip, or the torchvision that it needs, can't be imported.
     """
     of = towers.Config(model=config.model, weights=config.weights, resolution=config.resolution)
-    said = {name: value for name, value in to_dict(of).items() if value and name != "output"}
-    tower = open_tower(Part("towers", "open_clip", said), device=str(device))
     library = towers.the_library()
     shape = towers.described(of)[0]
+    if os.path.exists(Path(config.model).expanduser()):
+        _require_harmless(shape, config.model)
+    said = {name: value for name, value in to_dict(of).items() if value and name != "output"}
+    tower = open_tower(Part("towers", "open_clip", said), device=str(device))
     if "multimodal_cfg" in shape:
         raise ConfigError(
             f"{_NAME}: {config.model!r} writes captions, too (CoCa), and reads texts in a way that "
@@ -87,6 +97,28 @@ def build(config: Config, device: torch.device) -> TwoTowers:
     if config.weights and not Path(config.weights).expanduser().exists():
         name = f"{name} {config.weights}"
     return TwoTowers(name, tower, texts, config.saw)
+
+
+def _require_harmless(shape: Mapping[str, Any], model: str) -> None:
+    """Refuse what somebody's JSON could make the library run or read. Raises ConfigError."""
+    vision, text = (shape.get(name) for name in ("vision_cfg", "text_cfg"))
+    vision, text = (part if isinstance(part, dict) else {} for part in (vision, text))
+    options = text.get("tokenizer_kwargs") or {}
+    named = {"timm_model_name": vision.get("timm_model_name")} | {
+        name: text.get(name) for name in ("hf_model_name", "hf_tokenizer_name")
+    }
+    for name, value in named.items():
+        plain = isinstance(value, str) and _NAMES.fullmatch(value) and not os.path.exists(value)
+        if value and not plain:
+            raise ConfigError(
+                f"{_NAME}: the JSON of {model!r} gives {name}={value!r}, which is no plain name "
+                "of a model; mend it."
+            )
+    if not isinstance(options, dict) or not _TOKENIZING.issuperset(options):
+        raise ConfigError(
+            f"{_NAME}: the JSON of {model!r} gives tokenizer_kwargs={options!r}; of those only "
+            f"{', '.join(sorted(_TOKENIZING))} are let through, for others can run code."
+        )
 
 
 def _text_tower(library: Any, shape: Mapping[str, Any], config: Config) -> Any:

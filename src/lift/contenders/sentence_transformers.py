@@ -81,10 +81,12 @@ def build(config: Config, device: torch.device) -> SentenceModel:
     """
     folder, name, revision = locate(config.model, config.revision, _NAME)
     _look_for_code(folder, name, config.trust)
+    _require_whole(folder)
     local = name == LOCAL
     model, _ = load_model(
         folder if local else name,
         str(device),
+        safetensors=True,
         revision=None if local else revision,
         trust_remote_code=config.trust,
         truncate_dim=config.dimensions,
@@ -136,10 +138,26 @@ def _classes(folder: Path) -> Iterator[str]:
     for module in modules if isinstance(modules, list) else []:
         if isinstance(module, dict):
             yield str(module.get("type", ""))
-    for file in sorted(folder.rglob("router_config.json")):
-        values = read_any_json(file, {})
-        types = values.get("types", {}) if isinstance(values, dict) else {}
-        yield from map(str, types.values() if isinstance(types, dict) else [])
+    for name in ("router_config.json", "config.json"):  # the second is where older ones have it
+        for file in sorted(folder.rglob(name)):
+            values = read_any_json(file, {})
+            types = values.get("types", {}) if isinstance(values, dict) else {}
+            yield from map(str, types.values() if isinstance(types, dict) else [])
+
+
+def _require_whole(folder: Path) -> None:
+    """Refuse weights that lie elsewhere, or in pickles. Raises ConfigError."""
+    for file in sorted(folder.rglob("adapter_config.json")):
+        raise ConfigError(
+            f"{_NAME}: {file} is of an adapter, and the weights that it adapts lie elsewhere; "
+            "merge the two and save them as one model."
+        )
+    for file in sorted(folder.rglob("pytorch_model*.bin")):
+        if not any(file.parent.glob("*.safetensors")):
+            raise ConfigError(
+                f"{_NAME}: {file} is a pickle, which can run code; weights are read from "
+                "safetensors alone. Save the model with a newer sentence-transformers."
+            )
 
 
 def _cap(model: Any, config: Config) -> int | None:

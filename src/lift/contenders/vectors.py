@@ -213,7 +213,7 @@ def _opened(words: str, more: dict[str, str]) -> files.VectorsEncoder:
 
 
 def _is_cache(words: str) -> bool:
-    return Path(words).is_dir() and records.read_plan(place_of(words)) is not None
+    return os.path.isdir(words) and records.read_plan(place_of(words)) is not None
 
 
 def _content(image: ImageLike) -> bytes:

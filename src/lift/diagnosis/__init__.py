@@ -16,6 +16,7 @@ from lift import plugins
 from lift.config import Part
 from lift.diagnosis._finding import LEVELS, Finding, Question
 from lift.diagnosis._measured import LIMIT, Measured, measure
+from lift.results import wrapped
 from lift.terms import Encoder, Source
 
 ROOM = "diagnosis"
@@ -116,29 +117,31 @@ def _follows(finding: Finding, cause: str) -> Finding:
 
 
 def table(found: Diagnosis) -> str:
-    """Return the findings as aligned text: level, name, value, interval, sentence; and advice."""
-    rows = [("level", "question", "value", "95% interval", "")]
-    rows += [(f.level, f.name, _value(f, f.value), _interval(f), f.means) for f in found.findings]
-    wide = [max(len(row[column]) for row in rows) for column in range(4)]
+    """Return the findings as text: level, name, figure with its 95% interval and what it is.
+
+    Below each stands the sentence, and advice where something is to be done.
+    """
     lines = [
         f"{found.model} on {found.data}: {found.images:,} images, {found.captions:,} captions, "
-        f"{found.pairs:,} pairs of distinct ones"
+        f"{found.pairs:,} pairs of distinct ones; 95% intervals"
     ]
-    for row, one in zip(rows, (None, *found.findings), strict=True):
-        cells = [f"{cell:<{width}}" for cell, width in zip(row[:4], wide, strict=True)]
-        lines.append("  ".join([*cells, row[4]]).rstrip())
-        if one is not None and one.level in ("fault", "look"):
-            lines.append(" " * (sum(wide) + 8) + f"Try: {one.advice}")
-    return "\n".join([*lines, *found.notes])
+    indent = " " * (max(map(len, LEVELS)) + 2)
+    for one in found.findings:
+        lines.append(wrapped(f"{one.level:<{len(indent)}}{one.name}{_figure(one)}", indent))
+        lines.append(wrapped(indent + one.means, indent))
+        if one.level in ("fault", "look"):
+            lines.append(wrapped(f"{indent}try: {one.advice}", indent))
+    return "\n".join([*lines, *(wrapped(note, "  ") for note in found.notes)])
 
 
-def _value(finding: Finding, value: float | None) -> str:
-    if value is None:
-        return "-"
+def _figure(finding: Finding) -> str:
+    if finding.value is None:
+        return ""
+    words = f": {_value(finding, finding.value)}"
+    if finding.low is not None and finding.high is not None:
+        words += f" [{_value(finding, finding.low)}, {_value(finding, finding.high)}]"
+    return f"{words}, {finding.unit}" if finding.unit else words
+
+
+def _value(finding: Finding, value: float) -> str:
     return f"{value:.1%}" if finding.share else f"{value:.3g}"
-
-
-def _interval(finding: Finding) -> str:
-    if finding.low is None or finding.high is None:
-        return "-"
-    return f"[{_value(finding, finding.low)}, {_value(finding, finding.high)}]"

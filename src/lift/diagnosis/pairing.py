@@ -52,6 +52,7 @@ class Pairing:
         to_text = placed(pairs.z_image, pairs.z_text)
         to_image = placed(pairs.z_text, pairs.z_image)
         found = mean((to_text + to_image) / 2)
+        found = found._replace(low=max(0.0, found.low), high=min(1.0, found.high))
         level: Level = "fine" if found.value >= self.config.look else "look"
         means = (
             f"An image's own caption is nearer than another's in {found.value:.1%} of cases "

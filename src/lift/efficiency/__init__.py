@@ -103,7 +103,7 @@ class Efficiency:
 
     def rows(self) -> list[tuple[str, ...]]:
         """Return a table: a head, then a row for each side; every cell is text."""
-        head = ("", "parameters", "FLOPs of one", "a second", "batch", "peak memory")
+        head = ("", "parameters", "FLOPs an item", "items a second", "batch", "peak memory")
         found: list[tuple[str, ...]] = [head]
         sides = {"images": self.images, "texts": self.texts}
         for name, work in ((name, work) for name, work in sides.items() if work is not None):
@@ -132,7 +132,7 @@ class Efficiency:
         return "\n".join(
             [
                 f"measured on this machine: {self.where()}",
-                *lines,
+                *(lines if len(rows) > 1 else ()),
                 f"bytes of a vector of {self.dimensions} numbers: {sizes}",
                 *self.notes,
             ]

@@ -43,11 +43,18 @@ def count(run: Callable[[], object], weights: Sequence[nn.Module] = ()) -> Count
     known = {getattr(aten, k): v for k, v in _UNKNOWN.items() if hasattr(aten, k)}
     fused = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
+    trained = [p for network in weights for p in network.parameters() if p.requires_grad]
     try:
+        # torch's counter asks what goes into a layer for its gradient, and a weight that does (the
+        # query of a pooling) has none in inference mode.
+        for parameter in trained:
+            parameter.requires_grad_(False)
         with FlopCounterMode(display=False, custom_mapping=known) as counter:
             with _Reads(weights) as reads:
                 run()
     finally:
+        for parameter in trained:
+            parameter.requires_grad_(True)
         torch.backends.mha.set_fastpath_enabled(fused)
     return Counted(reads.total(), int(counter.get_total_flops()))
 

@@ -103,6 +103,8 @@ def choose(
 ) -> float:
     """Return the decay whose fit gives the held-out images the least cross-entropy.
 
+    It is looked for from the largest down to the first that gives more than the one before.
+
     Accuracy would be the noisier judge: on 70 held-out photos of Caltech-101 it chose between 0.01
     and 1 by chance, where the cross-entropy said 0.1 on each of five parts.
 
@@ -115,11 +117,12 @@ def choose(
     x, own, other = scaling(vectors[~held_out]), truth[~held_out], scaling(vectors[held_out])
     best, least, weights = ordered[0], np.inf, None
     for decay in ordered:
-        weights = fit(x, own, classes, decay, weights, flat=1e-5)
+        weights = fit(x, own, classes, decay, weights, flat=1e-4)
         found = logits(weights, other)
         found -= found.max(axis=1, keepdims=True)
         right = found[np.arange(len(other)), truth[held_out]]
         loss = float((np.log(np.exp(found).sum(axis=1)) - right).mean())
-        if loss < least:
-            best, least = decay, loss
+        if loss >= least:
+            break
+        best, least = decay, loss
     return best

@@ -5,12 +5,13 @@ encoder therefore scores exactly chance, however the items are sorted.
 
 Intervals are Wilson's, with an effective number of items. It is the number of items where they
 are independent and count alike; Kish's (sum w)^2 / sum w^2 where they have weights; and smaller
-still where items come in clusters (the captions of one image) that agree more than chance would
-have them: then it is what makes p (1 - p) / n equal the cluster-robust variance. Items may be
-alike in two ways (captions of one image, captions of one text): the variance then sums over all
-pairs that are alike in either, as in Cameron, Gelbach and Miller (2011). Unlike a bootstrap this
-needs no seed and stays honest at 0% and 100%. An interval speaks of other queries from the same
-place; the gallery searched is taken as given.
+still where items that weigh more vary more (rare classes that are hard), or where items come in
+clusters (the captions of one image) that agree more than chance would have them: then it is what
+makes p (1 - p) / n equal the cluster-robust variance. Items may be alike in two ways (captions of
+one image, captions of one text): the variance then sums over all pairs that are alike in either,
+as in Cameron, Gelbach and Miller (2011). Unlike a bootstrap this needs no seed and stays honest at
+0% and 100%. An interval speaks of other queries from the same place; the gallery searched is taken
+as given.
 """
 
 from __future__ import annotations
@@ -146,7 +147,7 @@ def share(
     mean = math.fsum(part * values) / whole  # exact sums: the mean of ones is 1, not 1 + 2e-16
     part = part / whole
     items, effective = len(values), 1.0 / float(part @ part)
-    if clusters is not None or alike is not None:
+    if clusters is not None or alike is not None or weights is not None:
         found = np.arange(len(values)) if clusters is None else clusters
         items, effective = _clustered(values, part, found, alike, mean, effective)
     low, high = wilson(mean, effective)

@@ -123,12 +123,15 @@ class Answers:
     Attributes:
         spot: where the first right item stands, for the queries that have a match.
         first_ten: share of images among the first ten, for these.
-        top: score of the best item, for all queries; empty where scores don't compare.
+        top: score of the best item, for all queries.
+        line: the same of the queries without a match, as the curves have it that judge the queries
+            of the other half: a threshold for those has to be of their scale. 0 for others.
     """
 
     spot: metrics.Places
     first_ten: Float[np.ndarray, " q"]
     top: Float[np.ndarray, " m"]
+    line: Float[np.ndarray, " m"]
 
 
 @dataclass
@@ -136,10 +139,11 @@ class _Parts:
     spots: list[metrics.Places] = field(default_factory=list)
     shares: list[np.ndarray] = field(default_factory=list)
     tops: list[np.ndarray] = field(default_factory=list)
+    lines: list[np.ndarray] = field(default_factory=list)
 
     def joined(self) -> Answers:
         first_ten, top = np.concatenate(self.shares), np.concatenate(self.tops)
-        return Answers(metrics.join(self.spots), first_ten, top)
+        return Answers(metrics.join(self.spots), first_ten, top, np.concatenate(self.lines))
 
 
 def search(
@@ -155,10 +159,12 @@ def search(
     most = min(10, len(z_index))
     for block in blocks(len(z_asked), len(z_index)):
         scores, there = z_asked[block] @ z_index.T, laid.indexed[block]
-        even = np.empty_like(scores)
+        even, line = np.empty_like(scores), np.zeros(len(scores), np.float32)
         for half, (image, text) in enumerate(curves):
             mine = laid.half[block] != half
             even[mine] = comparable(scores[mine], as_image, image, text)
+            own = ~mine & ~there  # no part of what the curve was fitted on
+            line[own] = comparable(scores[own], as_image, image, text).max(axis=1)
         ways = (scores, even, reciprocal(scores, as_image))
         match = matches(
             [own for own, is_in in zip(right[block], there, strict=True) if is_in], len(z_index)
@@ -168,6 +174,7 @@ def search(
                 part.spots.append(metrics.places(ranked[there], match))
                 part.shares.append(images_among(ranked[there], as_image, most))
             part.tops.append(ranked.max(axis=1))
+            part.lines.append(line if ranked is even else part.tops[-1])
     return {way: part.joined() for way, part in parts.items()}
 
 

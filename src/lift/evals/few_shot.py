@@ -54,8 +54,8 @@ class FewShot(Probe):
     """Top-1 and mean per-class accuracy after n images a class, as the mean over draws.
 
     The shots of a draw contain one another, and every number of shots is judged by the same
-    images. Intervals hold over images and over draws. More shots than some class has images are
-    left out with a note.
+    images. Intervals hold over images and over draws; two models are compared over images, on the
+    same draws. More shots than some class has images are left out with a note.
     """
 
     def __init__(self, config: Config) -> None:
@@ -228,7 +228,7 @@ def over_draws(
     if not 0 < mean < 1 or variance == 0:
         return replace(plain, items=images)
     low, high = metrics.wilson(mean, min(float(images), mean * (1 - mean) / variance))
-    return Metric(mean, low, high, images)
+    return Metric(mean, low, high, images, plain.outcomes)
 
 
 def build(config: Config) -> FewShot:

@@ -181,7 +181,7 @@ def _no_match(
     for way in WAYS[:2]:
         top, accepted = answers[way].top, np.zeros(len(right))
         for half in range(2):
-            line = threshold(top[without & (laid.half != half)], share)
+            line = threshold(answers[way].line[without & (laid.half != half)], share)
             if line is None:
                 few = int((without & (laid.half != half)).sum())
                 return {}, [

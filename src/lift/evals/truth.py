@@ -75,10 +75,10 @@ class Truth:
         """
         start = time.perf_counter()
         items, images = _items(encoder, source, self.config)
-        every = np.arange(len(items.true))
+        every, alone = np.arange(len(items.true)), len(items.sentences) == 1
         figures = {
             "AUC": items.share(influence(items.score, items.true), every),
-            "accuracy": items.share(_accuracy(items), every),
+            **({} if alone else {"accuracy": items.share(_accuracy(items), every)}),
             "accuracy (majority)": _majority(items),
             **_fits(items),
             **_blind(items),
@@ -91,7 +91,7 @@ class Truth:
         }
         if items.without:
             counts["images without a label"] = items.without
-        notes = []
+        notes = ["there is one sentence only, so no other sets a threshold"] if alone else []
         if "which image fits" not in figures:
             notes.append("no sentence is told of a true and a false image: which fits is not asked")
         guess = figures.get("AUC (blind)")
@@ -267,8 +267,7 @@ def _accuracy(items: _Items) -> Float[np.ndarray, " n"]:
     right = np.empty(len(fold))
     for number in range(int(fold.max()) + 1):
         judged = fold == number
-        taught = ~judged if (~judged).any() else judged
-        cut = threshold(items.score[taught], items.true[taught])
+        cut = threshold(items.score[~judged], items.true[~judged])
         right[judged] = (items.score[judged] > cut) == items.true[judged]
     return right
 

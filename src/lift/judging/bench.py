@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -29,13 +30,16 @@ from lift.errors import (
 from lift.evaluation import ROOM, Plan, evaluate, parse_plan
 from lift.files import require_writable, sole_writer
 from lift.judging.caches import require_use, serves
-from lift.judging.found import JudgedModel, Judgement, names_of, slug
+from lift.judging.found import JudgedModel, Judgement, folders_of, names_of
 from lift.judging.report import opened, repeat, write_costs, write_elsewhere, write_page
 from lift.kept_vectors import KeptVectors
 from lift.ranks import Ranks, joined
 from lift.results import write_results
 from lift.terms import Encoder, EvalResult
 from lift.world import choose_device
+
+VECTORS = "vectors"
+"""The folder of kept vectors, beside the results."""
 
 
 @dataclass(frozen=True)
@@ -56,10 +60,12 @@ class Bench:
         on: what was named to judge them on.
         asked: evaluations.
         catalogues: of the folders that were named.
+        unclear: what of them can't be asked, in sentences.
         caches: text vectors that are there.
         out: where results go.
         leaks, efficiency, progress, say: see `lift.commands.evaluation.judge`.
         device: of the models.
+        looks: of images by the hash of their files, so that each is decoded for leaks once.
     """
 
     words: list[str]
@@ -68,6 +74,7 @@ class Bench:
     names: list[str]
     asked: list[Asked]
     catalogues: list[Catalogue]
+    unclear: list[str]
     caches: list[EmbeddingCache]
     out: Path
     device: torch.device
@@ -75,6 +82,7 @@ class Bench:
     efficiency: bool
     progress: bool
     say: Callable[[str], None]
+    looks: dict[int, int] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -93,20 +101,24 @@ class Bench:
             LiftError: one that can't be opened, or a cache of no model's space.
         """
         catalogues = [search(word) for word in on if _is_folder(word)]
-        asked = [
-            Asked(parse_plan(word), word, suggested=False) for word in on if not _is_folder(word)
-        ]
-        asked += [
-            Asked(parse_plan(word), word, suggested=True)
+        asked = [Asked(_plan(word), word, suggested=False) for word in on if not _is_folder(word)]
+        suggested = [word for c in catalogues for found in c.found for word in found.on]
+        unclear = [
+            f"Not all of {folder} was looked at: it holds too many folders, or may not be listed."
             for catalogue in catalogues
-            for found in catalogue.found
-            for word in found.on
+            for folder in catalogue.unseen
         ]
+        for word in suggested:
+            try:
+                asked.append(Asked(parse_plan(word), word, suggested=True))
+            except ConfigError as error:  # a folder's name can break any words
+                unclear.append(f"{word} was left out: {error}")
         if not asked:
             named = ", ".join(on) or "nothing"
             raise ConfigError(
                 f"There is nothing to judge models on in {named}: name evaluations "
                 "(retrieval:data=PATH), or a folder of data sets (`lift data sets` lists them)."
+                + "".join(f" {why}" for why in unclear)
             )
         encoders = [open_contender(word, device=device) for word in words]
         stored = [EmbeddingCache.open(cache) for cache in caches]
@@ -119,6 +131,7 @@ class Bench:
             names_of(words, encoders),
             asked,
             catalogues,
+            unclear,
             stored,
             out,
             choose_device(device),
@@ -132,7 +145,7 @@ class Bench:
 
     def _judged(self, held: contextlib.ExitStack, arms: int, report: bool) -> Judgement:
         """Return the same; `held` is what is let go at the end."""
-        left_out: list[str] = []
+        left_out = [*self.unclear]
         with joined(self.device) as ranks:
             with ranks.together():
                 if ranks.first:  # two would append to the same vectors
@@ -179,22 +192,25 @@ class Bench:
     def _model(self, at: int, ranks: Ranks, left_out: list[str]) -> JudgedModel:
         """Return what is found of one model; results are on disk as soon as they are there."""
         encoder, name = self.encoders[at], self.names[at]
-        folder = self.out if len(self.words) == 1 else self.out / slug(name)
+        folder = self.out
+        if len(self.words) > 1:
+            folder /= folders_of(self.names, [VECTORS])[at]
         judged = self._wrapped(encoder, ranks)
         results: list[EvalResult] = []
+        written: list[Path] = []
         for asked in self.asked:
             self.say(f"{name}: {asked.words}")
-            guard = _left_out(asked, left_out, ranks) if asked.suggested else contextlib.nullcontext()
-            with guard:
+            with _left_out(asked, left_out, ranks):
                 results += evaluate(
                     judged,
                     [asked.plan],
                     progress=self.progress and ranks.first,
                     trained_on=getattr(encoder, "trained_on", None) if self._leaks(ranks) else None,
+                    looks=self.looks,
                 )
                 results[-1] = dataclasses.replace(results[-1], encoder=name)
                 if ranks.first:
-                    write_results(results[-1:], folder, outcomes=True)
+                    written += write_results(results[-1:], folder, outcomes=True, besides=written)
         cost = self._cost(encoder) if self.efficiency and ranks.first else None
         if cost is not None:
             write_costs(cost, folder)
@@ -217,11 +233,11 @@ class Bench:
         """Return the encoder, its work shared, its vectors kept, its texts from a cache."""
         judged: Encoder = Shared(encoder, ranks) if ranks.size > 1 else encoder
         if getattr(encoder, "identity", ""):
-            judged = KeptVectors(judged, self.out / "vectors", ranks)
+            judged = KeptVectors(judged, self.out / VECTORS, ranks)
         return self._texts(judged)
 
     def _texts(self, encoder: Encoder) -> Encoder:
-        """Return the encoder with its texts from the caches of its space; the last is asked first."""
+        """Return the encoder with its texts from caches of its space; the last is asked first."""
         for cache in self.caches:
             if serves(cache, encoder):
                 encoder = CachedTexts(encoder, cache)
@@ -240,6 +256,8 @@ def _left_out(asked: Asked, left_out: list[str], ranks: Ranks):
     try:
         yield
     except LiftError as error:
+        if not asked.suggested:
+            raise
         leaves = isinstance(error, ConfigError | DataError | MissingPackage | MissingRows)
         if error.of_all_ranks or isinstance(error, Echo):  # an echo does not tell what it is of
             leaves = any(ranks.hear(leaves))
@@ -248,6 +266,14 @@ def _left_out(asked: Asked, left_out: list[str], ranks: Ranks):
         left_out.append(f"{asked.words} was left out: {error}")
 
 
+def _plan(word: str) -> Plan:
+    if "/" in word.partition(":")[0]:
+        raise ConfigError(
+            f"{word} is neither a folder of data sets nor an evaluation (retrieval:data=PATH)."
+        )
+    return parse_plan(word)
+
+
 def _is_folder(word: str) -> bool:
     name = word.partition(":")[0]
-    return Path(word).is_dir() and name not in plugins.names(ROOM)
+    return os.path.isdir(word) and name not in plugins.names(ROOM)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,9 +54,18 @@ class Judgement:
     told: bool = True
 
 
-def slug(name: str) -> str:
-    """Return a name as one of a folder."""
-    return re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.")[-80:] or "model"
+def folders_of(names: Sequence[str], taken: Collection[str]) -> list[str]:
+    """Return a folder's name for each model, that no other has and that is not taken."""
+    found: list[str] = []
+    known = {name.lower() for name in taken}  # some disks know no capitals
+    for name in names:
+        stem = re.sub(r"[^A-Za-z0-9._-]+", "-", name)[-80:].strip("-.") or "model"
+        chosen, number = stem, 2
+        while chosen.lower() in known:
+            chosen, number = f"{stem}-{number}", number + 1
+        known.add(chosen.lower())
+        found.append(chosen)
+    return found
 
 
 def names_of(words: Sequence[str], encoders: Sequence[Encoder]) -> list[str]:

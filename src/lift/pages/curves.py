@@ -10,6 +10,7 @@ from dataclasses import replace
 from lift.pages.charts import Chart, Line, Mark, group_of
 from lift.pages.record import Record, number
 from lift.pages.words import metric_words
+from lift.results import is_share as is_named_as_share
 from lift.terms import EvalResult, Metric
 
 MOST_LINES = 3
@@ -198,7 +199,8 @@ def lines_of(result: EvalResult) -> list[str]:
 
 def is_share(name: str, metric: Metric) -> bool:
     """Whether a metric is a share between 0 and 1, so that it can be drawn on that scale."""
-    return "rank" not in name and all(0 <= v <= 1 for v in (metric.value, metric.low, metric.high))
+    ends = (metric.value, metric.low, metric.high)
+    return is_named_as_share(name) and all(0 <= v <= 1 for v in ends)
 
 
 def _score_line(name: str, points: list[tuple[int, Metric]]) -> Line:

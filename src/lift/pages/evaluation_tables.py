@@ -10,7 +10,7 @@ from lift.against import Difference
 from lift.pages.bars import Bar, Column, bar_of
 from lift.pages.judged import Compared, Group
 from lift.pages.words import metric_words, plain, share, value_words
-from lift.results import is_share
+from lift.results import figure_words, is_difference, is_share
 from lift.terms import EvalResult, Metric
 
 APART = (
@@ -119,7 +119,7 @@ def said_by(
 
 
 def _counts(result: EvalResult) -> tuple[str, ...]:
-    words = ", ".join(f"{value_words(n)} {what}" for what, n in result.counts.items())
+    words = ", ".join(f"{n:,} {what}" for what, n in result.counts.items())
     return (words,) if words else ()
 
 
@@ -148,16 +148,19 @@ def _row(group: Group, name: str, columns: Sequence[Column], about: tuple[str, .
 def _cell(name: str, metric: Metric | None) -> Cell:
     if metric is None:
         return Cell("", "", "")
-    interval = f"{figure(name, metric.low)} to {figure(name, metric.high)}"
+    interval = f"{figure(name, metric.low).removesuffix(' points')} to {figure(name, metric.high)}"
     return Cell(repr(metric.value), figure(name, metric.value), interval)
 
 
 def _drawn(name: str, metric: Metric) -> bool:
-    return is_share(name) and all(0 <= v <= 1 for v in (metric.value, metric.low, metric.high))
+    ends = (metric.value, metric.low, metric.high)
+    return is_share(name) and not is_difference(name) and all(0 <= v <= 1 for v in ends)
 
 
 def figure(name: str, value: float) -> str:
-    """Return a figure in its unit: shares in percent."""
+    """Return a figure in its unit: shares in percent, differences of shares in points."""
+    if is_share(name) and is_difference(name):
+        return figure_words(name, value)
     return share(value) if is_share(name) else plain(value)
 
 

@@ -79,6 +79,8 @@ def value_words(value: Any) -> str:
         return "yes" if value else "no"
     if isinstance(value, float):
         return f"{value:g}"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} {value_words(v)}" for name, v in value.items()) or "empty"
     if isinstance(value, list | tuple):
         return ", ".join(value_words(v) for v in value) or "empty"
     return str(value)

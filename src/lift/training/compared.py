@@ -12,6 +12,7 @@ from typing import Any
 from lift.config import from_dict, to_dict
 from lift.errors import ConfigError, DataError
 from lift.files import write_text
+from lift.results import lower_is_better
 from lift.terms import EvalResult
 from lift.training.effort import Effort
 from lift.training.paired import Difference, difference
@@ -222,7 +223,7 @@ class Figure:
     @property
     def lower_is_better(self) -> bool:
         """Whether less is better, as of a rank."""
-        return "rank" in self.metric
+        return lower_is_better(self.metric)
 
 
 def figures(found: Comparison) -> list[Figure]:

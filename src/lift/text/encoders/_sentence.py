@@ -165,7 +165,12 @@ class SentenceEncoder:
 
 
 def load_model(
-    source: str | Path, device: str, *, weights: Weights = "float32", **options: Any
+    source: str | Path,
+    device: str,
+    *,
+    weights: Weights = "float32",
+    safetensors: bool = False,
+    **options: Any,
 ) -> tuple[Any, torch.device]:
     """Return (SentenceTransformer, device) of a folder or hub id, without progress bars.
 
@@ -173,6 +178,7 @@ def load_model(
         source: the folder, or the id.
         device: where to compute (see `choose_device`).
         weights: precision in which the network is held, from the first byte loaded.
+        safetensors: whether networks come from those files alone.
         options: of `SentenceTransformer`.
 
     Raises:
@@ -182,7 +188,7 @@ def load_model(
     from sentence_transformers import SentenceTransformer
 
     where = choose_device(device)
-    held = {"dtype": getattr(torch, weights)}
+    held = {"dtype": getattr(torch, weights)} | ({"use_safetensors": True} if safetensors else {})
     missing: set[str] = set()
     with loading(source), quiet_loading(), _missing_weights(missing):
         model = SentenceTransformer(str(source), device=str(where), model_kwargs=held, **options)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -113,7 +114,7 @@ def find_rows(path: str, layout: str = "auto") -> tuple[str, Files]:
 
 
 def _detect(path: Path) -> str:
-    if not path.is_dir():
+    if not os.path.isdir(path):  # unlike a Path's, never raises
         suffix = matching(str(path))[0].suffix
         if suffix in (".npy", ".parquet"):
             return suffix[1:]
