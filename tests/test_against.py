@@ -79,7 +79,7 @@ def test_one_file_that_is_data_twice_is_compared_twice(tmp_path):
     assert len(set(written)) == len(written) == 4 and [len(arm) for arm in arms] == [2, 2]
     differences, alone = compared([arms[0]], [arms[1]])
     assert sorted(one.mean for one in differences if one.primary) == pytest.approx([0, 0.3])
-    assert not alone and len(pooled_results(arms)) == 2
+    assert not alone and len(pooled_results(arms)[0]) == 2
 
 
 def test_what_only_one_was_asked_is_told():
@@ -114,7 +114,8 @@ def test_what_the_intervals_of_seeds_know_is_not_lost():
     own = metrics.share(GOOD)
     wide = dataclasses.replace(own, low=own.low - 0.1, high=own.high + 0.1)
     arm = [[dataclasses.replace(result(GOOD), metrics={"1-shot top-1": wide})] for _ in range(2)]
-    (found,) = pooled_results(arm)
+    (found,), refused = pooled_results(arm)
+    assert not refused
     assert found.metrics["1-shot top-1"] == wide
 
 
@@ -148,15 +149,20 @@ def test_seeds_are_pooled_in_pairs():
 
 def test_an_arm_has_one_figure_over_its_seeds():
     arm = [[result(GOOD)], [result(BAD)]]
-    (found,) = pooled_results(arm)
+    (found,), refused = pooled_results(arm)
+    assert not refused
     figure = found.metrics["text_to_image/R@10"]
     assert figure.value == pytest.approx(0.65) and figure.items == 100
     alone = arm[0][0].metrics["text_to_image/R@10"]
     assert figure.high - figure.low > alone.high - alone.low  # seeds differ by 30 points
     assert found.metrics["text_to_image/median rank"].value == 3
     assert found.notes[0] == "the mean of 2 seeds"
-    with pytest.raises(DataError, match="other samples"):
-        pooled_results([[result(GOOD)], [result(GOOD, digest="d2")]])
+    for other, why in (
+        ([result(GOOD, digest="d2")], "other samples"),
+        ([], "was not asked of all"),
+    ):
+        results, refused = pooled_results([[result(GOOD)], other])
+        assert not results and len(refused) == 1 and why in refused[0]
 
 
 def test_outcomes_come_back_from_disk(tmp_path):

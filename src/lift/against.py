@@ -95,40 +95,44 @@ def compared(
     return differences, refused + [_alone(key) for key in told if key not in both]
 
 
-def pooled_results(arm: Sequence[Sequence[EvalResult]]) -> list[EvalResult]:
-    """Return the results of an arm over its seeds: means, with intervals over items and seeds.
+def pooled_results(arm: Sequence[Sequence[EvalResult]]) -> tuple[list[EvalResult], list[str]]:
+    """Return the results of an arm over its seeds, and a sentence for each that can't be pooled.
 
-    A figure that is no mean of items (a median rank) has the mean of its seeds and of the ends of
-    their intervals. Notes and counts are those of all seeds; examples those of the first.
+    They are means, with intervals over items and seeds. A figure that is no mean of items (a median
+    rank) has the mean of its seeds and of the ends of their intervals. Notes are those of all
+    seeds, counts and examples those of the first.
 
     Args:
         arm: results of each seed.
-
-    Raises:
-        DataError: seeds that were judged on other samples.
     """
     seeds = _by_key(arm)
-    found = []
-    for key, first in seeds[0].items():
+    found: list[EvalResult] = []
+    refused: list[str] = []
+    for key in dict.fromkeys(key for one in seeds for key in one):
         results = [one[key] for one in seeds if key in one]
         if len(results) < len(seeds):
-            continue  # asked of some of them only
-        _require_same_samples(results)
-        metrics = {
+            refused.append(_alone(key))
+            continue
+        try:
+            found.append(_pooled_result(results))
+        except DataError as error:
+            refused.append(str(error))
+    return found, refused
+
+
+def _pooled_result(results: Sequence[EvalResult]) -> EvalResult:
+    _require_same_samples(results)
+    notes = dict.fromkeys(note for result in results for note in result.notes)
+    return dataclasses.replace(
+        results[0],
+        metrics={
             name: _pooled([result.metrics[name] for result in results])
-            for name in first.metrics
+            for name in results[0].metrics
             if all(name in result.metrics for result in results)
-        }
-        notes = dict.fromkeys(note for result in results for note in result.notes)
-        found.append(
-            dataclasses.replace(
-                first,
-                metrics=metrics,
-                notes=(f"the mean of {len(seeds)} seeds", *notes),
-                seconds=sum(result.seconds for result in results),
-            )
-        )
-    return found
+        },
+        notes=(f"the mean of {len(results)} seeds", *notes),
+        seconds=sum(result.seconds for result in results),
+    )
 
 
 def _pooled(metrics: Sequence[Metric]) -> Metric:

@@ -48,6 +48,7 @@ class Coloured:
 
     def encode_patches(self, images):
         import numpy as np
+
         from lift.evals._dense import Patches
 
         z = self.encode_images(images)

@@ -145,6 +145,11 @@ def test_seeds_are_one_arm(model, other, tmp_path):
     assert all(one.seeds == 2 and one.mean == pytest.approx(0) for one in found.differences)
 
 
+def test_a_model_that_stands_twice_in_an_arm_is_told(model, tmp_path):
+    found = lift.judge([model, model], on=RETRIEVAL, out=tmp_path / "out", **QUIET)
+    assert len(found.pooled) == 1 and any("is the same model as" in why for why in found.left_out)
+
+
 LAUNCH = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "lift")
 
 

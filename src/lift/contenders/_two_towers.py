@@ -48,7 +48,27 @@ class Texts(Protocol):
         ...
 
 
-class TwoTowers:
+class Featured:
+    """An `Encoder` whose image vectors are the features of its tower, brought to unit length."""
+
+    def features(
+        self, images: ImageLike | Iterable[ImageLike], *, batch_size: int = BATCH
+    ) -> Float32[np.ndarray, "n d"]:
+        """Return a raw row for each image, whatever its length. Raises DataError."""
+        raise NotImplementedError
+
+    def encode_images(
+        self, images: ImageLike | Iterable[ImageLike], *, batch_size: int = BATCH
+    ) -> Float32[np.ndarray, "n d"]:
+        """Return one unit-length row an image; arguments as in `lift.Bundle.encode_images`.
+
+        Raises:
+            DataError: an image can't be read.
+        """
+        return unit(torch.from_numpy(self.features(images, batch_size=batch_size))).numpy()
+
+
+class TwoTowers(Featured):
     """An `Encoder` of an image tower whose own vectors lie where its texts do.
 
     Attributes:
@@ -70,16 +90,6 @@ class TwoTowers:
     def identity(self) -> str:
         """A digest of weights, pixels and texts: equal digests, equal vectors."""
         return digest(self.tower.space.fingerprint, self._texts.identity)
-
-    def encode_images(
-        self, images: ImageLike | Iterable[ImageLike], *, batch_size: int = BATCH
-    ) -> Float32[np.ndarray, "n d"]:
-        """Return one unit-length row an image; arguments as in `lift.Bundle.encode_images`.
-
-        Raises:
-            DataError: an image can't be read.
-        """
-        return unit(torch.from_numpy(self.features(images, batch_size=batch_size))).numpy()
 
     def features(
         self, images: ImageLike | Iterable[ImageLike], *, batch_size: int = BATCH

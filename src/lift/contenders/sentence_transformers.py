@@ -18,7 +18,7 @@ import torch
 from jaxtyping import Bool, Float32
 from PIL import Image
 
-from lift.contenders._two_towers import BATCH, digest
+from lift.contenders._two_towers import BATCH, Featured, digest
 from lift.data.image import decode
 from lift.data.many import as_many, chunks
 from lift.efficiency import Efficiency, measured
@@ -170,7 +170,7 @@ def _cap(model: Any, config: Config) -> int | None:
     return min(found) if found else None
 
 
-class SentenceModel:
+class SentenceModel(Featured):
     """A model of sentence-transformers as an `Encoder`.
 
     Attributes:
@@ -185,16 +185,6 @@ class SentenceModel:
         self.name, self.saw = Path(config.model).name, config.saw
         self.model, self.identity, self.max_tokens = model, identity, cap
         self._prompts = {"prompt": config.prompt, "prompt_name": config.prompt_name}
-
-    def encode_images(
-        self, images: ImageLike | Iterable[ImageLike], *, batch_size: int = BATCH
-    ) -> Float32[np.ndarray, "n d"]:
-        """Return one unit-length row an image; arguments as in `lift.Bundle.encode_images`.
-
-        Raises:
-            DataError: an image can't be read.
-        """
-        return unit(torch.from_numpy(self.features(images, batch_size=batch_size))).numpy()
 
     def features(
         self, images: ImageLike | Iterable[ImageLike], *, batch_size: int = BATCH

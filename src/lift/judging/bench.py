@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from lift import plugins
-from lift.against import compared, pooled_results
+from lift.against import Difference, compared, pooled_results
 from lift.cache.reader import EmbeddingCache
 from lift.catalog import Catalogue, search
 from lift.contenders import open_contender
@@ -152,22 +152,16 @@ class Bench:
                     held.enter_context(sole_writer(self.out))
                     require_writable(self.out)
             models = [self._model(at, ranks, left_out) for at in range(len(self.words))]
-        told = ranks.first
-        ours, theirs = [m.results for m in models[:arms]], [m.results for m in models[arms:]]
-        differences, alone = compared(ours, theirs) if theirs else ([], [])
+        pooled, differences, alone = _side_by_side(models[:arms], models[arms:])
         judgement = Judgement(
             tuple(models),
-            tuple(
-                (" + ".join(m.name for m in arm), tuple(pooled_results([m.results for m in arm])))
-                for arm in (models[:arms], models[arms:])
-                if len(arm) > 1
-            ),
-            tuple(differences),
-            (*dict.fromkeys(left_out), *alone),
+            pooled,
+            differences,
+            (*dict.fromkeys(left_out), *self._twice(arms), *alone),
             self._absent(),
-            told=told,
+            told=ranks.first,
         )
-        if not report or not told:
+        if not report or not ranks.first:
             return judgement
         sources = opened(asked.plan.data for asked in self.asked)
         encoders = {
@@ -179,6 +173,21 @@ class Bench:
         except MissingPackage as error:  # the figures are there without it
             return dataclasses.replace(judgement, left_out=(*judgement.left_out, str(error)))
         return dataclasses.replace(judgement, report=page)
+
+    def _twice(self, arms: int) -> list[str]:
+        """Return a sentence for a model that stands twice in an arm."""
+        found = []
+        for arm in (slice(None, arms), slice(arms, None)):
+            met: dict[str, str] = {}
+            for name, encoder in zip(self.names[arm], self.encoders[arm], strict=True):
+                identity = str(getattr(encoder, "identity", "")) or name
+                if identity in met:
+                    found.append(
+                        f"{name} is the same model as {met[identity]}: as seeds of one arm they "
+                        "say nothing of other seeds"
+                    )
+                met.setdefault(identity, name)
+        return found
 
     def _command(self, arms: int) -> str:
         return repeat(
@@ -277,3 +286,23 @@ def _plan(word: str) -> Plan:
 def _is_folder(word: str) -> bool:
     name = word.partition(":")[0]
     return os.path.isdir(word) and name not in plugins.names(ROOM)
+
+
+def _side_by_side(
+    ours: Sequence[JudgedModel], theirs: Sequence[JudgedModel]
+) -> tuple[tuple[tuple[str, tuple[EvalResult, ...]], ...], tuple[Difference, ...], list[str]]:
+    """Return arms over their seeds, one against the other, and what does not compare."""
+    pooled, alone = [], []
+    for arm in (ours, theirs):
+        if len(arm) > 1:
+            results, why = pooled_results([model.results for model in arm])
+            pooled.append((" + ".join(model.name for model in arm), tuple(results)))
+            alone += why
+    differences: list[Difference] = []
+    if theirs:
+        try:
+            differences, why = compared([m.results for m in ours], [m.results for m in theirs])
+        except (ConfigError, DataError) as error:  # what each of them can do stands all the same
+            why = [f"Nothing compares. {error}"]
+        alone += why
+    return tuple(pooled), tuple(differences), alone

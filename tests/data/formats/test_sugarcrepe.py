@@ -64,7 +64,7 @@ def test_one_file_of_ours(folder):
     "content, sentence",
     [
         ("{", "is not JSON"),
-        ("[1]", "not in SugarCrepe's form"),
+        ("[1]", "question 0 is no object"),
         ('{"0": {"filename": "x.png", "caption": "a"}}', "question '0' lacks one of"),
         (
             '{"0": {"filename": "x.png", "caption": " ", "negative_caption": "b"}}',
