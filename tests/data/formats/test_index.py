@@ -21,6 +21,7 @@ from lift.data.formats._index import Chunk, Entry, Span, Spool
 from lift.data.formats._members import Scan
 from lift.data.source import open_source
 from lift.errors import BrokenSample, DataError
+from lift.terms import Caption
 
 SAMPLES = 1030
 
@@ -322,7 +323,7 @@ def test_remote_shards(tmp_path, far, scans):
     assert source.whereabouts == "memory://lift-index" and "4 times" in source.promise()
     source.ahead([2, 0])
     first = everything(source)
-    assert first[0][10] == ("far-1/000000", b"image 0", (("text 0", "raw", 1.0),))
+    assert first[0][10] == ("far-1/000000", b"image 0", (Caption("text 0"),))
     again = opened()
     assert scans() == [] and everything(again) == first
     assert len(kept(tmp_path)) == 3, "remote shards are kept however small"
