@@ -37,3 +37,29 @@ class Balance(HTMLParser):
         self.references += [str(values[n]) for n in ("src", "href", "xlink:href") if n in values]
         if tag == "img" and "alt" not in values:
             self.images_without_words += 1
+
+
+class Tables(Balance):
+    """Collects ids, what is said, and the texts of the cells of tables, too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ids: list[str] = []
+        self.rows: list[list[str]] = []
+        self.said: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list) -> None:
+        super().handle_starttag(tag, attrs)
+        if tag == "tr":
+            self.rows.append([])
+        if tag in ("td", "th"):
+            self.rows[-1].append("")
+
+    def handle_data(self, data: str) -> None:
+        self.said.append(data)
+        if "td" in self.open or "th" in self.open:
+            self.rows[-1][-1] += data
+
+    def _note(self, tag: str, attrs: list) -> None:
+        super()._note(tag, attrs)
+        self.ids += [value for name, value in attrs if name == "id"]

@@ -9,13 +9,14 @@ from __future__ import annotations
 import hashlib
 import io
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from PIL import Image
 
 from lift.data.image import decode
 from lift.terms import Caption, Sample
+from listed_samples import Listed
 
 WIDTH = 64
 PLAIN = {"a", "the", "near", "of", "some"}
@@ -97,23 +98,6 @@ class Model:
         return model
 
 
-class Pairs:
-    """Images made of captions."""
-
-    def __init__(self, name: str, samples: list[Sample]) -> None:
-        self.name, self.samples, self.groups = name, samples, (len(samples),)
-
-    def __len__(self) -> int:
-        return len(self.samples)
-
-    def read(self, index: int) -> Sample:
-        return self.samples[index]
-
-    def texts(self) -> Iterator[tuple[str, tuple[Caption, ...]]]:
-        for sample in self.samples:
-            yield sample.key, sample.captions
-
-
 COLOURS = ("red", "blue", "green", "yellow", "black", "white", "brown", "pink")
 NOUNS = ("dog", "cat", "boy", "girl", "horse", "man", "woman", "bird", "cow", "sheep", "elephant")
 VERBS = ("runs", "sits", "jumps", "sleeps", "stands", "walks")
@@ -139,7 +123,7 @@ def pairs(
     show: Callable[[np.ndarray], np.ndarray] = lambda z: z,
     told: Sequence[str] | None = None,
     label: Callable[[str], str] = lambda text: text.split()[2],
-) -> Pairs:
+) -> Listed:
     """Return an image for each caption `said`, with the captions `told` (None: the same).
 
     Args:
@@ -160,4 +144,4 @@ def pairs(
         samples.append(
             Sample(f"{number:04}", file.getvalue(), (Caption(own),), {"kind": label(text)})
         )
-    return Pairs("planted pairs", samples)
+    return Listed(samples, "planted pairs")

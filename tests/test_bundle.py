@@ -11,42 +11,31 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 import lift
-from lift import bundle, plugins
-from lift.bundle import Bundle, BundleRecord
+from lift import bundle
+from lift.bundle import Bundle
 from lift.cache.probes import require_alike
 from lift.cache.reader import EmbeddingCache
 from lift.cache.writer import embed
 from lift.config import part
-from lift.data.transform import Transform
 from lift.errors import CheckpointError, ConfigError, DataError, SpaceMismatch
-from lift.heads import HeadConfig
-from lift.model import SideConfig, build_side
 from lift.terms import Encoder
 from lift.text.encoder import build_encoder
 from lift.text.encoders.hashing import Config, HashingEncoder
+from made_model import made
 
 FIXTURES = Path(__file__).parent / "fixtures"
 
 
 def make(seed: int = 0) -> Bundle:
-    torch.manual_seed(seed)
-    encoder = plugins.build(part("text/encoders", "hashing", dimensions=24))
-    tower = part("towers", "vit", width=16, depth=1, heads=2, patch=8, resolution=32)
-    image = SideConfig(tower=plugins.resolve(tower), head=HeadConfig(layers=2))
-    record = BundleRecord(
-        image=image,
-        transform=Transform(resolution=32, canvas=40),
-        space=encoder.space,
-        encoder=plugins.resolve(encoder.part),
+    return made(
+        seed=seed,
         saw=("coco",),
         scalars={"scale": 20.0},
         origin={"recipe": "made by a test"},
     )
-    return Bundle(build_side(image, None, 24), record)
 
 
 @pytest.fixture

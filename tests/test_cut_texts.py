@@ -6,15 +6,12 @@ import numpy as np
 import pytest
 
 from lift import plugins
-from lift.bundle import Bundle, BundleRecord
 from lift.cache.reader import EmbeddingCache
 from lift.cache.writer import embed
 from lift.config import part
-from lift.data.transform import Transform
 from lift.encoders import CachedTexts
 from lift.evals._encode import cut_of
-from lift.heads import HeadConfig
-from lift.model import SideConfig, build_side
+from made_model import made
 
 LONG = "one two three four five"
 
@@ -71,14 +68,5 @@ def test_a_note_counts_them(cache):
 
 
 def test_a_model_tells_what_its_text_encoder_tells():
-    encoder = plugins.build(part("text/encoders", "hashing", max_tokens=4, dimensions=24), "cpu")
-    tower = part("towers", "vit", width=16, depth=1, heads=2, patch=8, resolution=32)
-    image = SideConfig(tower=plugins.resolve(tower), head=HeadConfig(layers=2))
-    record = BundleRecord(
-        image=image,
-        transform=Transform(resolution=32, canvas=40),
-        space=encoder.space,
-        encoder=plugins.resolve(encoder.part),
-    )
-    model = Bundle(build_side(image, None, 24), record)
+    model = made(encoder={"max_tokens": 4})
     assert model.cut(["short", LONG]).tolist() == [False, True]

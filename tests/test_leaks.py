@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import io
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +19,7 @@ from lift.errors import DataError
 from lift.evaluation import Plan, evaluate
 from lift.leaks import Found, Judged, Leaks, leaks, telling_bits
 from lift.terms import Caption, Sample
+from listed_samples import Listed
 
 
 def drawn(number: int) -> Image.Image:
@@ -33,23 +33,6 @@ def saved(image: Image.Image, kind: str = "PNG", **options: int) -> bytes:
     out = io.BytesIO()
     image.save(out, kind, **options)
     return out.getvalue()
-
-
-class Listed:
-    """Samples in memory."""
-
-    def __init__(self, samples: list[Sample], name: str = "listed") -> None:
-        self.name, self.groups, self.samples = name, (len(samples),), samples
-
-    def __len__(self) -> int:
-        return len(self.samples)
-
-    def read(self, index: int) -> Sample:
-        return self.samples[index]
-
-    def texts(self) -> Iterator[tuple[str, tuple[Caption, ...]]]:
-        for sample in self.samples:
-            yield sample.key, sample.captions
 
 
 def sample(key: str, image: bytes, *texts: str) -> Sample:

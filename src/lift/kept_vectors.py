@@ -189,11 +189,14 @@ class KeptVectors(Wrapped):
         found, encoded: inputs whose vectors were there, and that were encoded, so far.
     """
 
-    def __init__(self, encoder: Encoder, folder: Path, ranks: Ranks = ALONE) -> None:
+    def __init__(
+        self, encoder: Encoder, folder: Path, ranks: Ranks = ALONE, *, identity: str = ""
+    ) -> None:
         """Open the vectors of this encoder; nobody else may write there meanwhile.
 
         Args:
-            encoder: has an `identity`.
+            encoder: has an `identity`,
+            identity: which reads all weights, so who knows it says it.
             folder: those of each encoder lie in a folder of their own there.
             ranks: who asks together; the first one writes, the others only read, and remember.
 
@@ -201,7 +204,7 @@ class KeptVectors(Wrapped):
             DataError: files of another format.
         """
         super().__init__(encoder)
-        identity = str(getattr(encoder, "identity", ""))
+        identity = identity or str(getattr(encoder, "identity", ""))
         assert identity, "an encoder without identity has no vectors to be known again"
         self._folder = folder / hashlib.blake2b(identity.encode(), digest_size=12).hexdigest()
         self._ranks = ranks

@@ -6,36 +6,19 @@ import json
 from pathlib import Path
 
 import pytest
-import torch
 
 from lift import plugins
-from lift.bundle import Bundle, BundleRecord
 from lift.cli import main
-from lift.config import part
-from lift.data.transform import Transform
 from lift.diagnosis import ROOM
-from lift.heads import HeadConfig
-from lift.model import SideConfig, build_side
+from made_model import made
 
 PAIRS = "scenes:count=40"
 
 
 def _save(folder: Path, dimensions: int = 24) -> Path:
     """Save a model as it was made: nothing was learned."""
-    torch.manual_seed(0)
-    encoder = plugins.build(part("text/encoders", "hashing", dimensions=dimensions))
-    tower = part("towers", "vit", width=16, depth=1, heads=2, patch=8, resolution=16)
-    image = SideConfig(tower=plugins.resolve(tower), head=HeadConfig(layers=1))
-    record = BundleRecord(
-        image=image,
-        transform=Transform(resolution=16, canvas=16),
-        space=encoder.space,
-        encoder=plugins.resolve(encoder.part),
-        saw=(),
-        scalars={"scale": 20.0},
-        origin={},
-    )
-    return Bundle(build_side(image, None, dimensions), record).save(folder)
+    model = made(dimensions=dimensions, resolution=16, canvas=16, layers=1, scalars={"scale": 20.0})
+    return model.save(folder)
 
 
 @pytest.fixture(scope="module")

@@ -21,7 +21,8 @@ from lift.diagnosis.temperature import calibration_error
 from lift.errors import ConfigError, DataError, MissingRows
 from lift.terms import Caption
 from lift.text.geometry import spread
-from planted_faults import Model, Pairs, Texts, captions, pairs, unit
+from listed_samples import Listed
+from planted_faults import Model, Texts, captions, pairs, unit
 
 QUESTIONS = plugins.names(ROOM)
 
@@ -139,7 +140,7 @@ def test_duplicates_cost_what_cannot_be_told_apart(texts: Texts, model: Model) -
     assert found.value == 0.5 and found.items == 5
     assert found.details["recall_lost_at_most"] == pytest.approx(0.5 * 0.75)
     copies = [dataclasses.replace(source.samples[4], key=f"copy {n}") for n in range(4)]
-    found = ask("duplicates", measure(model, Pairs("copies", [*source.samples[:4], *copies])))
+    found = ask("duplicates", measure(model, Listed([*source.samples[:4], *copies], "copies")))
     assert found.value == 0  # one image file under four keys
 
 
@@ -174,7 +175,7 @@ def test_pairs_have_distinct_captions_and_files(texts: Texts, model: Model) -> N
     said = captions(6)
     source = pairs([*said, said[0], said[1]], texts)
     twin = dataclasses.replace(source.samples[2], key="twin", captions=(Caption("a red bus"),))
-    found = measure(model, Pairs("some", [*source.samples, twin])).pairs
+    found = measure(model, Listed([*source.samples, twin], "some")).pairs
     assert found.image.tolist() == [0, 1, 2, 3, 4, 5]
     assert len(set(found.text.tolist())) == 6
 
@@ -206,7 +207,7 @@ def test_a_few_images_are_enough_for_no_answer_and_no_crash(
 def test_a_sample_is_drawn_by_key_and_told(model: Model, texts: Texts) -> None:
     source = pairs(captions(80), texts)
     found = measure(model, source, limit=50)
-    turned = measure(model, Pairs("turned", source.samples[::-1]), limit=50)
+    turned = measure(model, Listed(source.samples[::-1], "turned"), limit=50)
     assert len(found.keys) == 50 and set(found.keys) == set(turned.keys)
     assert found.keys == sorted(found.keys)  # in the order of the source
     told = answer(found, [])
@@ -215,12 +216,12 @@ def test_a_sample_is_drawn_by_key_and_told(model: Model, texts: Texts) -> None:
     many = dataclasses.replace(
         source.samples[0], captions=tuple(Caption(text) for text in captions(7))
     )
-    found = measure(model, Pairs("many", [many, *source.samples[7:]]))
+    found = measure(model, Listed([many, *source.samples[7:]], "many"))
     assert int((found.owner == 0).sum()) == 5 and "first 5 captions" in found.notes[-1]
     with pytest.raises(ConfigError, match="2 or more"):
         measure(model, source, limit=1)
     with pytest.raises(DataError, match="no captions"):
-        measure(model, Pairs("none", [dataclasses.replace(many, captions=())]))
+        measure(model, Listed([dataclasses.replace(many, captions=())], "none"))
 
 
 class Stored(Model):

@@ -6,17 +6,11 @@ import dataclasses
 from pathlib import Path
 
 import pytest
-import torch
 
 import lift
-from lift import plugins
-from lift.bundle import Bundle, BundleRecord
 from lift.config import part
-from lift.data.transform import Transform
 from lift.features import embed_images
-from lift.heads import HeadConfig
-from lift.model import SideConfig, build_side
-from lift.text.encoder import build_encoder
+from made_model import made
 
 DATA = "scenes:count=260,seed=1,resolution=32"
 OLD, NEW = "hashing:dimensions=32", "hashing:dimensions=24,seed=4"
@@ -46,19 +40,13 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
         (found.wide, f"hashing:dimensions={WIDTH}"),
     ):
         lift.embed([DATA], out=out, encoder=words, codec="float32", progress=False)
-    torch.manual_seed(0)
-    encoder = build_encoder(part("text/encoders", "hashing", dimensions=32))
-    tower = part("towers", "vit", width=WIDTH, depth=1, heads=2, patch=8, resolution=32)
-    image = SideConfig(tower=plugins.resolve(tower), head=HeadConfig(layers=2))
-    record = BundleRecord(
-        image=image,
-        transform=Transform(resolution=32, canvas=32),
-        space=encoder.space,
-        encoder=plugins.resolve(encoder.part),
+    made(
+        dimensions=32,
+        width=WIDTH,
+        canvas=32,
         scalars={"scale": 20.0},
         origin={"recipe": "made by a test"},
-    )
-    Bundle(build_side(image, None, 32), record).save(found.model)
+    ).save(found.model)
     tower = part("towers", "lift_model", model=str(found.model))
     embed_images(
         [DATA], tower, found.features, codec=part("cache/codecs", "float32"), progress=False

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
@@ -19,53 +18,12 @@ from lift.text.edits import Distances
 from lift.text.figures import Card
 from lift.text.lines import SECTIONS, lines_of
 from lift.text.pairs import Edit, PairSet
-
-HOSTILE = '<script>alert("x")</script> & "quoted" \u202e'
-VOID = {"meta", "br", "img", "hr", "link", "input", "path", "use", "rect", "line", "circle"}
+from page_reader import HOSTILE, Tables
 
 
-class Page(HTMLParser):
-    """Checks that tags close in order; collects ids, references and the texts of table rows."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.tags: list[str] = []
-        self.ids: list[str] = []
-        self.references: list[str] = []
-        self.rows: list[list[str]] = []
-
-    def handle_startendtag(self, tag: str, attrs: list) -> None:
-        self._note(tag, attrs)
-
-    def handle_starttag(self, tag: str, attrs: list) -> None:
-        self._note(tag, attrs)
-        if tag not in VOID:
-            self.open.append(tag)
-        if tag == "tr":
-            self.rows.append([])
-        if tag in ("td", "th"):
-            self.rows[-1].append("")
-
-    def handle_endtag(self, tag: str) -> None:
-        if tag not in VOID:
-            assert self.open and self.open[-1] == tag, (tag, self.open[-5:])
-            self.open.pop()
-
-    def handle_data(self, data: str) -> None:
-        if "td" in self.open or "th" in self.open:
-            self.rows[-1][-1] += data
-
-    def _note(self, tag: str, attrs: list) -> None:
-        values = dict(attrs)
-        self.tags.append(tag)
-        self.ids += [values["id"]] if "id" in values else []
-        self.references += [str(values[n]) for n in ("src", "href", "xlink:href") if n in values]
-
-
-def read(path: Path) -> tuple[str, Page]:
+def read(path: Path) -> tuple[str, Tables]:
     text = path.read_text(encoding="utf-8")
-    page = Page()
+    page = Tables()
     page.feed(text)
     page.close()
     assert page.open == [] and len(page.ids) == len(set(page.ids))

@@ -7,7 +7,6 @@ import json
 import re
 import subprocess
 import sys
-from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
@@ -20,55 +19,12 @@ from lift.curation.inspection import inspect
 from lift.errors import ConfigError, StorageError
 from lift.pages.inspection import render, write_inspection
 from lift.pages.inspection_charts import charts_of
-
-HOSTILE = '<script>alert("x")</script> & "quoted" \u202e'
-VOID = {"meta", "br", "img", "hr", "link", "input", "path", "use", "rect", "line", "circle"}
+from page_reader import HOSTILE, Tables
 
 
-class Page(HTMLParser):
-    """Checks that tags close in order; collects ids, references and the texts of table rows."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.tags: list[str] = []
-        self.ids: list[str] = []
-        self.references: list[str] = []
-        self.rows: list[list[str]] = []
-        self.said: list[str] = []
-
-    def handle_startendtag(self, tag: str, attrs: list) -> None:
-        self._note(tag, attrs)
-
-    def handle_starttag(self, tag: str, attrs: list) -> None:
-        self._note(tag, attrs)
-        if tag not in VOID:
-            self.open.append(tag)
-        if tag == "tr":
-            self.rows.append([])
-        if tag in ("td", "th"):
-            self.rows[-1].append("")
-
-    def handle_endtag(self, tag: str) -> None:
-        if tag not in VOID:
-            assert self.open and self.open[-1] == tag, (tag, self.open[-5:])
-            self.open.pop()
-
-    def handle_data(self, data: str) -> None:
-        self.said.append(data)
-        if "td" in self.open or "th" in self.open:
-            self.rows[-1][-1] += data
-
-    def _note(self, tag: str, attrs: list) -> None:
-        values = dict(attrs)
-        self.tags.append(tag)
-        self.ids += [values["id"]] if "id" in values else []
-        self.references += [str(values[n]) for n in ("src", "href", "xlink:href") if n in values]
-
-
-def read(path: Path) -> tuple[str, Page]:
+def read(path: Path) -> tuple[str, Tables]:
     text = path.read_text(encoding="utf-8")
-    page = Page()
+    page = Tables()
     page.feed(text)
     page.close()
     assert page.open == [] and len(page.ids) == len(set(page.ids))

@@ -89,6 +89,29 @@ def skipped(name: str, why: str, advice: str) -> Finding:
     return Finding(name=name, level="skipped", means=why, advice=advice)
 
 
+class OfPairs:
+    """A question about right pairs; it is skipped where there is nothing to ask about.
+
+    Attributes:
+        name, advice: of its findings.
+    """
+
+    name: str
+    advice: str
+
+    def __init__(self, config: Any) -> None:
+        self.config = config
+
+    def ask(self, measured: Measured) -> Finding:
+        """Return the answer, or why there is none."""
+        why = measured.unfit()
+        return skipped(self.name, why, self.advice) if why else self.answer(measured)
+
+    def answer(self, measured: Measured) -> Finding:
+        """Return the answer for pairs that can be asked about."""
+        raise NotImplementedError
+
+
 def level_of(value: float, look: float, fault: float) -> Level:
     """Return the level of a value; it gets worse from `look` to `fault`, whichever is larger."""
     sign = 1.0 if fault >= look else -1.0

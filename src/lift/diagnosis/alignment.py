@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from lift.diagnosis._figures import few, mean
-from lift.diagnosis._finding import Finding, Level, finding, skipped
+from lift.diagnosis._finding import Finding, Level, OfPairs, finding
 from lift.diagnosis._measured import Measured
 
 NAME = "alignment"
@@ -30,21 +30,18 @@ class Config:
     fault: float = -0.3
 
 
-class Alignment:
+class Alignment(OfPairs):
     """E |z_image - z_text|^2 over right pairs (Wang and Isola 2020, section 4.1.1, alpha = 2).
 
     It is read beside the same over wrong pairs: how many standard deviations of the latter lie
     between the means decides the level.
     """
 
-    def __init__(self, config: Config) -> None:
-        self.config = config
+    name, advice = NAME, ADVICE
+    config: Config
 
-    def ask(self, measured: Measured) -> Finding:
+    def answer(self, measured: Measured) -> Finding:
         """Return the mean squared distance of right pairs."""
-        why = measured.unfit()
-        if why:
-            return skipped(NAME, why, ADVICE)
         pairs = measured.pairs
         right = 2.0 - 2.0 * (pairs.z_image * pairs.z_text).sum(axis=1, dtype=np.float64)
         some = few(len(pairs))

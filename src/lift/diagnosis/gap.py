@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from lift.diagnosis._figures import few, jackknife
-from lift.diagnosis._finding import Finding, finding, level_of, skipped
+from lift.diagnosis._finding import Finding, OfPairs, finding, level_of
 from lift.diagnosis._measured import Measured
 
 NAME = "modality gap"
@@ -31,21 +31,18 @@ class Config:
     fault: float = 0.5
 
 
-class Gap:
+class Gap(OfPairs):
     """Distance between the mean image and the mean caption (Liang et al. 2022, section 2).
 
     Of the mean squared distance of right pairs, |mean difference|^2 is the part that one constant
     shift would remove: E|a - b|^2 = |E a - E b|^2 + the rest. That share decides the level.
     """
 
-    def __init__(self, config: Config) -> None:
-        self.config = config
+    name, advice = NAME, ADVICE
+    config: Config
 
-    def ask(self, measured: Measured) -> Finding:
+    def answer(self, measured: Measured) -> Finding:
         """Return the distance of the means and the share that a shift explains."""
-        why = measured.unfit()
-        if why:
-            return skipped(NAME, why, ADVICE)
         pairs = measured.pairs
         apart = pairs.z_image.astype(np.float64) - pairs.z_text
 

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float64
 
 from lift.diagnosis._figures import GROUPS, few, from_groups
-from lift.diagnosis._finding import LEVELS, Finding, Level, finding, skipped
+from lift.diagnosis._finding import LEVELS, Finding, Level, OfPairs, finding
 from lift.diagnosis._measured import Measured
 from lift.evals._metrics import TIE
 
@@ -38,21 +38,18 @@ class Config:
     never: float = 0.5
 
 
-class Hubness:
+class Hubness(OfPairs):
     """Skewness of N_k, how many queries have an item among their ten nearest (Radovanovic 2010).
 
     Of images as captions find them and of captions as images find them; the worse one is told.
     Tied items share the places that are left, so that a constant encoder has no hubs.
     """
 
-    def __init__(self, config: Config) -> None:
-        self.config = config
+    name, advice = NAME, ADVICE
+    config: Config
 
-    def ask(self, measured: Measured) -> Finding:
+    def answer(self, measured: Measured) -> Finding:
         """Return the skewness of the direction that is worse off."""
-        why = measured.unfit()
-        if why:
-            return skipped(NAME, why, ADVICE)
         pairs = measured.pairs
         some = few(len(pairs), MOST)
         image, text = pairs.z_image[some], pairs.z_text[some]

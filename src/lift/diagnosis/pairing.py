@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from lift.diagnosis._figures import mean, placed
-from lift.diagnosis._finding import Finding, Level, finding, skipped
+from lift.diagnosis._finding import Finding, Level, OfPairs, finding
 from lift.diagnosis._measured import ENOUGH, Measured
 
 NAME = "pairing"
@@ -31,7 +31,7 @@ class Config:
     chance: float = 0.55
 
 
-class Pairing:
+class Pairing(OfPairs):
     """Chance that an image's own caption is nearer than another's, and the same for a caption.
 
     Ties count half. At chance, with images and captions that both spread, the pairs are wrong: a
@@ -40,14 +40,11 @@ class Pairing:
     of captions: twice the share that is there bounds how many pairs may be wrong.
     """
 
-    def __init__(self, config: Config) -> None:
-        self.config = config
+    name, advice = NAME, ADVICE
+    config: Config
 
-    def ask(self, measured: Measured) -> Finding:
+    def answer(self, measured: Measured) -> Finding:
         """Return the chance that the own caption is nearer."""
-        why = measured.unfit()
-        if why:
-            return skipped(NAME, why, ADVICE)
         pairs = measured.pairs
         to_text = placed(pairs.z_image, pairs.z_text)
         to_image = placed(pairs.z_text, pairs.z_image)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from lift.diagnosis._figures import eigenvalues, few, jackknife
-from lift.diagnosis._finding import Finding, finding, level_of, skipped
+from lift.diagnosis._finding import Finding, OfPairs, finding, level_of
 from lift.diagnosis._measured import Measured
 from lift.text.geometry import effective_rank
 
@@ -32,20 +32,17 @@ class Config:
     few: float = 5.0
 
 
-class Rank:
+class Rank(OfPairs):
     """exp of the entropy of the covariance's eigenvalues (Roy and Vetterli 2007), rows centred.
 
     Both sides are taken on the same pairs: ranks grow with their number.
     """
 
-    def __init__(self, config: Config) -> None:
-        self.config = config
+    name, advice = NAME, ADVICE
+    config: Config
 
-    def ask(self, measured: Measured) -> Finding:
+    def answer(self, measured: Measured) -> Finding:
         """Return the effective rank of the images beside that of their captions."""
-        why = measured.unfit()
-        if why:
-            return skipped(NAME, why, ADVICE)
         pairs = measured.pairs
         some = few(len(pairs))
         image, text = pairs.z_image[some], pairs.z_text[some]

@@ -64,24 +64,13 @@ class DenseImages(Images):
                 length.
             NotFinite: a vector holds NaN or infinity.
         """
-        total = len(self._source)
-        if total == 0:
-            raise DataError(f"{self._source.name} holds no images: there is nothing to evaluate.")
-        for start in range(0, total, AT_ONCE):
-            read = self._read(range(start, min(start + AT_ONCE, total)))
-            if self._look is not None:
-                self._look([sample for _, sample in read])
+        for read in self._pieces(AT_ONCE):
             for (number, sample), patches in self._with_patches(read):
                 z = patches.z[0]
                 names = [sample.key] * (z.shape[0] * z.shape[1])
                 check(z.reshape(len(names), -1), names, self._encoder, "patch")
                 self._take(number, sample)
                 yield number, sample, z, patches.frame[0]
-        if not self.numbers:
-            raise DataError(
-                f"None of the {total} images of {self._source.name} can be read; the first: "
-                f"{self.unreadable[0]}"
-            )
 
     def _with_patches(
         self, read: list[tuple[int, Sample]]

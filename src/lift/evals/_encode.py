@@ -58,13 +58,7 @@ class Images:
                 length.
             NotFinite: a vector holds NaN or infinity.
         """
-        total = len(self._source)
-        if total == 0:
-            raise DataError(f"{self._source.name} holds no images: there is nothing to evaluate.")
-        for start in range(0, total, CHUNK):
-            read = self._read(range(start, min(start + CHUNK, total)))
-            if self._look is not None:
-                self._look([sample for _, sample in read])
+        for read in self._pieces(CHUNK):
             kept, vectors = self._encode(read)
             if not kept:
                 continue
@@ -73,11 +67,6 @@ class Images:
             for number, sample in zip(numbers, samples, strict=True):
                 self._take(number, sample)
             yield numbers, samples, vectors
-        if not self.numbers:
-            raise DataError(
-                f"None of the {total} images of {self._source.name} can be read; the first: "
-                f"{self.unreadable[0]}"
-            )
 
     @property
     def digest(self) -> str:
@@ -108,6 +97,26 @@ class Images:
         self.numbers.append(number)
         self.content.append(self._contents.setdefault(digest, len(self._contents)))
         self._judged.update(digest + _words_of(sample))
+
+    def _pieces(self, size: int) -> Iterator[list[tuple[int, Sample]]]:
+        """Yield (number, sample) of what can be read, so many at a time, looked at.
+
+        Raises:
+            DataError: the source is empty, or in the end no image was taken.
+        """
+        total = len(self._source)
+        if total == 0:
+            raise DataError(f"{self._source.name} holds no images: there is nothing to evaluate.")
+        for start in range(0, total, size):
+            read = self._read(range(start, min(start + size, total)))
+            if self._look is not None:
+                self._look([sample for _, sample in read])
+            yield read
+        if not self.numbers:
+            raise DataError(
+                f"None of the {total} images of {self._source.name} can be read; the first: "
+                f"{self.unreadable[0]}"
+            )
 
     def _read(self, numbers: range) -> list[tuple[int, Sample]]:
         found = []

@@ -57,6 +57,7 @@ class Bench:
 
     Attributes:
         words, encoders, names: of each model.
+        identities: of each as well, "" where it tells none; told once, for that reads all weights.
         on: what was named to judge them on.
         asked: evaluations.
         catalogues: of the folders that were named.
@@ -72,6 +73,7 @@ class Bench:
     on: list[str]
     encoders: list[Encoder]
     names: list[str]
+    identities: list[str]
     asked: list[Asked]
     catalogues: list[Catalogue]
     unclear: list[str]
@@ -129,6 +131,7 @@ class Bench:
             on,
             encoders,
             names_of(words, encoders),
+            [str(getattr(encoder, "identity", "")) for encoder in encoders],
             asked,
             catalogues,
             unclear,
@@ -179,9 +182,8 @@ class Bench:
         found = []
         for arm in (slice(None, arms), slice(arms, None)):
             met: dict[str, str] = {}
-            for name, encoder in zip(self.names[arm], self.encoders[arm], strict=True):
-                identity = str(getattr(encoder, "identity", "")) or name
-                if identity in met:
+            for name, identity in zip(self.names[arm], self.identities[arm], strict=True):
+                if identity and identity in met:
                     found.append(
                         f"{name} is the same model as {met[identity]}: as seeds of one arm they "
                         "say nothing of other seeds"
@@ -204,7 +206,7 @@ class Bench:
         folder = self.out
         if len(self.words) > 1:
             folder /= folders_of(self.names, [VECTORS])[at]
-        judged = self._wrapped(encoder, ranks)
+        judged = self._wrapped(at, ranks)
         results: list[EvalResult] = []
         written: list[Path] = []
         for asked in self.asked:
@@ -223,7 +225,7 @@ class Bench:
         cost = self._cost(encoder) if self.efficiency and ranks.first else None
         if cost is not None:
             write_costs(cost, folder)
-        model = JudgedModel(name, self.words[at], tuple(results), cost, folder)
+        model = JudgedModel(name, self.words[at], self.identities[at], tuple(results), cost, folder)
         if ranks.first:
             write_elsewhere(model)
         return model
@@ -238,11 +240,12 @@ class Bench:
     def _leaks(self, ranks: Ranks) -> bool:
         return self.leaks and ranks.first
 
-    def _wrapped(self, encoder: Encoder, ranks: Ranks) -> Encoder:
-        """Return the encoder, its work shared, its vectors kept, its texts from a cache."""
+    def _wrapped(self, at: int, ranks: Ranks) -> Encoder:
+        """Return an encoder, its work shared, its vectors kept, its texts from a cache."""
+        encoder, identity = self.encoders[at], self.identities[at]
         judged: Encoder = Shared(encoder, ranks) if ranks.size > 1 else encoder
-        if getattr(encoder, "identity", ""):
-            judged = KeptVectors(judged, self.out / VECTORS, ranks)
+        if identity:
+            judged = KeptVectors(judged, self.out / VECTORS, ranks, identity=identity)
         return self._texts(judged)
 
     def _texts(self, encoder: Encoder) -> Encoder:

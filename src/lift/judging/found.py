@@ -19,6 +19,7 @@ class JudgedModel:
     Attributes:
         name: tells it from the others.
         words: what it was opened by.
+        identity: a digest of all that its vectors depend on; "" where it tells none.
         results: of the evaluations, in order.
         efficiency: what it costs; None where nobody measured.
         folder: of the results.
@@ -26,6 +27,7 @@ class JudgedModel:
 
     name: str
     words: str
+    identity: str
     results: tuple[EvalResult, ...]
     efficiency: Efficiency | None
     folder: Path

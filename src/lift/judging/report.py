@@ -85,9 +85,8 @@ def _shown(model: JudgedModel, encoder: Encoder, found: Judgement, command: str)
             "Text space": f"{space.model}, {space.dimensions} numbers",
             "Fingerprint": space.fingerprint,
         }
-    identity = str(getattr(encoder, "identity", ""))
-    if identity:
-        facts["Identity"] = identity[:24]
+    if model.identity:
+        facts["Identity"] = model.identity[:24]
     costs = {} if cost is None else dict(_costs(cost))
     return Judged(
         name=model.name,
