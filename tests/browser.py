@@ -32,6 +32,12 @@ _KEYS = {
     "Escape": ("Escape", 27, ""),
     "ArrowDown": ("ArrowDown", 40, ""),
     "ArrowRight": ("ArrowRight", 39, ""),
+    "ArrowLeft": ("ArrowLeft", 37, ""),
+    "ArrowUp": ("ArrowUp", 38, ""),
+    "Home": ("Home", 36, ""),
+    "End": ("End", 35, ""),
+    "Backspace": ("Backspace", 8, ""),
+    "/": ("/", 191, "/"),
 }
 _OPTIONS = (
     *("--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run", "--mute-audio"),
@@ -132,22 +138,58 @@ class Page:
 
     def click(self, selector: str) -> None:
         """Press the mouse in the middle of the first element that matches."""
-        x, y = self.run(
+        x, y = self._middle(selector)
+        for kind in ("mousePressed", "mouseReleased"):
+            self.call("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)
+
+    def _middle(self, selector: str) -> list[float]:
+        return self.run(
             f"(() => {{ const e = document.querySelector({json.dumps(selector)});"
             "e.scrollIntoView({block: 'center', inline: 'center', behavior: 'instant'});"
             "const b = e.getBoundingClientRect();"
             "return [b.left + b.width / 2, b.top + b.height / 2]; })()"
         )
-        for kind in ("mousePressed", "mouseReleased"):
-            self.call("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)
 
-    def press(self, key: str) -> None:
-        """Press a key: Enter, Space, Tab, Escape or an arrow."""
+    def touch(self, on: bool) -> None:
+        """Have the window touched by fingers, or by a mouse again."""
+        self.call("Emulation.setTouchEmulationEnabled", enabled=on)
+
+    def tap(self, selector: str) -> None:
+        """Touch the middle of the first element that matches."""
+        x, y = self._middle(selector)
+        self.call("Input.dispatchTouchEvent", type="touchStart", touchPoints=[{"x": x, "y": y}])
+        self.call("Input.dispatchTouchEvent", type="touchEnd", touchPoints=[])
+
+    def press(self, key: str, *, shift: bool = False) -> None:
+        """Press a key: Enter, Space, Tab, Escape, an arrow or another of `_KEYS`."""
         name, code, text = _KEYS[key]
         about = {"key": name, "code": key, "windowsVirtualKeyCode": code}
+        about |= {"modifiers": 8} if shift else {}
         down = {"text": text} if text else {}
         self.call("Input.dispatchKeyEvent", type="keyDown", **about, **down)
         self.call("Input.dispatchKeyEvent", type="keyUp", **about)
+
+    def type(self, text: str) -> None:
+        """Put text where the keyboard is, as one key or the clipboard would."""
+        self.call("Input.insertText", text=text)
+
+    def choose(self, selector: str, *paths: Path) -> None:
+        """Choose files in the file field that matches first."""
+        root = self.call("DOM.getDocument", depth=0)["root"]["nodeId"]
+        node = self.call("DOM.querySelector", nodeId=root, selector=selector)["nodeId"]
+        self.call("DOM.setFileInputFiles", nodeId=node, files=[str(path) for path in paths])
+
+    def wait(self, script: str, seconds: float = SECONDS) -> None:
+        """Return once a JavaScript expression is true."""
+        end = time.monotonic() + seconds
+        while not self.run(f"Boolean({script})"):
+            assert time.monotonic() < end, f"never true: {script}"
+            time.sleep(0.02)
+
+    def prefer(self, **features: str) -> None:
+        """Say what the person prefers: `prefers_color_scheme="dark"`; nothing for no wishes."""
+        wishes = [{"name": k.replace("_", "-"), "value": v} for k, v in features.items()]
+        self.call("Emulation.setEmulatedMedia", features=wishes)
 
     def focus(self, selector: str) -> None:
         """Give the keyboard to the first element that matches, and make sure that it has it."""

@@ -21,6 +21,7 @@ def test_the_wheel_works_outside_the_tree(tmp_path: Path) -> None:
     (wheel,) = tmp_path.glob("lift_align-*.whl")
     names = zipfile.ZipFile(wheel).namelist()
     pages = [f"pages/{name}" for name in ("template.html", "card.html", "inspect.html")]
+    pages += [f"serving/page/{name}" for name in ("index.html", "app.js", "style.css", "icon.svg")]
     for name in (*pages, "pages/style.css", "py.typed"):
         assert f"lift/{name}" in names, name
     assert not [n for n in names if not n.startswith(("lift/", "lift_align-"))]

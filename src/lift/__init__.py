@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from lift.bundle import Bundle as Bundle
     from lift.cache.features import FeatureCache as FeatureCache
     from lift.cache.reader import EmbeddingCache as EmbeddingCache
+    from lift.commands.attach import attach as attach
     from lift.commands.data import inspect as inspect
     from lift.commands.data import pack as pack
     from lift.commands.data import select as select
@@ -29,12 +30,17 @@ if TYPE_CHECKING:
     from lift.commands.evaluation import data_sets as data_sets
     from lift.commands.evaluation import evaluate as evaluate
     from lift.commands.evaluation import judge as judge
+    from lift.commands.export import export_model as export_model
     from lift.commands.fitting import fit as fit
     from lift.commands.fitting import migrate as migrate
+    from lift.commands.index import build_index as build_index
+    from lift.commands.index import open_index as open_index
+    from lift.commands.index import open_searchable as open_searchable
     from lift.commands.ladder import ladder as ladder
     from lift.commands.models import import_reference as import_reference
     from lift.commands.models import load as load
     from lift.commands.models import report as report
+    from lift.commands.start import start as start
     from lift.commands.text import audit as audit
     from lift.commands.text import card as card
     from lift.commands.text import embed as embed
@@ -54,8 +60,10 @@ _HOMES = {
     "FeatureCache": "lift.cache.features",
     "LiftError": "lift.errors",
     "TextSpace": "lift.text.space",
+    "attach": "lift.commands.attach",
     "audit": "lift.commands.text",
     "budget": "lift.commands.training",
+    "build_index": "lift.commands.index",
     "card": "lift.commands.text",
     "compare": "lift.commands.training",
     "diagnose": "lift.commands.diagnosis",
@@ -64,6 +72,7 @@ _HOMES = {
     "embed_images": "lift.commands.text",
     "data_sets": "lift.commands.evaluation",
     "evaluate": "lift.commands.evaluation",
+    "export_model": "lift.commands.export",
     "fit": "lift.commands.fitting",
     "import_reference": "lift.commands.models",
     "inspect": "lift.commands.data",
@@ -71,10 +80,13 @@ _HOMES = {
     "ladder": "lift.commands.ladder",
     "load": "lift.commands.models",
     "migrate": "lift.commands.fitting",
+    "open_index": "lift.commands.index",
+    "open_searchable": "lift.commands.index",
     "pack": "lift.commands.data",
     "quickstart": "lift.commands.training",
     "report": "lift.commands.models",
     "select": "lift.commands.data",
+    "start": "lift.commands.start",
     "train": "lift.commands.training",
 }
 

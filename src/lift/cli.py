@@ -9,10 +9,24 @@ import traceback
 
 import tyro
 
-from lift.console import data, diagnosis, evaluation, fitting, ladder, models, text, training
+from lift.console import (
+    data,
+    diagnosis,
+    evaluation,
+    export,
+    fitting,
+    index,
+    ladder,
+    models,
+    serve,
+    start,
+    text,
+    training,
+)
 from lift.errors import BAD_INPUT_EXIT, STOPPED_EXIT, Echo, LiftError, Stopped
 
 COMMANDS = {
+    "start": start.start,
     "quickstart": training.quickstart,
     "embed": text.embed,
     "data": data.help_,
@@ -23,6 +37,10 @@ COMMANDS = {
     "eval": evaluation.eval_,
     "diagnose": diagnosis.diagnose,
     "report": models.report,
+    "index": index.help_,
+    "search": index.search,
+    "serve": serve.serve,
+    "export": export.export,
     "audit": text.audit,
     "card": text.card,
     "budget": training.budget,
@@ -30,6 +48,15 @@ COMMANDS = {
     "migrate": fitting.migrate,
     "recipes": training.recipes,
 }
+
+GROUPS = {
+    "data": (
+        data.COMMANDS,
+        "Work on pairs of images and captions, before anything is trained on them.",
+    ),
+    "index": (index.COMMANDS, "Build an index of images and texts, or change it."),
+}
+"""Commands that have commands of their own."""
 
 PIPE_EXIT = 141
 """As shells tell of a program that SIGPIPE ended."""
@@ -78,12 +105,12 @@ def _unread(error: BrokenPipeError) -> int:
 
 
 def _run(words: list[str]) -> None:
-    """Call the command that the words name; `data` has commands of its own."""
+    """Call the command that the words name; some have commands of their own."""
     commands, prog = COMMANDS, "lift"
     about = "Put images into a text-embedding space that never moves."
-    if words[:1] == ["data"]:
-        commands, prog, words = data.COMMANDS, "lift data", words[1:]
-        about = "Work on pairs of images and captions, before anything is trained on them."
+    if words and words[0] in GROUPS:
+        (commands, about), prog = GROUPS[words[0]], f"lift {words[0]}"
+        words = words[1:]
     tyro.extras.subcommand_cli_from_dict(
         commands,
         prog=prog,

@@ -9,6 +9,7 @@ import os
 import secrets
 import shutil
 import tempfile
+import time
 from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import IO, Any
@@ -29,6 +30,8 @@ _ASIDE = ".partial-"
 _OLD = ".replaced-"
 LOCK = ".lock"
 _BLOCK = 1 << 20
+_CLEARING = 5.0
+"""Seconds that removing what was left aside may take."""
 
 
 @contextlib.contextmanager
@@ -151,27 +154,61 @@ def sole_writer(folder: Path) -> Iterator[None]:
         StorageError: another process writes into the folder.
     """
     created = not folder.exists()
-    with told_plainly(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = open(folder / LOCK, "w")
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise StorageError(
-                f"Another process is writing into {folder}; wait for it or choose another folder."
-            ) from error
-        except OSError as error:  # ENOLCK, ENOSYS: NFS or Lustre mounted without locks
-            raise StorageError(
-                f"The file system of {folder} has no locks ({error.strerror}), so two writers "
-                "could not be told apart; mount it with locks, or write to another one and copy."
-            ) from error
+    with _lock_of(folder) as lock:
+        if not _taken(lock, fcntl.LOCK_EX, folder):
+            raise _busy(folder)
         try:
             yield
         finally:
             if created and [path.name for path in folder.iterdir()] == [LOCK]:
                 (folder / LOCK).unlink()
                 folder.rmdir()
+
+
+@contextlib.contextmanager
+def one_of_several_writers(folder: Path) -> Iterator[None]:
+    """Hold the folder's lock together with others that do.
+
+    Who comes while nobody else is there removes what killed ones left aside.
+
+    Raises:
+        StorageError: a sole writer is at work in the folder.
+    """
+    with _lock_of(folder) as lock:
+        if _taken(lock, fcntl.LOCK_EX, folder):
+            remove_partial(folder)
+        until = time.monotonic() + _CLEARING
+        while not _taken(lock, fcntl.LOCK_SH, folder):  # another one clears away
+            if time.monotonic() > until:
+                raise _busy(folder)
+            time.sleep(0.02)
+        yield
+
+
+def _lock_of(folder: Path) -> IO[str]:
+    with told_plainly(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        return open(folder / LOCK, "w")
+
+
+def _taken(lock: IO[str], how: int, folder: Path) -> bool:
+    """Return whether the lock could be taken."""
+    try:
+        fcntl.flock(lock, how | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as error:  # ENOLCK, ENOSYS: NFS or Lustre mounted without locks
+        raise StorageError(
+            f"The file system of {folder} has no locks ({error.strerror}), so two writers "
+            "could not be told apart; mount it with locks, or write to another one and copy."
+        ) from error
+    return True
+
+
+def _busy(folder: Path) -> StorageError:
+    return StorageError(
+        f"Another process is writing into {folder}; wait for it or choose another folder."
+    )
 
 
 def is_leftover(name: str) -> bool:

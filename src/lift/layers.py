@@ -127,7 +127,7 @@ class AttentionPool(nn.Module):
 
     def forward(self, x: Float[Tensor, "b p width"]) -> Float[Tensor, "b width"]:
         """Return one vector for the patches of an image."""
-        q = self.q(self.query).view(1, self.heads, 1, -1).expand(len(x), -1, -1, -1)
+        q = self.q(self.query).view(1, self.heads, 1, -1).expand(x.shape[0], -1, -1, -1)
         k, v = (
             part(x).unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in (self.k, self.v)
         )

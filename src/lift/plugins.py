@@ -28,6 +28,9 @@ ROOMS = (
     "contenders",
     "catalog",
     "diagnosis",
+    "export",
+    "search/engines",
+    "search/stores",
 )
 """Folders of `lift` whose files are parts chosen by name."""
 

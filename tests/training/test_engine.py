@@ -92,6 +92,7 @@ def test_a_start_with_another_tower_is_refused(tiny: Maker, tmp_path: Path) -> N
         (["low_resolution.resolution=20"], "do not divide into patches"),
         (["low_resolution.share=2"], "low_resolution.share must lie in"),
         (["optim.layer_decay=0"], "optim.layer_decay must lie in"),
+        (["optim.text_rate=0"], "optim.text_rate must be above 0"),
         (["text_tower=transformer", "cache=none"], "say how wide with --set dimensions"),
         (["condition.kind=whiten", "objective=matryoshka"], "exclude each other"),
         (["loader.negatives=-1"], "loader.negatives must be at least 0"),
@@ -130,6 +131,19 @@ def test_layer_decay_slows_the_lower_layers(tiny: Maker, tmp_path: Path) -> None
     assert rates["image.tower.norm.weight"] == rates["image.head.layers.0.weight"] == 1e-3
     assert rates["objective.log_scale"] == 1e-3
     assert len(make_optimizer(model, OptimConfig()).param_groups) == 2
+
+
+def test_a_text_tower_has_a_rate_of_its_own(tiny: Maker) -> None:
+    config = clip(tiny, **QUIET)
+    side = build_side(config.image, None, 32)
+    model = TwoSided(side, build_side(config.text, 32, 32), plugins.build(config.objective))
+    optimizer = make_optimizer(model, OptimConfig(lr=1e-3, text_rate=0.05))
+    set_rate(optimizer, 1e-3)
+    names = {id(p): name for name, p in model.named_parameters()}
+    rates = {names[id(p)]: group["lr"] for group in optimizer.param_groups for p in group["params"]}
+    for name, rate in rates.items():
+        assert rate == pytest.approx(5e-5 if name.startswith("text.tower.") else 1e-3), name
+    assert any(name.startswith("text.tower.") for name in rates)
 
 
 def test_what_failed_before_it_had_begun_may_be_started_again(tiny: Maker, tmp_path: Path) -> None:

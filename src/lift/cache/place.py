@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from lift.errors import CacheError, ConfigError, LiftError, MissingPackage, StorageError
-from lift.files import remove_partial, sole_writer, whole_file
+from lift.files import one_of_several_writers, remove_partial, sole_writer, whole_file
 
 
 @runtime_checkable
@@ -70,8 +70,11 @@ class Place(Protocol):
         """Return the folder `name` in it."""
         ...
 
-    def held(self) -> contextlib.AbstractContextManager[None]:
+    def held(self, part: str = "") -> contextlib.AbstractContextManager[None]:
         """Hold its lock, and clear away what a killed writer left; made where it is missing.
+
+        Args:
+            part: hold the lock of this folder in it alone: others write other parts.
 
         Raises:
             StorageError: another process writes there, or it can't be made.
@@ -144,7 +147,7 @@ class LocalPlace:
         return LocalPlace(self.folder / name)
 
     @contextlib.contextmanager
-    def held(self) -> Iterator[None]:
+    def held(self, part: str = "") -> Iterator[None]:
         """Hold the folder's lock file; it goes with the process, however it ends."""
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -153,9 +156,13 @@ class LocalPlace:
                 f"Can't make a cache in {self.folder}: {error.strerror}; give a folder that you "
                 "may write to."
             ) from error
-        with sole_writer(self.folder):
-            remove_partial(self.folder)
-            yield
+        if part:
+            with one_of_several_writers(self.folder), self.sub(part).held():
+                yield
+        else:
+            with sole_writer(self.folder):
+                remove_partial(self.folder)
+                yield
 
 
 class RemotePlace:
@@ -245,8 +252,12 @@ class RemotePlace:
         return RemotePlace(f"{self.url}/{name}")
 
     @contextlib.contextmanager
-    def held(self) -> Iterator[None]:
+    def held(self, part: str = "") -> Iterator[None]:
         """Hold a local lock of the URL's name."""
+        if part:
+            with self.sub(part).held():
+                yield
+            return
         name = hashlib.sha256(self.url.encode("utf-8")).hexdigest()[:24]
         folder = Path(tempfile.gettempdir()) / f"lift-lock-{name}"
         try:

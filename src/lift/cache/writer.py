@@ -194,7 +194,7 @@ def embed(
         require_ours(place)
         if plan := records.read_plan(place):
             require_plan(plan, encoder, wishes, place)  # before this part leaves a trace
-        with (place if parts == 1 else place.sub(records.part_name(number, parts))).held():
+        with place.held("" if parts == 1 else records.part_name(number, parts)):
             plan = settle(place, encoder, wishes, texts)
             with threads(plan.threads):
                 run = OpenPart(place, plan, number, encoder, bar.update)

@@ -40,11 +40,11 @@ def diagnose(
 
     from lift import diagnosis
     from lift.cache.reader import EmbeddingCache
+    from lift.cached_texts import with_cache
     from lift.config import to_dict
     from lift.contenders import open_contender
     from lift.data.source import open_source
     from lift.files import require_writable, write_text
-    from lift.judging.caches import with_cache
 
     if out is not None:
         require_writable(Path(out).parent)  # told before the work, not after it

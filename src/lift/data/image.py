@@ -148,7 +148,7 @@ def picture(
     if isinstance(image, Image.Image):
         with _told(name):
             return _Opened(image, name, background, max_pixels).picture()
-    content = image if isinstance(image, bytes) else _content(Path(image), name)
+    content = image if isinstance(image, bytes) else file_content(Path(image), name)
     if not content:
         raise BrokenSample(EMPTY, f"{name} can't be read: it is empty.")
     size = jpeg.plain(content)
@@ -281,7 +281,8 @@ def _name(image: ImageLike) -> str:
     )
 
 
-def _content(path: Path, name: str) -> bytes:
+def file_content(path: Path, name: str) -> bytes:
+    """Return the bytes of an image file. Raises BrokenSample where it can't be read."""
     try:
         facts = path.stat()
         if not stat.S_ISREG(facts.st_mode):  # a pipe or a device might never end

@@ -22,10 +22,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float, Float32, Int
 
+from lift.merging import TIE as TIE
 from lift.terms import Metric, Outcomes
-
-TIE = 1e-6
-"""Cosines closer than this are equal: float32 rounds the cosine of two unit vectors that far."""
 
 Z95 = 1.959963984540054
 """Two-sided 95% point of the normal distribution."""

@@ -12,8 +12,8 @@ from jaxtyping import Bool, Float, Float32, Int64
 from lift.errors import DataError
 from lift.evals import _metrics as metrics
 from lift.evals._encode import blocks
-from lift.evals._merging import Calibration, Seen, calibrate, comparable, reciprocal
 from lift.evals._pairs import Pairs, groups
+from lift.merging import Calibration, Seen, calibrate, comparable, reciprocal
 from lift.terms import Source
 
 HELD_OUT = 5

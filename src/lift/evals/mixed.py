@@ -17,11 +17,11 @@ from jaxtyping import Float
 from lift.errors import ConfigError
 from lift.evals import _metrics as metrics
 from lift.evals._encode import Images, encode_distinct
-from lift.evals._merging import threshold
 from lift.evals._mixed_index import WAYS, Answers, Laid, lay, right_items, search
 from lift.evals._paired import difference, mean_of
 from lift.evals._pairs import Pairs, collect, of_images
 from lift.evals._seen import seen_note
+from lift.merging import threshold
 from lift.terms import Encoder, EvalResult, Metric, Source
 
 TOP = 5
@@ -55,9 +55,9 @@ class Mixed:
 
     A query is another caption of a photo than the one that may stand in the index for it. A photo
     is right for it that has this caption. "one list" ranks by cosine. "calibrated" ranks by the
-    log odds of being right that a logistic curve for each kind gives (`_merging`), fitted on the
-    queries of the other half. "reciprocal rank" merges a list of each kind by rank alone, the
-    baseline. Of each stand the recall over all photos, over those present as images and over
+    log odds of being right that a logistic curve for each kind gives (see `lift.merging`), fitted
+    on the queries of the other half. "reciprocal rank" merges a list of each kind by rank alone,
+    the baseline. Of each stand the recall over all photos, over those present as images and over
     those present as captions, and the share of images among the first ten answers.
 
     One photo in five is in no index, so that its query has no match. The best answer to a query

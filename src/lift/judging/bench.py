@@ -15,6 +15,7 @@ import torch
 from lift import plugins
 from lift.against import Difference, compared, pooled_results
 from lift.cache.reader import EmbeddingCache
+from lift.cached_texts import require_use, serves
 from lift.catalog import Catalogue, search
 from lift.contenders import open_contender
 from lift.efficiency import Efficiency
@@ -29,7 +30,6 @@ from lift.errors import (
 )
 from lift.evaluation import ROOM, Plan, evaluate, parse_plan
 from lift.files import require_writable, sole_writer
-from lift.judging.caches import require_use, serves
 from lift.judging.found import JudgedModel, Judgement, folders_of, names_of
 from lift.judging.report import opened, repeat, write_costs, write_elsewhere, write_page
 from lift.kept_vectors import KeptVectors

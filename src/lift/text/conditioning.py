@@ -166,7 +166,7 @@ class Condition:
         choice of a caption give other answers than in the conditioned space. This direction has no
         need of I - m m', and where the mean was subtracted it pays for it with the same rest.
 
-        `runs/conditioning_study.py text` measures all of it on MiniLM rows.
+        `runs/conditioning.py text` measures all of it on MiniLM rows.
         """
         mean = self.mean.double()
         length = float(mean.norm())

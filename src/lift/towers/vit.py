@@ -285,7 +285,7 @@ class ViT(nn.Module):
             x = x.unflatten(0, (-1, tiles**2)).flatten(1, 2)
         if config.class_token:
             first = self.class_token + position[0]
-            x = torch.cat([first.expand(len(x), 1, -1), x], 1)
+            x = torch.cat([first.expand(x.shape[0], 1, -1), x], 1)
         return x if self.norm_pre is None else self.norm_pre(x)
 
     def _position(self, rows: int, columns: int) -> Tensor:

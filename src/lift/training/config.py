@@ -42,6 +42,8 @@ class OptimConfig:
             is trained too, every image is computed twice for that (Gao et al. 2021, GradCache).
         layer_decay: what the rate of a tower's layer is multiplied by for each layer above it;
             1 trains all alike.
+        text_rate: what the rate of a trained text tower is multiplied by; one that starts from a
+            language model's weights wants a small one.
     """
 
     lr: float = 1e-3
@@ -53,20 +55,18 @@ class OptimConfig:
     clip_norm: float | None = 1.0
     accumulate: int = 1
     layer_decay: float = 1.0
+    text_rate: float = 1.0
 
     def __post_init__(self) -> None:
+        decay, warmup = self.weight_decay, self.warmup_steps
         require(
             {
                 f"optim.lr must be above 0, not {self.lr}": self.lr > 0,
                 f"optim.betas must be two numbers in [0, 1), not {self.betas}": len(self.betas) == 2
                 and all(0 <= beta < 1 for beta in self.betas),
                 f"optim.eps must be above 0, not {self.eps}": self.eps > 0,
-                f"optim.weight_decay must be 0 or more, not {self.weight_decay}": (
-                    self.weight_decay >= 0
-                ),
-                f"optim.warmup_steps must be 0 or more, not {self.warmup_steps}": (
-                    self.warmup_steps >= 0
-                ),
+                f"optim.weight_decay must be 0 or more, not {decay}": decay >= 0,
+                f"optim.warmup_steps must be 0 or more, not {warmup}": warmup >= 0,
                 f"optim.final_lr must lie in [0, 1], not {self.final_lr}": 0 <= self.final_lr <= 1,
                 f"optim.clip_norm must be above 0, or none, not {self.clip_norm}": (
                     self.clip_norm is None or self.clip_norm > 0
@@ -75,6 +75,7 @@ class OptimConfig:
                 f"optim.layer_decay must lie in (0, 1], not {self.layer_decay}": (
                     0 < self.layer_decay <= 1
                 ),
+                f"optim.text_rate must be above 0, not {self.text_rate}": self.text_rate > 0,
             }
         )
 

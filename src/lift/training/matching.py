@@ -26,7 +26,7 @@ NO_MATTER = {
 
 def is_of_method(one: Differs) -> bool:
     """Return whether an option is one that makes a method."""
-    return one.option.split(".")[0] in METHOD
+    return one.option.split(".")[0] in METHOD or one.option == "optim.text_rate"
 
 
 def differences(first: RunConfig, here: RunConfig) -> Iterator[Differs]:

@@ -13,7 +13,7 @@ from lift.training.config import OptimConfig
 
 
 def parameter_groups(
-    model: nn.Module, weight_decay: float, layer_decay: float = 1.0
+    model: nn.Module, weight_decay: float, layer_decay: float = 1.0, text_rate: float = 1.0
 ) -> list[dict[str, Any]]:
     """Return groups of the trained parameters by weight decay and rate.
 
@@ -25,14 +25,18 @@ def parameter_groups(
         weight_decay: of matrices.
         layer_decay: `scale` of a group is `layer_decay ** layers above it` (Bao et al. 2021,
             BEiT): a tower's input is layer 0, its blocks follow, what comes after is the last.
+        text_rate: `scale` of the text tower's groups, besides.
     """
     above = _layers_above(model)
+    text = getattr(getattr(model, "text", None), "tower", None)
+    of_text = {id(parameter) for parameter in text.parameters()} if text is not None else set()
     found: dict[tuple[float, float], list[nn.Parameter]] = {}
     for parameter in model.parameters():
         if not parameter.requires_grad:
             continue
         decay = weight_decay if parameter.ndim >= 2 else 0.0
         scale = layer_decay ** above.get(id(parameter), 0)
+        scale *= text_rate if id(parameter) in of_text else 1.0
         found.setdefault((decay, scale), []).append(parameter)
     # With decay first, then from the top layer down: without layer decay, two groups.
     ordered = sorted(found.items(), key=lambda group: (-group[0][0], -group[0][1]))
@@ -136,7 +140,7 @@ def make_optimizer(model: nn.Module, config: OptimConfig) -> torch.optim.AdamW:
     """Return AdamW (fused: one pass over the weights, on CPU too) over the trained parameters."""
     beta1, beta2 = config.betas
     return torch.optim.AdamW(
-        parameter_groups(model, config.weight_decay, config.layer_decay),
+        parameter_groups(model, config.weight_decay, config.layer_decay, config.text_rate),
         lr=config.lr,
         betas=(beta1, beta2),
         eps=config.eps,

@@ -1,6 +1,6 @@
 """Photos and texts in one ranking: scores that compare, lists merged, and a line for no match.
 
-Pure functions on cosines, which searching can use as well.
+Pure functions on cosines: evaluations and searching use them.
 
 A query's cosine with a text and its cosine with an image are of two scales: the gap between the
 kinds moves all of one below the other (Liang et al. 2022). A calibration turns either into the
@@ -15,7 +15,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float, Float32
 
-from lift.evals._metrics import TIE
+TIE = 1e-6
+"""Cosines closer than this are equal: float32 rounds the cosine of two unit vectors that far."""
 
 BINS = 8192
 """Of cosines from -1 to 1: a logistic curve moves less within a bin than samples of it do."""
@@ -134,7 +135,7 @@ def comparable(
 ) -> Float32[np.ndarray, "q n"]:
     """Return scores that compare between images and texts: their log odds, on a cosine's scale.
 
-    Divided by the larger slope, a difference of `_metrics.TIE` means what it means for cosines.
+    Divided by the larger slope, a difference of `TIE` means what it means for cosines.
 
     Args:
         scores: cosines of queries with items.

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from lift.evals import _merging as merging
+from lift import merging
 from lift.evals import _metrics as metrics
-from lift.evals._merging import Calibration, Seen, calibrate, comparable, reciprocal, threshold
 from lift.evals._paired import difference, mean_of
+from lift.merging import Calibration, Seen, calibrate, comparable, reciprocal, threshold
 from lift.terms import Metric, Outcomes
 
 

@@ -1,0 +1,1 @@
+"""The server: search, embeddings and the page, bounded on every side."""

@@ -1,0 +1,1 @@
+"""`lift start`: from a folder of pictures to a search, with what the machine can afford."""
