@@ -1,0 +1,1 @@
+"""What studies share: runs that are taken in turn, sets, text spaces, records, pages."""

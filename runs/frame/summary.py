@@ -1,0 +1,72 @@
+"""The summary of all studies, from their records: what was contradicted first."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from frame.found import Found
+from frame.page import Answer, Hypothesis, answered, table
+from frame.study import Study
+
+START = """# What the evidence says
+
+LIFT's claim: a frozen language model's text space makes image encoders that understand
+composition and long captions better, for less. Nine studies ask what of that comes out at a scale
+where we could finish: image towers of about a million weights from scratch, thousands of images,
+one CPU core a run. Every number is of a command on its page; every hypothesis was written down
+before its runs, in the script that makes them."""
+END = """## How to read this
+
+- Drawn scenes, shop products and emoji carry the conclusions. Where Flickr8k appears, its numbers
+  are labelled "text encoder saw these captions".
+- Arms of a study share tower, images, order and trials of the learning rate; figures are compared
+  within one protocol and one set only. Intervals are of 95%, by a paired bootstrap over items and
+  seeds (`lift.bootstrap`).
+- Small scale cuts both ways: what is shown here is shown for small towers on few pairs, and what is
+  not shown here may appear at a hundred million pairs. Nothing here was run on a GPU.
+- The paper's own figures, its released recipe and what we could not check of it:
+  [reproduce.md](../reproduce.md).
+
+```
+make results          # these pages, from the JSON in runs/results
+make results-check    # the smallest run of each study again, within its interval
+python runs/results.py status
+```"""
+
+
+def summary(studies: Sequence[Study], folder: Path) -> str:
+    """Return the page; `folder` is where it will lie."""
+    del folder
+    answers: list[tuple[Study, Hypothesis, Answer]] = []
+    rows = []
+    for one in studies:
+        found = Found(one.results)
+        own = [(one, *answer) for answer in answered(one.hypotheses, found)]
+        answers += own
+        held = [answer.held for _, _, answer in own]
+        rows.append(
+            [
+                str(one.number),
+                f"[{one.title}]({one.name}.md)",
+                *(str(held.count(what)) for what in (False, True, None)),
+                str(len(found.records)),
+                f"{found.cpu_minutes():.0f}",
+            ]
+        )
+    header = ["", "study", "did not hold", "held", "undecided", "runs", "CPU-minutes"]
+    parts = [START]
+    for held, title in (
+        (False, "## What did not hold"),
+        (True, "## What held"),
+        (None, "## What stays open"),
+    ):
+        lines = [_line(*one) for one in answers if one[2].held is held]
+        parts.append(f"{title}\n\n" + ("\n".join(lines) or "Nothing."))
+    return "\n\n".join([*parts, "## The studies", table(header, rows), END]) + "\n"
+
+
+def _line(one: Study, hypothesis: Hypothesis, answer: Answer) -> str:
+    paper = "(the paper) " if hypothesis.paper else ""
+    told = "" if answer.held is None else f" {answer.told}."  # what is open is told on its page
+    return f"- [{one.number}]({one.name}.md) {paper}{hypothesis.text}{told}"
