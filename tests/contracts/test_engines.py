@@ -329,7 +329,7 @@ def damaged_in_any_way(record: dict):
         yield json.dumps({**record, field: value}).encode()
 
 
-@pytest.mark.parametrize("name", LOOKING_UP, scope="module")
+@pytest.mark.parametrize("name", LOOKING_UP, indirect=True)
 def test_a_damaged_folder_is_told_and_never_trusted(name, copied, vectors):
     record_file, lookup = copied / "built" / "built.json", copied / "built" / "lookup"
     whole, data = record_file.read_bytes(), lookup.read_bytes()
@@ -370,7 +370,7 @@ def honest_record(folder: Path, data: bytes) -> None:
     path.write_text(json.dumps(record))
 
 
-@pytest.mark.parametrize("name", LOOKING_UP, scope="module")
+@pytest.mark.parametrize("name", LOOKING_UP, indirect=True)
 def test_a_strangers_lookup_crashes_nothing(name, copied, vectors):
     data = (copied / "built" / "lookup").read_bytes()
     z, dice, refused = asked(vectors, 4), random.Random(0), 0
@@ -421,7 +421,7 @@ def test_only_a_writer_builds(name, engine):
             engine.build()
 
 
-@pytest.mark.parametrize("name", LOOKING_UP, scope="module")
+@pytest.mark.parametrize("name", LOOKING_UP, indirect=True)
 def test_a_full_disk_leaves_what_was_built(name, full_disk, vectors):
     few = np.ascontiguousarray(vectors[:1_000])
     folder = full_disk / "e"
@@ -453,7 +453,7 @@ while True:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", LOOKING_UP, scope="module")
+@pytest.mark.parametrize("name", LOOKING_UP, indirect=True)
 def test_a_killed_builder_leaves_the_earlier_one(name, copied, vectors, tmp_path):
     np.save(tmp_path / "rows.npy", vectors[:])
     z, dice, best = asked(vectors, 5), random.Random(1), true(vectors, asked(vectors, 5), 10)
