@@ -1,7 +1,8 @@
 """Writes small decoders as model folders, for tests in more than one place.
 
 Networks are real ones of transformers with random weights, large enough in scale that every token
-matters; the tokenizer is a byte-level BPE trained on real captions where these are at hand.
+matters; the tokenizer is a byte-level BPE trained on real captions, or on other prose where these
+are not at hand.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-DATA = Path(os.environ.get("LIFT_TEST_DATA", Path(__file__).parents[2] / "shared" / "data"))
+ROOT = Path(__file__).parents[1]
+DATA = Path(os.environ.get("LIFT_TEST_DATA", ROOT.parent / "shared" / "data"))
 POSITIONS = 64
 
 SIZES: dict[str, Any] = {
@@ -32,16 +34,14 @@ SIZES: dict[str, Any] = {
 
 @functools.cache
 def captions(count: int = 2_000) -> tuple[str, ...]:
-    """Return captions of COCO, or a few sentences where they are not at hand."""
+    """Return captions of COCO, or lines of the project's own pages where they are not at hand."""
     file = DATA / "text" / "coco_captions_val2017.jsonl.gz"
     if file.is_file():
         with gzip.open(file, "rt", encoding="utf-8") as lines:
             return tuple(json.loads(next(lines))["caption"].strip() for _ in range(count))
-    things = ["a dog", "two birds", "an old red bicycle", "the woman", "a bowl of fruit"]
-    places = ["on the beach", "next to a tree", "in a small kitchen", "under a bridge"]
-    return tuple(
-        f"{a.capitalize()} is {b} near {c}." for a in things for b in places for c in things
-    )
+    pages = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
+    lines = [line.strip() for page in pages for line in page.read_text("utf-8").splitlines()]
+    return tuple([line for line in lines if line.count(" ") > 5][:count])
 
 
 def tokenizer(*, bos: bool = True, eos: bool = True, ends: bool = False) -> Any:
