@@ -201,6 +201,35 @@ def bars(
     _finished(figure, axes, path)
 
 
+def differences(
+    path: Path, groups: Mapping[str, Mapping[str, Spread | None]], *, unit: str
+) -> None:
+    """Draw differences as dots with intervals, a line each, beside zero.
+
+    Args:
+        path: of the PNG.
+        groups: differences by what is compared (a colour) and where (a line).
+        unit: what is on the axis.
+    """
+    plt = _pyplot()
+    lines = [
+        (f"{title}, {of}", spread, COLOURS[number % len(COLOURS)])
+        for number, (title, group) in enumerate(groups.items())
+        for of, spread in group.items()
+        if spread is not None
+    ]
+    figure, axes = plt.subplots(figsize=(7.6, 0.8 + 0.27 * len(lines)))
+    for at, (_, spread, colour) in enumerate(lines):
+        mean, low, high = (100 * value for value in (spread.mean, spread.low, spread.high))
+        ends = [[mean - low], [high - mean]]
+        axes.errorbar([mean], [at], xerr=ends, fmt="o", color=colour, markersize=4, capsize=2)
+    axes.axvline(0, color="#444444", linewidth=1)
+    axes.set_yticks(range(len(lines)), [name for name, _, _ in lines], fontsize=8)
+    axes.invert_yaxis()
+    axes.set_xlabel(unit)
+    _finished(figure, axes, path, along="x")
+
+
 def curves(
     path: Path,
     series: Mapping[str, Sequence[tuple[float, Spread]]],
@@ -233,7 +262,7 @@ def curves(
     _finished(figure, axes, path)
 
 
-def _finished(figure, axes, path: Path) -> None:
+def _finished(figure, axes, path: Path, *, along: str = "y") -> None:
     if axes.get_legend_handles_labels()[0]:
         count = len(axes.get_legend_handles_labels()[0])
         axes.legend(
@@ -241,7 +270,7 @@ def _finished(figure, axes, path: Path) -> None:
             ncols=min(count, 6),
         )  # fmt: skip
     axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(axis="y", linewidth=0.4, alpha=0.5)
+    axes.grid(axis=along, linewidth=0.4, alpha=0.5)
     figure.tight_layout()
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=110, metadata={"Software": None})

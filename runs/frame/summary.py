@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from frame.found import Found
-from frame.page import Answer, Hypothesis, answered, table
+from frame.page import Answer, Hypothesis, answered, differences, table
 from frame.study import Study
+from lift.bootstrap import Spread
 
 START = """# What the evidence says
 
@@ -16,6 +17,24 @@ composition and long captions better, for less. Nine studies ask what of that co
 where we could finish: image towers of about a million weights from scratch, thousands of images,
 one CPU core a run. Every number is of a command on its page; every hypothesis was written down
 before its runs, in the script that makes them."""
+FOUND, COMPOSED = "retrieval: text_to_image/R@10", "composition: accuracy/mean of kinds"
+SETS = ("scenes", "products", "emoji")
+SHOWN: dict[str, tuple[str, str, str, str, Sequence[str]]] = {
+    "MiniLM frozen - tuned": ("freezing", "frozen", "tuned", FOUND, SETS),
+    "MiniLM tuned - CLIP": ("freezing", "tuned", "scratch", FOUND, SETS),
+    "LIFT - CLIP": ("freezing", "frozen", "scratch", FOUND, SETS),
+    "LIFT - CLIP, composition": ("freezing", "frozen", "scratch", COMPOSED, SETS[:2]),
+    "LIFT - CLIP, long captions": (
+        "losses_and_captions", "lift-softmax-long", "clip-softmax-long",
+        "long: text_to_image/R@10", SETS[:1],
+    ),
+    "LIFT, cosine - softmax": ("freezing", "cosine", "frozen", FOUND, SETS),
+    "rows of TF-IDF - of MiniLM": ("freezing", "tfidf", "frozen", FOUND, SETS),
+}  # fmt: skip
+"""Of the plot: the study, the arms, the figure and the sets of each comparison."""
+PLOT = """![Differences between arms in percentage points](differences.png)
+
+R@10 of finding images by text where nothing else is said; studies 1 and 3."""
 CLAIMS = """## The paper's claims, at this scale
 
 "Found again" and "contradicted" are said where the interval over items and seeds leaves no other
@@ -40,8 +59,7 @@ python runs/results.py status
 
 
 def summary(studies: Sequence[Study], folder: Path) -> str:
-    """Return the page; `folder` is where it will lie."""
-    del folder
+    """Return the page; `folder` is where it will lie, and where its plot is left."""
     answers: list[tuple[Study, Hypothesis, Answer]] = []
     rows = []
     for one in studies:
@@ -59,7 +77,8 @@ def summary(studies: Sequence[Study], folder: Path) -> str:
             ]
         )
     header = ["", "study", "did not hold", "held", "undecided", "runs", "CPU-minutes"]
-    parts = [START, CLAIMS, claims(answers), "## What we expected ourselves"]
+    differences(folder / "differences.png", shown(studies), unit="percentage points")
+    parts = [START, PLOT, CLAIMS, claims(answers), "## What we expected ourselves"]
     for held, title in (
         (False, "Did not hold"),
         (True, "Held"),
@@ -68,6 +87,15 @@ def summary(studies: Sequence[Study], folder: Path) -> str:
         own = [one for one in answers if one[2].held is held and not one[1].paper]
         parts.append(f"### {title}\n\n" + ("\n".join(_line(*one) for one in own) or "Nothing."))
     return "\n\n".join([*parts, "## The studies", table(header, rows), END]) + "\n"
+
+
+def shown(studies: Sequence[Study]) -> dict[str, dict[str, Spread | None]]:
+    """Return the differences of the plot."""
+    found = {one.name: Found(one.results) for one in studies}
+    return {
+        title: {of: found[name].difference(of, arm, other, figure) for of in sets}
+        for title, (name, arm, other, figure, sets) in SHOWN.items()
+    }
 
 
 def claims(answers: Sequence[tuple[Study, Hypothesis, Answer]]) -> str:
