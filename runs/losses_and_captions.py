@@ -261,7 +261,7 @@ def _cells(found: Found, words: str, figure: str) -> str:
         for loss in ("softmax", "cosine", "sigmoid"):
             cells = [percent(found.spread(SET, f"{side}-{loss}-{n}", figure)) for n in SHOWN]
             rows.append([f"{side.upper()}, {loss}", *cells])
-    metric = "mean of kinds" if figure == COMPOSED else "R@10"
+    metric = "mean of the kinds in which nothing is added" if figure == COMPOSED else "R@10"
     header = ["", *(f"{shown} captions seen" for shown in SHOWN)]
     return f"{words.capitalize()}, {metric}:\n\n{table(header, rows)}"
 

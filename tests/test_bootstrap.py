@@ -7,10 +7,11 @@ import math
 import numpy as np
 import pytest
 
-from lift.bootstrap import paired, pooled
+from lift.bootstrap import _students, paired, pooled
 from lift.errors import DataError
 from lift.evals import _metrics as metrics
 from lift.terms import Outcomes
+from lift.training.paired import t_quantile
 
 
 def outcomes(values, weights=None, clusters=None):
@@ -141,3 +142,17 @@ def test_other_numbers_of_seeds_are_refused():
         paired([a, a], [a])
     with pytest.raises(DataError, match="no items"):
         pooled([outcomes([])])
+
+
+@pytest.mark.parametrize("freedom", [1, 2, 7])
+def test_seeds_are_off_by_students_t_alike_on_both_sides(freedom):
+    low, high = np.quantile(_students(freedom, 4_000), [0.025, 0.975])
+    assert high == pytest.approx(t_quantile(0.975, freedom), rel=0.005)
+    assert low == pytest.approx(-high, rel=1e-9)
+
+
+def test_an_interval_does_not_depend_on_the_side_it_is_told_from():
+    ours, theirs = ([outcomes(halves(seed + i, n=60)) for seed in range(3)] for i in (0, 10))
+    one, other = paired(ours, theirs), paired(theirs, ours)
+    assert one.low == pytest.approx(-other.high)
+    assert one.high == pytest.approx(-other.low)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from frame.composition import COMPOSED, WORDS
 from frame.edges import Pair
 from frame.found import Found
 from frame.page import table
@@ -11,7 +12,6 @@ from frame.study import Record
 
 SET = "scenes"
 BY_SHORT, BY_LONG = (f"{said}: text_to_image/R@10" for said in ("short", "long"))
-COMPOSED = "composition: accuracy/mean of kinds"
 JUDGED: Mapping[str, str] = {
     "found by short captions": BY_SHORT,
     "found by long captions": BY_LONG,
@@ -22,7 +22,7 @@ JUDGED: Mapping[str, str] = {
 
 def items(found: Found) -> str:
     """Return a sentence a judgement: how many items, which protocol, what chance is."""
-    told = ["R@10 of the two retrievals, of composition the mean of kinds."]
+    told = [f"R@10 of the two retrievals; {WORDS}."]
     for words, figure in JUDGED.items():
         known = [r["figures"][figure] for r in found.records.values() if figure in r["figures"]]
         if known:

@@ -95,7 +95,7 @@ def _reaches(kinds: Iterable[str]) -> Callable[[Found], Answer]:
         answer = all_of(above(spread(found, most, k), REACHED, f"{most} {k}") for k in kinds)
         if answer.held is False and most != MOST:
             return Answer(None, f"{answer.told}; `{MOST}` is not there yet")
-        return answer
+        return _sown(found, answer, most) if most else answer
 
     return check
 
@@ -201,7 +201,7 @@ def _fault(found: Found, kind: str) -> str:
     )
     if min(told.seeds, lift.seeds) < 2:
         return f"**{kind}**: not decided, of one seed ({numbers})."
-    known_so_far = f"What is known without a tower: {_sighted(told)}"
+    known_so_far = f"What is known without a tower: {_sighted(told)} {_elsewhere(elsewhere)}"
     if not able:
         return (
             f"**{kind}**: a null result here means nothing yet: the control does not reach "
@@ -214,7 +214,13 @@ def _fault(found: Found, kind: str) -> str:
     if first > seen:
         arm = _with(found, first)
         more = spread(found, arm, kind)
-        words = f" {seen:,} images are too few to ask: the control needs {first:,}."
+        tried = [images(arm) for arm in known if images(arm) < first]
+        but = f", not from {tried[-1]:,}" if tried else ""
+        seeds = "" if (values[able[0]] or lift).seeds > 1 else " (one seed)"
+        words = (
+            f" By the rule {seen:,} images are too few to ask: the control gets to {REACHED:.0%} "
+            f"from {first:,}{seeds}{but}."
+        )
         if more is None:
             return (
                 f"**{kind}**:{words} LIFT with as many is not there yet ({numbers}). {known_so_far}"
@@ -228,7 +234,7 @@ def _fault(found: Found, kind: str) -> str:
             f" From pixels LIFT gets less than told the facts, by {points(lacks)} points: that "
             "part is not the text space's fault."
         )
-    return f"**{kind}**: {_blame(told, oracle)}{words} ({numbers})"
+    return f"**{kind}**: {_blame(told, oracle)} {_elsewhere(elsewhere)}{words} ({numbers})"
 
 
 def _with(found: Found, count: int) -> str:
@@ -245,6 +251,22 @@ def _sighted(told: Spread) -> str:
     if told.high < HALF:
         return "even told the facts, LIFT gets less than half of the way from chance."
     return "whether LIFT gets half of the way when it is told the facts is not certain."
+
+
+def _elsewhere(told: Spread | None) -> str:
+    """Say what the same loss and the same cosine get in TF-IDF's space, told the same facts."""
+    if told is None or told.seeds < 2:
+        return "Whether another text space would do is not known."
+    if told.low >= REACHED:
+        return (
+            f"In TF-IDF's space the same loss, told the same facts, gets {percent(told)}: neither "
+            "the loss nor the cosine of two vectors stands in the way."
+        )
+    return (
+        f"In TF-IDF's space the same loss, told the same facts, gets {percent(told)}: no space "
+        "here is known to do better, so the space is not told apart from the loss, from one "
+        "vector a caption, or from how few captions say what is asked."
+    )
 
 
 def _blame(told: Spread, oracle: Spread) -> str:

@@ -40,7 +40,7 @@ interpolated along the logarithm of samples. Intervals: 95%, over test items and
 of measured seconds is not in them.
 
 The pre-training of MiniLM is counted for no arm: it is there, for `frozen` and `tuned` alike.
-Trials of rates, four for each arm, are not counted either."""
+Trials of rates, five for each arm (ten on scenes), are not counted either."""
 LIMITS = """## Limits
 
 The image tower is tiny and captions are short, so the text side weighs otherwise than beside a
@@ -254,7 +254,12 @@ def _visited(paid: float, saved: float) -> str:
 
 def _done(found: Found) -> str:
     """Say what ran: of this study, and of study 9."""
-    parts = [made_of(found)]
+    parts = [
+        made_of(
+            found,
+            intervals="a bootstrap over items and the spread between seeds of all sizes of an arm",
+        )
+    ]
     beside = runs_of(found, "scenes")
     own = [name for name in beside.arms("scenes") if split(name)[0] in ARMS]
     if own:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
+import numpy as np
+
 from frame.found import RESAMPLES, Found
 from frame.page import Answer, decided, points
 from lift.bootstrap import Spread, paired
 from lift.terms import Outcomes
+from lift.training.paired import difference
 
 Pair = tuple[str, str]
 """An arm, and the one that it is compared with."""
@@ -36,12 +41,52 @@ def change(found: Found, of: str, pair: Pair, before: Pair, figure: str) -> Spre
 
 
 def grows(found: Found, of: str, pair: Pair, before: Pair, figure: str) -> Answer:
-    """Return whether the edge within `pair` is larger than that within `before`."""
-    spread = change(found, of, pair, before, figure)
-    if spread is None:
+    """Return whether the edge within `pair` is larger than that within `before`, in both scales."""
+    spread, times = change(found, of, pair, before, figure), odds(found, of, pair, before, figure)
+    if spread is None or times is None:
         return Answer(None, f"{named(figure)}: no records yet")
-    held = True if spread.low > 0 else False if spread.high <= 0 else None
-    return decided(held, f"{named(figure)}: {points(spread)}", spread)
+    held = True if spread.low > 0 and times[1] > 1 else None
+    held = False if spread.high <= 0 and times[2] <= 1 else held
+    told = f"{points(spread)}, in odds times {times[0]:.2f} [{times[1]:.2f}, {times[2]:.2f}]"
+    return decided(held, f"{named(figure)}: {told}", spread)
+
+
+def odds(
+    found: Found, of: str, pair: Pair, before: Pair, figure: str
+) -> tuple[float, float, float] | None:
+    """Return how many times the ratio of odds within `pair` is that within `before`.
+
+    Points can't tell whether an edge grows where one arm has little to have an edge of: both
+    scales have to agree. From each seed's figure, with Student's t over seeds alone.
+
+    Args:
+        found, of, pair, before, figure: as of `change`.
+
+    Returns:
+        The ratio with the ends of its 95% interval, None without two seeds of all arms.
+    """
+    seeds = found.seeds(of, *pair, *before)
+    if len(seeds) < 2:
+        return None
+    logs = []
+    for arm in (*pair, *before):
+        told = [found.outcomes(of, arm, figure, [seed]) for seed in seeds]
+        if not all(told):
+            return None
+        logs.append([_log_odds(one[0]) for one in told])
+    edges = [
+        [a - b for a, b in zip(ours, theirs, strict=True)] for ours, theirs in (logs[:2], logs[2:])
+    ]
+    told = difference(seeds, *edges)
+    return math.exp(told.mean), math.exp(told.low), math.exp(told.high)
+
+
+def _log_odds(outcomes: Outcomes) -> float:
+    """Return the logarithm of a share's odds; half an item keeps none and all finite."""
+    share = float(np.average(outcomes.values, weights=outcomes.weights))
+    half = 0.5 / len(outcomes.values)
+    share = min(max(share, half), 1 - half)
+    return math.log(share / (1 - share))
 
 
 def ahead(found: Found, of: str, arm: str, other: str, figure: str) -> Answer:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
 
+from frame.composition import COMPOSED, WORDS
 from frame.found import Found
 from frame.page import (
     COLOURS,
@@ -23,20 +24,24 @@ from frame.page import (
 )
 from frame.rank_correlation import LEAST, PERMUTATIONS, Rank, by_chance, family, spearman
 from frame.study import read
+from lift.training.paired import t_quantile
 
 CONTROLS = ("random", "decoder", "tfidf", "tfidf32")
 EARLIER = ("class_token", *(f"layer{number}" for number in range(6)))
 SETS = ("scenes", "products")
 RETRIEVAL, WORDINGS = "retrieval: text_to_image/R@10", "new wordings: text_to_image/R@10"
-COMPOSITION = "composition: accuracy/mean of kinds"
 OUTCOMES = {
     RETRIEVAL: "R@10",
-    COMPOSITION: "composition, mean of kinds",
+    COMPOSED: "composition",
     WORDINGS: "new wordings, R@10",
 }
 SWAPS = ("composition: accuracy/swap_object", "composition: accuracy/swap_attribute")
-ENOUGH = 10
-"""Spaces, for a hypothesis about correlations to be answered."""
+ENOUGH, SEEDS = 10, 2
+"""Spaces, and seeds of each, for a hypothesis about correlations to be answered."""
+ASKED = ("centred_rank", "mean_cosine", "edits, all: distance")
+"""Figures with a hypothesis of their own: they stay where others order the spaces alike."""
+ALIKE = 1 - 1e-9
+"""|rho| of figures that order the spaces alike: they count once."""
 SHOWN = 12
 """Correlations of a table."""
 
@@ -74,13 +79,35 @@ def _ranked(folder: str, of: str, controls: bool, records: int, found: Found) ->
     if len(arms) < LEAST:
         return []
     shared = [name for name in told[arms[0]] if all(name in told[arm] for arm in arms)]
-    figures = {name: [told[arm][name] for arm in arms] for name in shared}
+    figures: dict[str, list[float]] = {}
+    for name in sorted(shared, key=lambda name: name not in ASKED):
+        values = [told[arm][name] for arm in arms]
+        if not any(abs(spearman(values, other)) > ALIKE for other in figures.values()):
+            figures[name] = values
     outcomes = {name: [_mean(found.values(of, arm, name)) for arm in arms] for name in OUTCOMES}
     return family(figures, outcomes)
 
 
 def _mean(values: list[float]) -> float:
     return sum(values) / len(values)
+
+
+def fewest(found: Found) -> int:
+    """Return the seeds of the space that has fewest."""
+    return min((len(found.seeds(of, arm)) for of in SETS for arm in spaces(found, of)), default=0)
+
+
+def enough(held: bool | None, told: str, found: Found) -> Answer:
+    """Return an answer about all spaces; one of them with one seed leaves it open."""
+    if fewest(found) >= SEEDS:
+        return Answer(held, told)
+    return Answer(None, f"{told}, fewer than {SEEDS} seeds of some space")
+
+
+def unseen(found: Found) -> str:
+    """Say below which |rho| a correlation would not have been found."""
+    least = [by_chance(own[0].spaces, len(own)) for of in SETS if (own := ranked(found, of))]
+    return f"none; a |rho| below about {max(least):.2f} would not be found"
 
 
 def on_both(found: Found, outcome: str, *, controls: bool = True) -> list[str] | None:
@@ -102,17 +129,14 @@ def _some(found: Found) -> Answer:
     both = on_both(found, RETRIEVAL)
     if both is None:
         return Answer(None, "too few spaces yet")
-    return Answer(bool(both), ", ".join(both) or "none")
+    return enough(bool(both) or None, ", ".join(both) or unseen(found), found)
 
 
 def _none(found: Found) -> Answer:
     both = on_both(found, WORDINGS)
     if both is None:
         return Answer(None, "too few spaces yet")
-    if both:
-        return Answer(False, ", ".join(both))
-    least = [by_chance(own[0].spaces, len(own)) for of in SETS if (own := ranked(found, of))]
-    return Answer(True, f"none; a |rho| below about {max(least):.2f} would not be found")
+    return enough(False if both else None, ", ".join(both) or unseen(found), found)
 
 
 def _predicts(
@@ -122,7 +146,8 @@ def _predicts(
         own = [r for r in ranked(found, of) if (r.figure, r.outcome) == (figure, outcome)]
         if not own or own[0].spaces < ENOUGH:
             return Answer(None, f"{of}: too few spaces yet")
-        return Answer(sign * own[0].rho > 0 and own[0].holm < 0.05, f"{of}: {_told(own[0])}")
+        held = sign * own[0].rho > 0 if own[0].holm < 0.05 else None
+        return enough(held, f"{of}: {_told(own[0])}", found)
 
     return lambda found: all_of(one(found, of) for of in sets)
 
@@ -147,7 +172,10 @@ def _earlier(found: Found) -> Answer:
         return Answer(None, "no records yet")
     best = max(known, key=lambda arm: known[arm].mean)
     told = f"the best of {len(known)}, {best}: {points(known[best])}"
-    held = True if known[best].low > 0 else None
+    # The best of several is ahead by chance more often than one: Bonferroni's t.
+    free = max(1, known[best].seeds - 1)
+    wider = t_quantile(1 - 0.025 / len(known), free) / t_quantile(0.975, free)
+    held = True if known[best].mean > wider * (known[best].mean - known[best].low) else None
     held = False if all(s.high <= 0 for s in known.values()) else held
     return decided(held, told, known[best])
 
@@ -181,7 +209,7 @@ HYPOTHESES = (
     ),
     Hypothesis(
         "How far edits move the rows predicts composition on scenes, the farther the better.",
-        _predicts("edits, all: distance", COMPOSITION, 1, ("scenes",)),
+        _predicts("edits, all: distance", COMPOSED, 1, ("scenes",)),
     ),
     Hypothesis("No figure of the card predicts new wordings on both sets.", _none),
     Hypothesis("MiniLM finds more by new wordings than each control.", _over_controls),
@@ -233,10 +261,10 @@ def verdict(found: Found) -> str:
     whole = [on_both(found, outcome) for outcome in OUTCOMES]
     if None in whole:
         answer = "not decided, spaces are missing"
-    elif found.most_seeds < 2:
-        answer = "not decided, one seed of each space"
+    elif fewest(found) < SEEDS:
+        answer = f"not decided, fewer than {SEEDS} seeds of some space"
     else:
-        answer = "yes" if any(whole) else "nothing that holds on both sets"
+        answer = "yes" if any(whole) else "nothing that is seen on both sets"
     return (
         f"**Does the card predict anything? {answer.capitalize()}.** {'; '.join(counts)}. Figures "
         f"that predict on both sets in one direction, corrected. {'; '.join(both) or 'Not known'}."
@@ -344,7 +372,8 @@ def _done(found: Found, cost: float) -> str:
         f"LIFT, softmax. {' '.join(told)} All cards took {cost / 60:.0f} CPU-minutes. Rates are "
         "those that study 1's trials chose for its arm with the same space, or the nearest one. "
         f"Chance is told by {PERMUTATIONS:,} permutations of the spaces; the correction counts all "
-        "figures and outcomes of a set."
+        "figures and outcomes of a set, those that order the spaces alike as one. "
+        f"{WORDS.capitalize()}."
     )
 
 

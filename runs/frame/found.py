@@ -8,6 +8,7 @@ import statistics
 from functools import cached_property
 from pathlib import Path
 
+from frame.composition import with_composed
 from frame.runs import unpacked
 from frame.study import Record, cpu_seconds, read
 from lift.bootstrap import Spread, paired, pooled
@@ -35,6 +36,7 @@ class Found:
             record = read(path)
             if "seed" not in record:  # a prediction, not a run
                 continue
+            record["figures"] = with_composed(record["figures"])
             self.records[record["set"], record["arm"], record["seed"]] = record
 
     @cached_property
@@ -47,6 +49,11 @@ class Found:
         """How many seeds the arm has that has the most; 0 without records."""
         arms = {(name, arm) for name, arm, _ in self.records}
         return max((len(self.seeds(*one)) for one in arms), default=0)
+
+    def seeds_an_arm(self) -> str:
+        """Return how many seeds arms have: "3", or "1 to 3"."""
+        many = {len(self.seeds(of, arm)) for of in self.sets for arm in self.arms(of)} or {0}
+        return f"{min(many)}" if len(many) == 1 else f"{min(many)} to {max(many)}"
 
     def arms(self, of: str) -> list[str]:
         """Return the arms of a set."""

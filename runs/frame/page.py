@@ -33,11 +33,19 @@ class Hypothesis:
         text: a sentence.
         check: asks the records.
         paper: whether the paper claims it; else it is our own.
+        after: whether it was put only when first runs were there.
     """
 
     text: str
     check: Callable[[Found], Answer]
     paper: bool = False
+    after: bool = False
+
+    @property
+    def words(self) -> str:
+        """The sentence, with whose it is and when it was put where that is not before the runs."""
+        whose = "(the paper) " if self.paper else ""
+        return f"{whose}{self.text}" + (" *(put after the first runs)*" if self.after else "")
 
 
 def all_of(answers: Iterable[Answer]) -> Answer:
@@ -113,14 +121,11 @@ def opening(hypotheses: Sequence[Hypothesis], found: Found) -> str:
     parts = []
     for held, words in kinds:
         own = [(one, answer) for one, answer in answers if answer.held is held]
-        lines = [
-            f"- {'(the paper) ' if one.paper else ''}{one.text} {_sentence(answer.told)}"
-            for one, answer in own
-        ]
+        lines = [f"- {one.words} {_sentence(answer.told)}" for one, answer in own]
         if lines:
-            parts.append(f"{words} of what was expected before the runs:\n\n" + "\n".join(lines))
+            parts.append(f"{words} of what was expected:\n\n" + "\n".join(lines))
         elif held is False and any(answer.held for _, answer in answers):
-            parts.append("Nothing that was expected before the runs was contradicted.")
+            parts.append("Nothing that was expected was contradicted.")
     return "\n\n".join(parts)
 
 
@@ -128,22 +133,29 @@ def _sentence(words: str) -> str:
     return f"({words})"
 
 
-def made_of(found: Found, trials: int = 0) -> str:
-    """Return how many runs, on what, at what cost."""
+INTERVALS = "a bootstrap over items, paired where arms are compared, and Student's t over seeds"
+
+
+def made_of(found: Found, trials: int = 0, intervals: str = INTERVALS) -> str:
+    """Return how many runs, on what, at what cost.
+
+    Args:
+        found: the records.
+        trials: how many there were besides.
+        intervals: by what they are made.
+    """
     records = [*found.records.values()]
     if not records:
         return "No run is finished yet."
     dates = sorted({record["date"] for record in records})
     when = dates[0] if len(dates) == 1 else f"{dates[0]} to {dates[-1]}"
     versions = records[0]["versions"]
-    seeds = {len(found.seeds(of, arm)) for of in found.sets for arm in found.arms(of)}
-    many = f"{min(seeds)}" if len(seeds) == 1 else f"{min(seeds)} to {max(seeds)}"
     tried, mixed = f" and {trials} trials" if trials else "", found.mixed()
     return (
-        f"{len(records)} runs{tried}, {many} seeds an arm, {found.cpu_minutes():.0f} CPU-minutes "
-        f"(without trials), {when}, one thread a run on a CPU with "
-        f"{versions.get('cpu', '')}, torch {versions.get('torch')}. Intervals are of 95%, by a "
-        "paired bootstrap over items and seeds."
+        f"{len(records)} runs{tried}, {found.seeds_an_arm()} seeds an arm, "
+        f"{found.cpu_minutes():.0f} CPU-minutes (without trials), {when}, one thread a run on a "
+        f"CPU with {versions.get('cpu', '')}, torch {versions.get('torch')}. Intervals are of 95%, "
+        f"by {intervals}."
         + (f" **Runs of one arm that were not made alike: {', '.join(mixed)}.**" if mixed else "")
     )
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import codec_study
 
+from frame.composition import COMPOSED, WORDS
 from frame.found import Found
 from frame.page import (
     Answer,
@@ -60,9 +61,9 @@ FIGURES = {
     "image to text": "retrieval: image_to_text/R@10",
     "new wordings, text to image": "new wordings: text_to_image/R@10",
     "new wordings, image to text": "new wordings: image_to_text/R@10",
-    "composition": "composition: accuracy/mean of kinds",
+    "composition": COMPOSED,
 }
-FORTH, BACK, COMPOSED = (FIGURES[n] for n in ("text to image", "image to text", "composition"))
+FORTH, BACK = FIGURES["text to image"], FIGURES["image to text"]
 HELP = (
     "python runs/what_pays.py --dry-run    # what it would take",
     "python runs/what_pays.py              # every run that is missing, those of `base` from",
@@ -73,7 +74,8 @@ LIMITS = """## Limits
 One setting of each thing: a bank of another size, another bound of masking or more mosaics were not
 tried. All arms have base's learning rate. At batches of 64 an image has few competitors, so that a
 bank has most to give and masking least; large batches may turn both. A second caption has to be
-written and embedded too, which its CPU time does not count: the rows are in the table."""
+written and embedded too, which its CPU time does not count: the rows are in the table. Where an arm
+is cheaper than base it takes more samples than there are scenes, and sees some of them twice."""
 
 
 # --- what was expected --------------------------------------------------------------------------
@@ -228,8 +230,8 @@ def _of_set(found: Found, of: str, results: Path) -> str:
         (
             f"## {of.capitalize()}",
             f"R@10 among {told['items']:,} items ({told['protocol']}; chance "
-            f"{100 * told.get('chance', 0):.1f}%), composition as the mean of its kinds (chance "
-            "50%). Cost: CPU time of a sample over base's, with its standard error.",
+            f"{100 * told.get('chance', 0):.1f}%), {WORDS}. "
+            "Cost: CPU time of a sample over base's, with its standard error.",
             table(header, rows),
             "More (+) or less (-) than `base`, in percentage points, on the seeds both have:",
             table(["", *figures], less),

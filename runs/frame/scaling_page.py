@@ -69,7 +69,11 @@ def page(results: Path, folder: Path) -> str:
         "## What was found\n\n" + _tables(found),
         "![The same by new wordings](scaling-new-wordings.png)",
         "## The fits\n\n" + _fits(found),
-        "## What was done\n\n" + made_of(found),
+        "## What was done\n\n"
+        + made_of(
+            found,
+            intervals="a bootstrap over items and the spread between seeds of all sizes of an arm",
+        ),
         _how(found),
         LIMITS,
         commands("scaling", "scaling", HELP),
@@ -116,7 +120,8 @@ def _leads_to(found: Found, other: str, most: int) -> Answer:
     answer = _leads(found, other, most)
     if not _has_noise(found, other):
         return Answer(None, f"one seed of each size; {answer.told}")
-    if answer.held and not {*SIZES, most} <= {*_sizes(found, "frozen", other)}:
+    wanted = {*SIZES, *(size for size in FORETOLD if size <= most)}
+    if answer.held and not wanted <= {*_sizes(found, "frozen", other)}:
         return Answer(None, f"so far; {answer.told}")
     return answer
 
@@ -158,11 +163,10 @@ def _as_foretold(found: Found) -> Answer:
             if not values:
                 answers.append(Answer(None, f"{arm} {size:,}: not run yet"))
                 continue
-            one, value = told["arms"][arm]["foretold"][str(size)], float(np.mean(values))
-            inside = one["low"] <= value <= one["high"]
-            answers.append(
-                Answer(inside, f"{arm} {size:,}: {100 * value:.1f}%, foretold {_interval(one)}")
-            )
+            one = told["arms"][arm]["foretold"][str(size)]  # for one more run: each by itself
+            inside = all(one["low"] <= value <= one["high"] for value in values)
+            each = ", ".join(f"{100 * value:.1f}%" for value in values)
+            answers.append(Answer(inside, f"{arm} {size:,}: {each}, foretold {_interval(one)}"))
     return all_of(answers)
 
 
@@ -310,9 +314,9 @@ def _how(found: Found) -> str:
     parts = [
         "Drawn scenes of 48 px with one short caption, each seen once; 1,600 to 307,200 of them, "
         "a run of its own for each size with a whole schedule (warm-up, then cosine to the end). "
-        "Arms and their rates are those of [study 1](freezing.md): five trials each with half of "
-        "12,800 samples, on scenes that are in no table. By new wordings: the same test scenes "
-        "with captions in words that no training caption has."
+        "Arms and their rates are those of [study 1](freezing.md): five rates, two seeds each, "
+        "with half of 12,800 samples, on scenes that are in no table. By new wordings: the same "
+        "test scenes with captions in words that no training caption has."
     ]
     rates = {split(name)[0]: own[0]["rate"] for name in found.arms("scenes")
              if (own := found.of("scenes", name))}  # fmt: skip

@@ -151,7 +151,8 @@ def _spread(
             low, high = low + np.quantile(off, 0.025), high + np.quantile(off, 0.975)
     else:
         drawn = _resampled(sums.mean(axis=1), weight, resamples)
-        low, high = np.quantile(drawn + off[: len(drawn)], [0.025, 0.975])
+        off = off[: len(drawn)]  # both signs: a difference has one interval from either side
+        low, high = np.quantile(np.concatenate([drawn + off, drawn - off]), [0.025, 0.975])
     # Rounding must not leave the mean outside.
     return Spread(
         mean,
@@ -169,8 +170,23 @@ def _off_by_seeds(
     seeds = len(means)
     if seeds == 1:
         return np.zeros(count)
-    error = float(means.std(ddof=1)) / math.sqrt(seeds)
-    return np.random.default_rng(1).standard_t(seeds - 1, count) * error
+    return _students(seeds - 1, count) * float(means.std(ddof=1)) / math.sqrt(seeds)
+
+
+@functools.lru_cache(maxsize=8)
+def _students(freedom: int, count: int) -> Float64[np.ndarray, " count"]:
+    """Return Student's t in random order, one from each of so many equal shares of it.
+
+    Its tails are heavy: of 4,000 that fall by chance the outer 2.5% begin up to 5% too near or too
+    far, and not alike on both sides. T is sqrt(freedom) tan(a) with a density of cos(a) to the
+    power of freedom - 1.
+    """
+    angle = np.linspace(-math.pi / 2, math.pi / 2, 100_001)
+    density = np.cos(angle) ** (freedom - 1)
+    below = np.concatenate([[0.0], np.cumsum(density[1:] + density[:-1])])
+    shares = (np.arange(count) + 0.5) / count
+    drawn = math.sqrt(freedom) * np.tan(np.interp(shares, below / below[-1], angle))
+    return np.random.default_rng(1).permutation(drawn)
 
 
 def _resampled(
