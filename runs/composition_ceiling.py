@@ -79,7 +79,7 @@ DRAWN = 51_200
 SPACES = ("minilm", "tfidf", "random", "layer2")
 CONTROLS = {
     **{f"control{count}": count for count in (SAMPLES, 51_200)},
-    **{f"shown{count}": count for count in (SAMPLES, 51_200, 204_800, 409_600)},
+    **{f"shown{count}": count for count in (SAMPLES, 51_200, 204_800)},
 }
 SECONDS = {"lift": 48, "long": 52, "told": 15, "told-tfidf": 15}
 SEEDS, FEW = 4, 2
@@ -99,7 +99,7 @@ def jobs() -> list[Job]:
     dear = ("shown204800", "more204800")
     for arms in (beside, dear):
         found += [Job("scenes", arm, seed) for seed in range(FEW) for arm in arms]
-    return [*found, Job("scenes", "shown409600", 0)]
+    return found
 
 
 def guess(job: Job) -> float:

@@ -44,7 +44,7 @@ ARMS = {
     "told": "LIFT told the facts",
     "told-tfidf": "the same, TF-IDF-SVD",
 }
-MOST = "shown409600"
+MOST = "shown204800"
 """The control that sees most images: before it is there, no control has failed."""
 NULL, REACHED, HALF = 0.60, 0.95, 0.75
 """LIFT not certainly above: null. The control has to reach. Half of the way from chance to all."""

@@ -70,14 +70,16 @@ def odds(
         return None
     logs = []
     for arm in (*pair, *before):
-        told = [found.outcomes(of, arm, figure, [seed]) for seed in seeds]
-        if not all(told):
+        own = [found.outcomes(of, arm, figure, [seed]) for seed in seeds]
+        if not all(own):
             return None
-        logs.append([_log_odds(one[0]) for one in told])
+        logs.append([_log_odds(one[0]) for one in own])
     edges = [
         [a - b for a, b in zip(ours, theirs, strict=True)] for ours, theirs in (logs[:2], logs[2:])
     ]
     told = difference(seeds, *edges)
+    if told.low is None or told.high is None:  # no seed differs from another
+        return (math.exp(told.mean),) * 3
     return math.exp(told.mean), math.exp(told.low), math.exp(told.high)
 
 

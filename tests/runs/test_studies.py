@@ -13,7 +13,8 @@ from pathlib import Path
 import inverse_effect
 import numpy as np
 import pytest
-from frame.edges import ahead, near
+from frame.composition import ADDED, ALL_KINDS, COMPOSED, with_composed
+from frame.edges import ahead, grows, near
 from frame.found import Found
 from frame.page import Answer, Hypothesis, all_of, made_of, more, opening, percent, points, within
 from frame.runs import packed, unpacked
@@ -189,7 +190,7 @@ def test_what_did_not_hold_comes_first(found: Found) -> None:
     assert told.index("Less.") < told.index("More.") < told.index("Who knows.")
     assert points(found.difference("made", "frozen", "scratch", FIGURE)) in told
     first = opening(hypotheses[:1], found)
-    assert first.startswith("Nothing that was expected before the runs was contradicted.")
+    assert first.startswith("Nothing that was expected was contradicted.")
 
 
 def test_one_seed_decides_nothing(place: Place) -> None:
@@ -238,3 +239,46 @@ def test_several_answers_hold_together() -> None:
     yes, no, unknown = Answer(True, "a"), Answer(False, "b"), Answer(None, "c")
     assert all_of([yes, yes]).held and all_of([yes, unknown]).held is None
     assert all_of([yes, unknown, no]) == Answer(False, "a; c; b") and all_of([]).held is None
+
+
+def test_kinds_that_a_blind_guess_answers_are_a_mean_of_their_own() -> None:
+    images = {"add_object": 6, "swap_object": 4, "replace_object": 6}  # two show one thing
+    credit = {kind: DICE.integers(0, 2, n).astype(np.float32) for kind, n in images.items()}
+    of = {kind: np.arange(6) if n == 6 else np.array([0, 2, 3, 5]) for kind, n in images.items()}
+    order = np.argsort(np.concatenate([*of.values()]), kind="stable")
+    weights = np.concatenate([np.full(n, 1 / n) for n in images.values()])[order]
+    every = Outcomes(
+        np.concatenate([*credit.values()])[order],
+        weights.astype(np.float32),
+        np.concatenate([*of.values()])[order],
+    )
+    about = {"protocol": "p", "data": "d", "digest": "x"}
+    figures = {ALL_KINDS: {"outcomes": packed(every), **about}}
+    for kind, own in credit.items():
+        figures[f"composition: accuracy/{kind}"] = {"outcomes": packed(Outcomes(own)), **about}
+    told = with_composed(figures)
+    found = unpacked(told[COMPOSED]["outcomes"])
+    mean = (credit["swap_object"].mean() + credit["replace_object"].mean()) / 2
+    assert told[COMPOSED]["value"] == pytest.approx(mean)
+    assert np.average(found.values, weights=found.weights) == pytest.approx(mean)
+    assert found.clusters is not None and found.clusters.tolist() == [0, 2, 3, 5, *range(6)]
+    assert told[ADDED]["value"] == pytest.approx(credit["add_object"].mean())
+    without = {name: figure for name, figure in figures.items() if "add_" not in name}
+    assert with_composed(without)[COMPOSED] is figures[ALL_KINDS]
+    assert COMPOSED not in with_composed({FIGURE: {}})
+
+
+def test_an_edge_grows_where_points_and_odds_agree(place: Place) -> None:
+    shares = {"a": 0.60, "b": 0.30, "c": 0.20, "d": 0.05}  # 30 points, 15 points; odds 3.5, 4.75
+
+    def work(job: Job, _: Place) -> dict:
+        own = np.random.default_rng(job.seed).permutation(1000) < 1000 * shares[job.arm]
+        return record(own.astype(np.float32))
+
+    jobs = [Job("made", arm, seed) for seed in range(3) for arm in shares]
+    make(study(work, jobs=jobs), jobs, place)
+    found = Found(place.results)
+    told = grows(found, "made", ("a", "b"), ("c", "d"), FIGURE)
+    assert told.held is None and "+15.0" in told.told and "in odds times 0.74" in told.told
+    assert grows(found, "made", ("a", "d"), ("c", "d"), FIGURE).held is True
+    assert grows(found, "made", ("c", "d"), ("a", "d"), FIGURE).held is False
