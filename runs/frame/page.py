@@ -133,6 +133,11 @@ def _sentence(words: str) -> str:
     return f"({words})"
 
 
+def _many(found: Found) -> str:
+    seeds = found.seeds_an_arm()
+    return f"{seeds} seed" if seeds == "1" else f"{seeds} seeds"
+
+
 INTERVALS = "a bootstrap over items, paired where arms are compared, and Student's t over seeds"
 
 
@@ -152,7 +157,7 @@ def made_of(found: Found, trials: int = 0, intervals: str = INTERVALS) -> str:
     versions = records[0]["versions"]
     tried, mixed = f" and {trials} trials" if trials else "", found.mixed()
     return (
-        f"{len(records)} runs{tried}, {found.seeds_an_arm()} seeds an arm, "
+        f"{len(records)} runs{tried}, {_many(found)} an arm, "
         f"{found.cpu_minutes():.0f} CPU-minutes (without trials), {when}, one thread a run on a "
         f"CPU with {versions.get('cpu', '')}, torch {versions.get('torch')}. Intervals are of 95%, "
         f"by {intervals}."
