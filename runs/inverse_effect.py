@@ -212,11 +212,11 @@ def page(results: Path, folder: Path) -> str:
     """Return the page from the records in `results`; its plot goes into `folder`."""
     found = Found(results)
     plotted = {
-        f"{words}\n{captioning}": {
+        f"{captioning}\n{words.removeprefix('found ')}": {
             arm.title: found.spread(SET, f"{method}-{captioning}", figure)
             for method, arm in METHODS.items()
         }
-        for words, figure in list(JUDGED.items())[:1]
+        for words, figure in list(JUDGED.items())[:2]
         for captioning in CAPTIONINGS
     }
     bars(folder / "inverse_effect.png", plotted, unit="text-to-image R@10, %")

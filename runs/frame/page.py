@@ -197,7 +197,7 @@ def bars(
     """
     plt = _pyplot()
     arms = [*dict.fromkeys(arm for group in groups.values() for arm in group)]
-    figure, axes = plt.subplots(figsize=(1.6 + 1.1 * len(groups) * max(1, len(arms) / 4), 3.4))
+    figure, axes = plt.subplots(figsize=(1.6 + 1.15 * len(groups) * max(1, len(arms) / 4), 3.4))
     width = 0.8 / max(1, len(arms))
     for number, arm in enumerate(arms):
         known = [(at, g[arm]) for at, g in enumerate(groups.values()) if g.get(arm) is not None]
