@@ -7,7 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from frame import encoders_page
 from frame.ceiling_page import HYPOTHESES, figure, verdict
+from frame.composition import ALL_KINDS
 from frame.found import Found
 from frame.page import answered
 from frame.rank_correlation import by_chance, family, spearman
@@ -85,3 +87,44 @@ def test_a_control_has_not_failed_before_the_largest_is_there(tmp_path: Path) ->
         kept(tmp_path, "shown204800", seed, 0.6, 204_800)
     answers = [answer for _, answer in answered(HYPOTHESES[:2], Found(tmp_path))]
     assert [answer.held for answer in answers] == [False, False]
+
+
+def spaces_with_cards(folder: Path, seeds: dict[str, int]) -> None:
+    """Write cards and records of spaces on both sets; one figure orders them as R@10 does."""
+    for of in encoders_page.SETS:
+        for place, (arm, many) in enumerate(seeds.items()):
+            told = {"telling": place, "the same": 2 * place + 1, "silent": (7 * place) % 5}
+            card = {"arm": arm, "figures": {name: {"value": v} for name, v in told.items()}}
+            (folder / "cards").mkdir(exist_ok=True)
+            (folder / "cards" / f"{of}-{arm}.json").write_text(json.dumps(card))
+            for seed in range(many):
+                credit = (np.arange(500) < 20 * (place + 1)).astype(np.float32)
+                one = {"value": float(credit.mean()), "outcomes": packed(Outcomes(credit))}
+                names = (encoders_page.RETRIEVAL, encoders_page.WORDINGS, ALL_KINDS)
+                about = {"protocol": "p", "data": "d", "digest": "x"}
+                record = {"set": of, "arm": arm, "seed": seed, "samples": 1}
+                record["figures"] = {name: one | about for name in names}
+                (folder / f"{of}-{arm}-{seed}.json").write_text(json.dumps(record))
+
+
+def test_a_card_predicts_when_each_space_has_two_seeds(tmp_path: Path) -> None:
+    seeds = {f"space{number}": 2 for number in range(12)}
+    spaces_with_cards(tmp_path, seeds | {"space3": 1})
+    some, none = encoders_page.HYPOTHESES[0], encoders_page.HYPOTHESES[4]
+    assert [one.check(Found(tmp_path)).held for one in (some, none)] == [None, None]
+    spaces_with_cards(tmp_path, seeds)
+    found = Found(tmp_path)
+    assert [one.check(found).held for one in (some, none)] == [True, False]
+    assert {rank.figure for rank in encoders_page.ranked(found, "scenes")} == {"telling", "silent"}
+
+
+def test_what_is_not_seen_is_not_ruled_out(tmp_path: Path) -> None:
+    spaces_with_cards(tmp_path, {f"space{number}": 2 for number in range(12)})
+    for path in (tmp_path / "cards").iterdir():
+        card = json.loads(path.read_text())
+        card["figures"] = {"silent": card["figures"]["silent"]}
+        path.write_text(json.dumps(card))
+    some, none = encoders_page.HYPOTHESES[0], encoders_page.HYPOTHESES[4]
+    answers = [one.check(Found(tmp_path)) for one in (some, none)]
+    assert [answer.held for answer in answers] == [None, None]
+    assert "would not be found" in answers[0].told
