@@ -280,11 +280,12 @@ def curves(
 
 
 def _finished(figure, axes, path: Path, *, along: str = "y") -> None:
-    if axes.get_legend_handles_labels()[0]:
-        count = len(axes.get_legend_handles_labels()[0])
+    if labels := axes.get_legend_handles_labels()[1]:
+        wide = max(map(len, labels)) + 6  # with its mark; 15 letters an inch
+        columns = max(1, int(15 * figure.get_figwidth() / wide))
         axes.legend(
             fontsize=7, frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1.0),
-            ncols=min(count, 6),
+            ncols=min(len(labels), columns),
         )  # fmt: skip
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis=along, linewidth=0.4, alpha=0.5)
