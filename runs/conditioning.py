@@ -32,12 +32,12 @@ whitening lost on photographs and on scenes:
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import freezing
 from frame import rates
-from frame.composition import COMPOSED, WORDS
+from frame.composition import WORDS
+from frame.figures import BACK, FIGURES, FORTH
 from frame.folded import Unfolded, measure_text, text_path, text_section
 from frame.found import RESAMPLES, Found
 from frame.frozen import FROZEN, frozen_run
@@ -48,6 +48,7 @@ from frame.page import (
     bars,
     commands,
     decided,
+    each,
     made_of,
     more,
     opening,
@@ -131,14 +132,6 @@ def work(job: Job, place: Place) -> Record:
 
 # --- the page -----------------------------------------------------------------------------------
 
-FIGURES = {
-    "text to image": "retrieval: text_to_image/R@10",
-    "image to text": "retrieval: image_to_text/R@10",
-    "new wordings, text to image": "new wordings: text_to_image/R@10",
-    "new wordings, image to text": "new wordings: image_to_text/R@10",
-    "composition": COMPOSED,
-}
-FORTH, BACK = FIGURES["text to image"], FIGURES["image to text"]
 UNFOLDED = {
     "text to image": f"{CONDITIONED}: text_to_image/R@10",
     "image to text": f"{CONDITIONED}: image_to_text/R@10",
@@ -155,11 +148,6 @@ LIMITS = """## Limits
 One text space, MiniLM's, of 384 numbers; transforms fitted on some ten thousand captions; towers of
 a million weights. Shrinkage stayed at 0.1 and the mean was projected out; other settings were not
 trained. Rates were chosen by one run each, on scenes by two."""
-
-
-def _each(check: Callable[[Found, str], Answer]) -> Callable[[Found], Answer]:
-    """Ask the same of every set."""
-    return lambda found: all_of(check(found, of) for of in SETS)
 
 
 def _some_gain(found: Found) -> Answer:
@@ -229,16 +217,16 @@ HYPOTHESES = (
     ),
     Hypothesis(
         "Whitening to 128 axes finds fewer texts of an image than untouched rows.",
-        _each(_fewer_texts),
+        each(_fewer_texts, SETS),
     ),
     Hypothesis(
         "Centring and PCA to 128 axes stay within 3 points of untouched rows, both ways.",
-        _each(_near),
+        each(_near, SETS),
     ),
     Hypothesis(
         "In the conditioned space whitened models find texts of images within 3 points of "
         "untouched ones or better: if the raw space loses, it is by the fold.",
-        _each(_lost_by_the_fold),
+        each(_lost_by_the_fold, SETS),
     ),
     Hypothesis(
         "On text alone, no pair of images changes its order for a text where the mean was "

@@ -33,6 +33,7 @@ import time
 from frame.cost_claims import HYPOTHESES
 from frame.cost_page import page
 from frame.curves import sized, split
+from frame.figures import FORTH
 from frame.rates import chosen, known
 from frame.runs import made_by, ran
 from frame.sets import Set, get, scenes
@@ -146,7 +147,7 @@ STUDY = Study(
     work=work,
     ready=ready,
     smallest=Job("products", sized("frozen", SIZES[0]), 0),
-    primary="retrieval: text_to_image/R@10",
+    primary=FORTH,
     hypotheses=HYPOTHESES,
     page=page,
 )

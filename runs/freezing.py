@@ -12,7 +12,8 @@ learning rates each, judged on pairs that are not reported, with half the sample
 on training (its rate a twentieth of the image side's, as for fine-tuning). `frozen` is LIFT with
 MiniLM's stored rows, `cosine` the same with the loss that has no negatives. `random` are stored
 rows of MiniLM's network with random weights, `tfidf` of TF-IDF and SVD: frozen, not pre-trained.
-The effect of freezing is `frozen` less `tuned`; that of pre-training `tuned` less `scratch`.
+The effect of freezing is `frozen` less `tuned`; that of pre-training, and of MiniLM's size, is
+`tuned` less `scratch`.
 
 Written before the first run of the study, after pilots that chose patches and numbers of samples
 (LIFT, CLIP and `tuned`, one seed, 3,200 to 25,600 samples); the lowest rate, the second seed of
@@ -29,11 +30,11 @@ made again where the rate had changed:
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 from frame.composition import ADDED, COMPOSED, WORDS
 from frame.edges import change
+from frame.figures import BACK, FORTH, REWORDED
 from frame.found import Found
 from frame.page import (
     Answer,
@@ -42,6 +43,7 @@ from frame.page import (
     bars,
     commands,
     decided,
+    each,
     made_of,
     more,
     opening,
@@ -129,12 +131,6 @@ def work(job: Job, place: Place) -> Record:
 
 # --- the page -----------------------------------------------------------------------------------
 
-# What is compared, and how; composition is that of `frame.composition`.
-FOUND, REWORDED = "retrieval: text_to_image/R@10", "new wordings: text_to_image/R@10"
-BACK = "retrieval: image_to_text/R@10"
-BY_KIND = ("freezing: frozen - tuned", "pre-training and size: tuned - scratch",
-           "both: frozen - scratch")  # fmt: skip
-"""Contrasts that are told for each kind of composition."""
 SWAPS = ("composition: accuracy/swap_object", "composition: accuracy/swap_attribute")
 CONTRASTS = {
     "freezing: frozen - tuned": ("frozen", "tuned"),
@@ -144,19 +140,14 @@ CONTRASTS = {
     "beyond words: frozen - tfidf": ("frozen", "tfidf"),
     "negatives: frozen - cosine": ("frozen", "cosine"),
 }
-
-
-def _each(check: Callable[[Found, str], Answer]) -> Callable[[Found], Answer]:
-    """Ask the same of every set."""
-    return lambda found: all_of(check(found, of) for of in SETS)
+BY_KIND = tuple(CONTRASTS)[:3]
+"""Contrasts of freezing and pre-training: told for each kind of composition."""
 
 
 def _mostly_pre_training(found: Found, of: str) -> Answer:
     """Whether tuned less scratch is more than frozen less tuned, where frozen has more at all."""
-    freezing, training, both = (
-        found.difference(of, *CONTRASTS[name], FOUND) for name in list(CONTRASTS)[:3]
-    )
-    larger = change(found, of, ("tuned", "scratch"), ("frozen", "tuned"), FOUND)
+    freezing, training, both = (found.difference(of, *CONTRASTS[name], FORTH) for name in BY_KIND)
+    larger = change(found, of, ("tuned", "scratch"), ("frozen", "tuned"), FORTH)
     if freezing is None or training is None or both is None or larger is None:
         return Answer(None, f"{of}: no records yet")
     told = f"{of}: pre-training {points(training)}, freezing {points(freezing)}"
@@ -189,7 +180,7 @@ def _swaps_below(found: Found) -> Answer:
 
 def _near(found: Found, of: str) -> Answer:
     """Whether cosine is within 3 points of frozen."""
-    spread = found.difference(of, "frozen", "cosine", FOUND)
+    spread = found.difference(of, "frozen", "cosine", FORTH)
     if spread is None:
         return Answer(None, f"{of}: no records yet")
     held = True if spread.high < 0.03 else False if spread.low > 0.03 else None
@@ -199,18 +190,18 @@ def _near(found: Found, of: str) -> Answer:
 HYPOTHESES = (
     Hypothesis(
         "At equal samples `frozen` finds more than `tuned`.",
-        _each(lambda found, of: more(found, of, "frozen", "tuned", FOUND)),
+        each(lambda found, of: more(found, of, "frozen", "tuned", FORTH), SETS),
     ),
     Hypothesis(
         "Of what `frozen` has more than `scratch` the larger part is pre-training, not freezing.",
-        _each(_mostly_pre_training),
+        each(_mostly_pre_training, SETS),
     ),
     Hypothesis(
         "`frozen` finds more by new wordings than frozen rows that were not pre-trained.",
-        _each(_by_new_words),
+        each(_by_new_words, SETS),
     ),
     Hypothesis("Where two things change places, no arm is above 60%.", _swaps_below),
-    Hypothesis("The cosine loss comes within 3 points of the softmax.", _each(_near)),
+    Hypothesis("The cosine loss comes within 3 points of the softmax.", each(_near, SETS)),
     Hypothesis(
         "LIFT has more than CLIP on questions of composition in which nothing is added.",
         lambda found: all_of(
@@ -221,7 +212,7 @@ HYPOTHESES = (
     ),
     Hypothesis(
         "MiniLM's frozen rows find more than those of TF-IDF, by trained wordings.",
-        _each(lambda found, of: more(found, of, "frozen", "tfidf", FOUND)),
+        each(lambda found, of: more(found, of, "frozen", "tfidf", FORTH), SETS),
         after=True,
     ),
 )
@@ -231,7 +222,7 @@ def page(results: Path, folder: Path) -> str:
     """Return the page from the records in `results`; its plot goes into `folder`."""
     found = Found(results)
     plotted = {
-        of: {arm: found.spread(of, arm, FOUND) for arm in ARMS if found.seeds(of, arm)}
+        of: {arm: found.spread(of, arm, FORTH) for arm in ARMS if found.seeds(of, arm)}
         for of in SETS
         if found.arms(of)
     }
@@ -252,7 +243,7 @@ def page(results: Path, folder: Path) -> str:
 def _of_set(found: Found, of: str) -> str:
     """Return the tables of a set: its arms, and what they differ by."""
     first = found.of(of, found.arms(of)[0])[0]["figures"]
-    figures = {"text to image": FOUND, "image to text": BACK, "new wordings": REWORDED}
+    figures = {"text to image": FORTH, "image to text": BACK, "new wordings": REWORDED}
     if COMPOSED in found.figures(of):
         figures["composition"] = COMPOSED
     arms = [arm for arm in ARMS if found.seeds(of, arm)]
@@ -273,7 +264,7 @@ def _of_set(found: Found, of: str) -> str:
     return "\n\n".join(
         (
             f"## {of.capitalize()}",
-            f"R@10 ({first[FOUND]['protocol']}) among {_among(first[FOUND])}, by new wordings "
+            f"R@10 ({first[FORTH]['protocol']}) among {_among(first[FORTH])}, by new wordings "
             f"among {_among(first[REWORDED])}{_asked(of, figures)}. {SAMPLES[of]:,} images seen; "
             f"seeds that all arms have: {seeds}.",
             table(["text side", *figures, "CPU-s of training"], rows),
@@ -317,7 +308,7 @@ def _training(found: Found, of: str, arm: str) -> float:
 
 def _power(found: Found, of: str) -> str:
     """Say how many seeds a difference of 3 points between frozen and tuned wants."""
-    needed = found.seeds_needed(of, "frozen", "tuned", FOUND)
+    needed = found.seeds_needed(of, "frozen", "tuned", FORTH)
     if needed is None:
         return "Too few seeds for a power estimate."
     return (
@@ -419,7 +410,7 @@ STUDY = Study(
     work=work,
     ready=ready,
     smallest=Job("emoji", "tfidf", 0),
-    primary="retrieval: text_to_image/R@10",
+    primary=FORTH,
     hypotheses=HYPOTHESES,
     page=page,
 )

@@ -41,6 +41,7 @@ import time
 
 from frame.derived_spaces import asked, card_part, prepare
 from frame.encoders_page import HYPOTHESES, written
+from frame.figures import FORTH
 from frame.rates import chosen, known
 from frame.runs import Arm, ran
 from frame.sets import Set, get
@@ -160,7 +161,7 @@ STUDY = Study(
     work=work,
     ready=ready,
     smallest=Job("products", "tfidf", 0),
-    primary="retrieval: text_to_image/R@10",
+    primary=FORTH,
     hypotheses=HYPOTHESES,
     page=written,
 )

@@ -8,10 +8,10 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from frame.curves import Curve, Drawn, curve, ends, sized, split
+from frame.figures import FORTH
 from frame.found import Found
 from frame.study import Record
 
-FIGURE = "retrieval: text_to_image/R@10"
 RUNS = 10
 """On the same captions, among which their embedding is shared."""
 KINDS = {
@@ -106,7 +106,7 @@ def costs(found: Found, of: str, arm: str, rows: Embedding | None) -> Costs | No
         arm: which.
         rows: of its text space; None for an arm that trains its text side.
     """
-    own = curve(found, of, arm, FIGURE)
+    own = curve(found, of, arm, FORTH)
     if own is None or len(own.sizes) < 2:
         return None
     records = [found.of(of, sized(arm, size)) for size in own.sizes]

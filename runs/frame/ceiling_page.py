@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from frame.bounds import above, below, gains
+from frame.figures import FORTH
 from frame.found import RESAMPLES, Found
 from frame.page import (
     Answer,
@@ -95,7 +96,7 @@ def _reaches(kinds: Iterable[str]) -> Callable[[Found], Answer]:
         answer = all_of(above(spread(found, most, k), REACHED, f"{most} {k}") for k in kinds)
         if answer.held is False and most != MOST:
             return Answer(None, f"{answer.told}; `{MOST}` is not there yet")
-        return _sown(found, answer, most) if most else answer
+        return _sown(found, answer, most)
 
     return check
 
@@ -186,11 +187,11 @@ def verdict(found: Found) -> str:
 def _fault(found: Found, kind: str) -> str:
     lift, told = spread(found, "lift", kind), spread(found, "told", kind)
     oracle = spread(found, "space-minilm", kind, "oracle")
-    known = [arm for arm in controls(found) if spread(found, arm, kind) is not None]
+    values = {arm: one for arm in controls(found) if (one := spread(found, arm, kind)) is not None}
+    known = [*values]
     if lift is None or told is None or oracle is None or not known:
         return f"**{kind}**: not decided, records are missing."
-    values = {arm: spread(found, arm, kind) for arm in known}
-    able = [arm for arm, value in values.items() if value and value.mean >= REACHED]
+    able = [arm for arm, value in values.items() if value.mean >= REACHED]
     best = values[known[-1]]
     seen = found.of(SET, "lift")[0]["samples"]
     elsewhere = spread(found, "told-tfidf", kind)
@@ -216,7 +217,7 @@ def _fault(found: Found, kind: str) -> str:
         more = spread(found, arm, kind)
         tried = [images(arm) for arm in known if images(arm) < first]
         but = f", not from {tried[-1]:,}" if tried else ""
-        seeds = "" if (values[able[0]] or lift).seeds > 1 else " (one seed)"
+        seeds = "" if values[able[0]].seeds > 1 else " (one seed)"
         words = (
             f" By the rule {seen:,} images are too few to ask: the control gets to {REACHED:.0%} "
             f"from {first:,}{seeds}{but}."
@@ -365,10 +366,7 @@ def by_arm(found: Found) -> str:
     seen = {arm: found.of(SET, arm)[0]["samples"] for arm in there}
     header = ["kind", *(f"{title} ({seen[arm]:,} images)" for arm, title in there.items())]
     rows = [[kind, *(percent(spread(found, arm, kind)) for arm in there)] for kind in KINDS]
-    recall = "retrieval: text_to_image/R@10"
-    rows.append(
-        ["R@10, text to image", *(percent(found.spread(SET, arm, recall)) for arm in there)]
-    )
+    rows.append(["R@10, text to image", *(percent(found.spread(SET, arm, FORTH)) for arm in there)])
     return table(header, rows)
 
 

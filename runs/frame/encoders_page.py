@@ -7,6 +7,7 @@ from functools import cache
 from pathlib import Path
 
 from frame.composition import COMPOSED, WORDS
+from frame.figures import FORTH, REWORDED
 from frame.found import Found
 from frame.page import (
     COLOURS,
@@ -29,11 +30,10 @@ from lift.training.paired import t_quantile
 CONTROLS = ("random", "decoder", "tfidf", "tfidf32")
 EARLIER = ("class_token", *(f"layer{number}" for number in range(6)))
 SETS = ("scenes", "products")
-RETRIEVAL, WORDINGS = "retrieval: text_to_image/R@10", "new wordings: text_to_image/R@10"
 OUTCOMES = {
-    RETRIEVAL: "R@10",
+    FORTH: "R@10",
     COMPOSED: "composition",
-    WORDINGS: "new wordings, R@10",
+    REWORDED: "new wordings, R@10",
 }
 SWAPS = ("composition: accuracy/swap_object", "composition: accuracy/swap_attribute")
 ENOUGH, SEEDS = 10, 2
@@ -126,14 +126,14 @@ def on_both(found: Found, outcome: str, *, controls: bool = True) -> list[str] |
 
 
 def _some(found: Found) -> Answer:
-    both = on_both(found, RETRIEVAL)
+    both = on_both(found, FORTH)
     if both is None:
         return Answer(None, "too few spaces yet")
     return enough(bool(both) or None, ", ".join(both) or unseen(found), found)
 
 
 def _none(found: Found) -> Answer:
-    both = on_both(found, WORDINGS)
+    both = on_both(found, REWORDED)
     if both is None:
         return Answer(None, "too few spaces yet")
     return enough(False if both else None, ", ".join(both) or unseen(found), found)
@@ -160,13 +160,13 @@ def _over_controls(found: Found) -> Answer:
     answers = []
     for of in SETS:
         for arm in CONTROLS:
-            answer = more(found, of, "minilm", arm, WORDINGS)
+            answer = more(found, of, "minilm", arm, REWORDED)
             answers.append(Answer(answer.held, f"{arm}, {answer.told}"))
     return all_of(answers)
 
 
 def _earlier(found: Found) -> Answer:
-    both = {arm: found.difference("scenes", arm, "minilm", RETRIEVAL) for arm in EARLIER}
+    both = {arm: found.difference("scenes", arm, "minilm", FORTH) for arm in EARLIER}
     known = {arm: spread for arm, spread in both.items() if spread is not None}
     if not known:
         return Answer(None, "no records yet")
@@ -192,7 +192,7 @@ def _swaps(found: Found) -> Answer:
 
 
 def _offset(found: Found) -> Answer:
-    return all_of(more(found, of, "offset", "minilm", RETRIEVAL, -0.03) for of in SETS)
+    return all_of(more(found, of, "offset", "minilm", FORTH, -0.03) for of in SETS)
 
 
 HYPOTHESES = (
@@ -201,11 +201,11 @@ HYPOTHESES = (
     ),
     Hypothesis(
         "The rank of the centred rows predicts retrieval on both sets, the larger the better.",
-        _predicts("centred_rank", RETRIEVAL, 1),
+        _predicts("centred_rank", FORTH, 1),
     ),
     Hypothesis(
         "The mean cosine of all captions predicts retrieval on both sets, the smaller the better.",
-        _predicts("mean_cosine", RETRIEVAL, -1),
+        _predicts("mean_cosine", FORTH, -1),
     ),
     Hypothesis(
         "How far edits move the rows predicts composition on scenes, the farther the better.",
@@ -273,7 +273,7 @@ def verdict(found: Found) -> str:
 
 def gave(found: Found, of: str) -> str:
     """Return what training gave, the space that finds most first."""
-    arms = sorted(found.arms(of), key=lambda arm: -_mean(found.values(of, arm, RETRIEVAL) or [0.0]))
+    arms = sorted(found.arms(of), key=lambda arm: -_mean(found.values(of, arm, FORTH) or [0.0]))
     figures = [*OUTCOMES, *(f for f in SWAPS if f in found.figures(of))]
     titles = [OUTCOMES.get(f, f.rpartition("/")[2]) for f in figures]
     rows = [
@@ -327,7 +327,7 @@ def _cells(rank: Rank | None) -> tuple[str, str, str]:
 
 def scatter(found: Found, path: Path) -> bool:
     """Draw R@10 beside the figure that chance explains least, a panel a set; whether there is."""
-    chosen = {of: [r for r in ranked(found, of) if r.outcome == RETRIEVAL] for of in SETS}
+    chosen = {of: [r for r in ranked(found, of) if r.outcome == FORTH] for of in SETS}
     chosen = {of: own[0] for of, own in chosen.items() if own}
     if not chosen:
         return False
@@ -345,7 +345,7 @@ def scatter(found: Found, path: Path) -> bool:
 
 def _panel(axes, found: Found, of: str, name: str, told: Mapping[str, Mapping[str, float]]) -> None:
     for arm in spaces(found, of):
-        x, y = told[arm][name], 100 * _mean(found.values(of, arm, RETRIEVAL))
+        x, y = told[arm][name], 100 * _mean(found.values(of, arm, FORTH))
         axes.plot(x, y, "o", markersize=4, color=COLOURS[1 if arm in CONTROLS else 0])
         axes.annotate(arm, (x, y), fontsize=6, xytext=(3, 2), textcoords="offset points")
     axes.set_xlabel(f"card: {name}", fontsize=8)

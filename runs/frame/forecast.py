@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from frame.curves import FORMS, Curve, Fit, curve, ends, fit, sized, split
+from frame.figures import FORTH
 from frame.found import Found
 from frame.study import Record, read
 from lift.files import write_text
 
-FIGURE, REWORDED = "retrieval: text_to_image/R@10", "new wordings: text_to_image/R@10"
+FIGURE = FORTH
+"""That is foretold."""
 SIZES = (1_600, 3_200, 6_400, 12_800, 25_600)
 """That are fitted."""
 FIT_MOST = SIZES[-1]

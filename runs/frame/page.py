@@ -43,9 +43,8 @@ class Hypothesis:
 
     @property
     def words(self) -> str:
-        """The sentence, with whose it is and when it was put where that is not before the runs."""
-        whose = "(the paper) " if self.paper else ""
-        return f"{whose}{self.text}" + (" *(put after the first runs)*" if self.after else "")
+        """The sentence, and when it was put where that was not before the runs."""
+        return self.text + " *(put after the first runs)*" * self.after
 
 
 def all_of(answers: Iterable[Answer]) -> Answer:
@@ -54,6 +53,11 @@ def all_of(answers: Iterable[Answer]) -> Answer:
     helds = [answer.held for answer in answers]
     held = False if False in helds else None if None in helds or not helds else True
     return Answer(held, "; ".join(answer.told for answer in answers))
+
+
+def each(check: Callable[[Found, str], Answer], sets: Iterable[str]) -> Callable[[Found], Answer]:
+    """Ask the same of several sets."""
+    return lambda found: all_of(check(found, of) for of in sets)
 
 
 def more(found: Found, of: str, arm: str, other: str, figure: str, by: float = 0.0) -> Answer:
@@ -121,16 +125,15 @@ def opening(hypotheses: Sequence[Hypothesis], found: Found) -> str:
     parts = []
     for held, words in kinds:
         own = [(one, answer) for one, answer in answers if answer.held is held]
-        lines = [f"- {one.words} {_sentence(answer.told)}" for one, answer in own]
+        lines = [
+            f"- {'(the paper) ' if one.paper else ''}{one.words} ({answer.told})"
+            for one, answer in own
+        ]
         if lines:
             parts.append(f"{words} of what was expected:\n\n" + "\n".join(lines))
         elif held is False and any(answer.held for _, answer in answers):
             parts.append("Nothing that was expected was contradicted.")
     return "\n\n".join(parts)
-
-
-def _sentence(words: str) -> str:
-    return f"({words})"
 
 
 def _many(found: Found) -> str:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import codec_study
 
 from frame.composition import COMPOSED, WORDS
+from frame.figures import BACK, FIGURES, FORTH, REWORDED
 from frame.found import Found
 from frame.page import (
     Answer,
@@ -15,6 +15,7 @@ from frame.page import (
     all_of,
     bars,
     commands,
+    each,
     made_of,
     more,
     opening,
@@ -56,14 +57,6 @@ WIDTH = 384
 """Of MiniLM's rows."""
 BY_SET = {"scenes": [*ARMS], "products": [arm for arm in ARMS if arm != "several"]}
 SEEDS = 4
-FIGURES = {
-    "text to image": "retrieval: text_to_image/R@10",
-    "image to text": "retrieval: image_to_text/R@10",
-    "new wordings, text to image": "new wordings: text_to_image/R@10",
-    "new wordings, image to text": "new wordings: image_to_text/R@10",
-    "composition": COMPOSED,
-}
-FORTH, BACK = FIGURES["text to image"], FIGURES["image to text"]
 HELP = (
     "python runs/what_pays.py --dry-run    # what it would take",
     "python runs/what_pays.py              # every run that is missing, those of `base` from",
@@ -79,11 +72,6 @@ is cheaper than base it takes more samples than there are scenes, and sees some 
 
 
 # --- what was expected --------------------------------------------------------------------------
-
-
-def _each(check: Callable[[Found, str], Answer], *sets: str) -> Callable[[Found], Answer]:
-    """Ask the same of sets, of all where none is named."""
-    return lambda found: all_of(check(found, of) for of in sets or BY_SET)
 
 
 def _told(way: str, answer: Answer) -> Answer:
@@ -116,29 +104,27 @@ def _composition_stays(found: Found, of: str) -> Answer:
 
 
 HYPOTHESES = (
-    Hypothesis("Rows of 1 bit lose less than 3 points, both ways.", _each(_loses_little)),
+    Hypothesis("Rows of 1 bit lose less than 3 points, both ways.", each(_loses_little, BY_SET)),
     Hypothesis(
         "The bank finds more texts of an image, and stays within 3 points for images of a text.",
-        _each(_bank),
+        each(_bank, BY_SET),
     ),
     Hypothesis(
         "A second caption an image finds more images by new wordings.",
-        _each(
-            lambda found, of: more(
-                found, of, "several", BASE, FIGURES["new wordings, text to image"]
-            ),
-            "scenes",
-        ),
+        each(lambda found, of: more(found, of, "several", BASE, REWORDED), ["scenes"]),
     ),
     Hypothesis(
         "Leaving near-equal captions out finds more images of a text on products.",
-        _each(lambda found, of: more(found, of, "masked", BASE, FORTH), "products"),
+        each(lambda found, of: more(found, of, "masked", BASE, FORTH), ["products"]),
     ),
     Hypothesis(
         "Mosaics lose images of a text, also with the samples that they save.",
-        _each(lambda found, of: _told("base over mosaic", more(found, of, BASE, "mosaic", FORTH))),
+        each(
+            lambda found, of: _told("base over mosaic", more(found, of, BASE, "mosaic", FORTH)),
+            BY_SET,
+        ),
     ),
-    Hypothesis("Nothing moves composition by 3 points or more.", _each(_composition_stays)),
+    Hypothesis("Nothing moves composition by 3 points or more.", each(_composition_stays, BY_SET)),
 )
 
 

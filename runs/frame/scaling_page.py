@@ -9,6 +9,7 @@ import numpy as np
 from freezing import ARMS as TITLES
 
 from frame.curves import FORMS, between, curve, ends, number, sized, split, spread
+from frame.figures import REWORDED
 from frame.forecast import (
     ARMS,
     FIGURE,
@@ -16,7 +17,6 @@ from frame.forecast import (
     FORETOLD,
     FORM,
     NEEDED,
-    REWORDED,
     SIZES,
     changed,
     fitted,

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from frame.captioned_page import BY_LONG, BY_SHORT
 from frame.composition import COMPOSED
+from frame.figures import BACK, FORTH
 from frame.found import Found
 from frame.page import Answer, Hypothesis, answered, differences, table
 from frame.study import Study
@@ -19,7 +20,6 @@ composition and long captions better, for less. Nine studies ask what of that co
 where we could finish: image towers of about a million weights from scratch, thousands of images,
 one CPU core a run. Every number is of a command on its page; what was expected was written down
 before the runs, in the script that makes them, but where it is marked as put later."""
-FOUND, BACK = "retrieval: text_to_image/R@10", "retrieval: image_to_text/R@10"
 SETS = ("scenes", "products", "emoji")
 Shown = dict[str, tuple[str, str]]
 """By what is written beside a difference: the set and the figure."""
@@ -30,9 +30,9 @@ def _of_sets(figure: str, sets: Sequence[str] = SETS) -> Shown:
 
 
 SHOWN: dict[str, tuple[str, str, str, Shown]] = {
-    "LIFT - MiniLM tuned": ("freezing", "frozen", "tuned", _of_sets(FOUND)),
+    "LIFT - MiniLM tuned": ("freezing", "frozen", "tuned", _of_sets(FORTH)),
     "LIFT - MiniLM tuned, text of an image": ("freezing", "frozen", "tuned", _of_sets(BACK)),
-    "LIFT - CLIP": ("freezing", "frozen", "scratch", _of_sets(FOUND)),
+    "LIFT - CLIP": ("freezing", "frozen", "scratch", _of_sets(FORTH)),
     "LIFT - CLIP, text of an image": ("freezing", "frozen", "scratch", _of_sets(BACK)),
     "LIFT - CLIP, composition": ("freezing", "frozen", "scratch", _of_sets(COMPOSED, SETS[:2])),
     "LIFT - CLIP, trained on long captions": (
@@ -43,8 +43,8 @@ SHOWN: dict[str, tuple[str, str, str, Shown]] = {
             "composition": ("scenes", COMPOSED),
         },
     ),
-    "LIFT, softmax - cosine": ("freezing", "frozen", "cosine", _of_sets(FOUND)),
-    "LIFT, rows of MiniLM - of TF-IDF": ("freezing", "frozen", "tfidf", _of_sets(FOUND)),
+    "LIFT, softmax - cosine": ("freezing", "frozen", "cosine", _of_sets(FORTH)),
+    "LIFT, rows of MiniLM - of TF-IDF": ("freezing", "frozen", "tfidf", _of_sets(FORTH)),
 }  # fmt: skip
 """Of the plot: the study, two arms, and what they are compared in."""
 PLOT = """![Differences between arms in percentage points](differences.png)
@@ -81,9 +81,9 @@ python runs/results.py status
 def summary(studies: Sequence[Study], folder: Path) -> str:
     """Return the page; `folder` is where it will lie, and where its plot is left."""
     answers: list[tuple[Study, Hypothesis, Answer]] = []
-    rows = []
+    rows, every = [], {one.name: Found(one.results) for one in studies}
     for one in studies:
-        found = Found(one.results)
+        found = every[one.name]
         own = [(one, *answer) for answer in answered(one.hypotheses, found)]
         answers += own
         held = [answer.held for _, _, answer in own]
@@ -98,7 +98,7 @@ def summary(studies: Sequence[Study], folder: Path) -> str:
             ]
         )
     header = ["", "study", "did not hold", "held", "undecided", "seeds", "runs", "CPU-minutes"]
-    differences(folder / "differences.png", shown(studies), unit="percentage points")
+    differences(folder / "differences.png", shown(every), unit="percentage points")
     parts = [START, PLOT, CLAIMS, claims(answers), "## What we expected ourselves"]
     for held, title in (
         (False, "Did not hold"),
@@ -110,9 +110,8 @@ def summary(studies: Sequence[Study], folder: Path) -> str:
     return "\n\n".join([*parts, "## The studies", table(header, rows), TAKEN, END]) + "\n"
 
 
-def shown(studies: Sequence[Study]) -> dict[str, dict[str, Spread | None]]:
-    """Return the differences of the plot."""
-    found = {one.name: Found(one.results) for one in studies}
+def shown(found: Mapping[str, Found]) -> dict[str, dict[str, Spread | None]]:
+    """Return the differences of the plot, from the records of each study."""
     return {
         title: {
             beside: found[name].difference(of, arm, other, f) for beside, (of, f) in own.items()
@@ -124,7 +123,7 @@ def shown(studies: Sequence[Study]) -> dict[str, dict[str, Spread | None]]:
 def claims(answers: Sequence[tuple[Study, Hypothesis, Answer]]) -> str:
     """Return the table of what the paper claims, contradictions first."""
     rows = [
-        [f"[{one.number}]({one.name}.md)", _claim(hypothesis), word, answer.told]
+        [f"[{one.number}]({one.name}.md)", hypothesis.words, word, answer.told]
         for held, word in (
             (False, "**contradicted**"),
             (True, "found again"),
@@ -134,10 +133,6 @@ def claims(answers: Sequence[tuple[Study, Hypothesis, Answer]]) -> str:
         if hypothesis.paper and answer.held is held
     ]
     return table(["study", "claim, as it was put to the test", "here", "what was found"], rows)
-
-
-def _claim(hypothesis: Hypothesis) -> str:
-    return hypothesis.words.removeprefix("(the paper) ")
 
 
 def _line(one: Study, hypothesis: Hypothesis, answer: Answer) -> str:

@@ -52,7 +52,8 @@ def test_records_are_whole(name: str) -> None:
         for figure, told in record["figures"].items():
             assert 0 <= told["low"] <= told["value"] <= told["high"], figure
             assert told["items"] > 0 and told["protocol"]
-            assert "/" not in told.get("data", ""), "a path of one machine"
+            if not figure.startswith("syntax: "):  # of sentences of our own
+                assert "/" not in told["data"], "a path of one machine"
 
 
 @pytest.mark.parametrize("name", results.STUDIES)

@@ -10,6 +10,7 @@ import pytest
 from frame import encoders_page
 from frame.ceiling_page import HYPOTHESES, figure, verdict
 from frame.composition import ALL_KINDS
+from frame.figures import FORTH, REWORDED
 from frame.found import Found
 from frame.page import answered
 from frame.rank_correlation import by_chance, family, spearman
@@ -100,7 +101,7 @@ def spaces_with_cards(folder: Path, seeds: dict[str, int]) -> None:
             for seed in range(many):
                 credit = (np.arange(500) < 20 * (place + 1)).astype(np.float32)
                 one = {"value": float(credit.mean()), "outcomes": packed(Outcomes(credit))}
-                names = (encoders_page.RETRIEVAL, encoders_page.WORDINGS, ALL_KINDS)
+                names = (FORTH, REWORDED, ALL_KINDS)
                 about = {"protocol": "p", "data": "d", "digest": "x"}
                 record = {"set": of, "arm": arm, "seed": seed, "samples": 1}
                 record["figures"] = {name: one | about for name in names}
